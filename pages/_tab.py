@@ -107,6 +107,8 @@ class Tab:
     # the conversation whose last reply streamed on this page, and the id of its last message once the reply is stored
     followed: tuple[ConversationId, MessageId | None] | None = None
     is_taken: bool = False  # true: `send` was called with the composer's text
+    # the number of saved conversations that this tab has begun, and the first prompt of the newest ("" once it was left)
+    begun_here: tuple[int, str] = (0, "")
 
     # --- the temporary chat
 

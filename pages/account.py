@@ -34,10 +34,10 @@ from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import StoreUnavailable
 
-_ALONE = (
-    "This Daybook is for one person and has no password: its address opens it, on this computer only. To give it an email "
-    "and a password, stop it, run `uv run python -m services.operate set-password EMAIL`, and start it with "
-    "`DAYBOOK_SIGN_IN=local`."
+_ALONE = "This Daybook is for one person and needs no password: its address opens it, on this computer only."
+_TO_SET_ONE = (
+    "To give it an email and a password, stop it, run `uv run python -m services.operate set-password EMAIL` with the same "
+    "`DAYBOOK_STORE`, and start it with `DAYBOOK_SIGN_IN=local`."
 )
 _PLACEHOLDER = (
     "You sign in with a placeholder, because your old email was removed from this account."
@@ -175,7 +175,8 @@ with frame.page() as user:
     first = "Why there is no password" if is_alone else "How you sign in, your devices and activity"
     frame.draw_heading(words.ACCOUNT, f"{first}, and how to export or delete everything.")
     if is_alone:
-        st.markdown(_ALONE)
+        # a Daybook that stores plain text refuses to start with passwords
+        st.markdown(_ALONE if bootstrap.current_app().is_plain else f"{_ALONE} {_TO_SET_ONE}")
         with show_errors():
             _draw_outcome(ProofScope.NONE)
             _draw_end(user, is_proven=True)  # on a deployment without sign-in, no proof is needed

@@ -102,6 +102,7 @@ with show_errors():
             run=ended,
             has_begun=bool(begun) or temporary.has_switched_off(),
             is_kept=temporary_chat is None,
+            begun_here=tab().begun_here,
         ),
     )
     deferred(composer.place_tools(), partial(composer.draw_tools, services, view, new))

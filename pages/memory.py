@@ -9,6 +9,7 @@ from pages._parts import conversation_menu, facts, frame, sidebar, turns, words
 from pages._parts.elements import draw_switch
 from pages._session import find_user, open_dialog, show_errors, user_services
 from pages._tab import tab
+from services import bootstrap
 from services.domain import Retrieval
 
 _RECALL = words.policy_name(Retrieval())
@@ -29,7 +30,9 @@ with show_errors():
     preferences = user.profile.preferences()
     is_on = bool(preferences.keeps_facts)
     kept = user.facts.facts()
-    frame.draw_heading(words.MEMORY, "What Daybook remembers about you. Encrypted like your chats.")
+    is_plain = bootstrap.current_app().is_plain
+    how = "Stored as plain text like your chats." if is_plain else "Encrypted like your chats."
+    frame.draw_heading(words.MEMORY, f"What Daybook remembers about you. {how}")
     with st.container(gap=2):
         draw_switch("Remember things about me", is_on, switch_memory)
         st.caption(

@@ -23,6 +23,7 @@ from services.errors import SignUpsClosed, Suspended
 
 _CREATE, _WITH_PASSWORD = "Create account", "Sign in with a password"
 _OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It opens your chats in any browser on this computer."
+_RESTART = "Restart Daybook to begin a new account, then open the address that it prints."
 _ABOUT_NEW_ACCOUNTS = (
     *("weak", "address", "not-allowed", "closed", "confirm"),
     *("invitation", "no-invitation"),
@@ -123,12 +124,14 @@ def page() -> None:
             st.info("This account was deleted.")
         elif ended and "reason" not in st.query_params:
             st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
-        if st.query_params.get("reason") == "deleted":
+        is_own_deletion = st.query_params.get("reason") == "deleted"
+        if is_own_deletion:
             st.info("Your account has been deleted. Thank you for using Daybook.")
         if not is_reloading:  # a reload would lose text typed into a form
             with st.container(key="login", border=True):
                 if bootstrap.current_app().is_alone:
-                    st.markdown(_OPEN_THE_ADDRESS)
+                    is_deleted = is_own_deletion or ended == SessionEnd.DELETED
+                    st.markdown(_RESTART if is_deleted else _OPEN_THE_ADDRESS)
                 elif step := factor.open_step():
                     factor.draw(step, _here())
                 elif step := factor.open_enrolment():
@@ -144,9 +147,13 @@ def page() -> None:
                 else:
                     _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
-            st.markdown(":gray[:material/lock:]", width="content")
+            is_plain = bootstrap.current_app().is_plain
+            icon = "lock_open" if is_plain else "lock"
+            st.markdown(f":gray[:material/{icon}:]", width="content")
             st.caption(
-                "Messages are encrypted before they are stored; a stolen database or backup shows "
+                "Messages are stored as plain text."
+                if is_plain
+                else "Messages are encrypted before they are stored; a stolen database or backup shows "
                 "none of them. While you are signed in, the server and the AI model can read them."
             )
 

@@ -407,13 +407,15 @@ class TooManyAttempts(Refused):
         self.retry_after = retry_after
         minutes = -(-retry_after // 60)
         wait = "a minute" if minutes <= 1 else f"{minutes} minutes"
+        if minutes >= 120:
+            wait = f"{-(-minutes // 60)} hours"
         self.public = f"Too many attempts. Try again in {wait}."
 
 
 class Stale(Refused):
     """The conversation has changed since it was read."""
 
-    public = "This chat changed in another tab. Please send again."
+    public = "This chat changed in another tab. Try again."
 
 
 class ChangedElsewhere(Stale):

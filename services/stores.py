@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from services.store.supabase.operator import SupabaseOperator
 
 
-def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
-    """Return the place of the store in DAYBOOK_STORE; None for Supabase. Raise Misconfigured if keys and data share a folder."""
+def place_of(chosen: Settings, folders: Folders, *, may_migrate: bool = True) -> StorePlace | None:
+    """Return the place of the store in DAYBOOK_STORE; None for Supabase. Raise Misconfigured if keys and data share a folder.
+
+    *may_migrate*: False to refuse a store of an earlier version.
+    """
     if chosen.store is None:
         return None
     kind, _, place = chosen.store.partition(":")
@@ -39,7 +42,7 @@ def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
     if kind == "sqlite":
         from services.store.sqlite import SqlitePlace
 
-        return SqlitePlace(path)
+        return SqlitePlace(path, may_migrate=may_migrate)
     from services.store.files import FilesPlace
 
     policy = policy_named(chosen.policy, chosen.window_messages)
@@ -169,13 +172,13 @@ def _supabase_operator(chosen: Settings, folders: Folders) -> "SupabaseOperator"
 
 
 @contextmanager
-def open_copy_source(chosen: Settings, ring: RootKeys) -> Generator[CopySource]:
-    """Open the store that the settings name as the source of a copy.
+def open_copy_source(chosen: Settings, ring: RootKeys, *, is_dry: bool) -> Generator[CopySource]:
+    """Open the store that the settings name as the source of a copy. If *is_dry*, refuse a store that would be migrated.
 
     Raise Misconfigured if the store is missing, or (except for Supabase) if an app is using it.
     """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
-    if place := place_of(chosen, folders):
+    if place := place_of(chosen, folders, may_migrate=not is_dry):
         if not place.exists():
             raise Misconfigured(f"There is no store at {chosen.store}.")
         with _tables_copy(_open_to_copy(chosen, place, ring)) as tables:
@@ -201,7 +204,7 @@ def open_copy_target(
     Raise Misconfigured if the store cannot be opened or created.
     """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
-    if place := place_of(chosen, folders):
+    if place := place_of(chosen, folders, may_migrate=not is_dry):
         from services.store.tables.in_memory import InMemoryStore
 
         is_new = not place.exists() and is_dry

@@ -30,7 +30,7 @@ from services.domain import (
 from services.embedded import supabase_api
 from services.errors import AppError
 from services.llm import model_spec, openai_model
-from services.memory import blocks, dates
+from services.memory import blocks, continuing, dates
 from services.memory.recall import Passage, RecallIndex
 from services.memory.tokens import RegexCounter
 from services.portable import ConversationExport, FreeNames, tables, to_markdown
@@ -208,6 +208,9 @@ READERS: dict[str, Reader] = {
         "services.memory.compaction:clean_summary", 1_000_000
     ),
     "services.memory.continuing:spaced": _with("services.memory.continuing:spaced", "a"),
+    "services.memory.continuing:without_repeated_space": lambda text: deque(
+        continuing.without_repeated_space(text, text), maxlen=0
+    ),
     "services.memory.dates:named_days": _each_day,
     "services.memory.extracts:find_extract": _with(
         "services.memory.extracts:find_extract", {"a", "may"}
@@ -308,6 +311,7 @@ NO_READERS: dict[str, str] = {
     "services.store.supabase.auth:exchange": _SENT,
     "services.store.supabase.auth:sign_in": _SENT,
     "services.store.supabase.auth:sign_up": _SENT,
+    "services.store.supabase.copying:SupabaseCopy._number_of": _OWN,
     "services.store.supabase.copying:SupabaseCopy.number": _OWN,
     "services.store.supabase.copying:_add_user": _OWN,
     "services.store.supabase.copying:_copy": _OWN,

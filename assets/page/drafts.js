@@ -6,7 +6,8 @@
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
-  // the storage key for the id of a user who signs out, until a later page knows if the session has ended
+  // the storage key for the id of a user who signs out, and the name of that tab, until a later page knows if
+  // the session has ended
   LEAVING = "daybook-leaving",
   LOCK = "daybook-tab:";
 let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which survives a reload
@@ -59,10 +60,11 @@ const joined = (sent, text) => (text.startsWith(sent) ? text : text ? `${sent}\n
 // has become a prompt, because another script run may replace the run that should store the prompt.
 function unsaid(chat, sent = sentHere()) {
   const first = chat.count - chat.prompts.length; // the number of prompts before `chat.prompts`
+  // the last prompt of a chat is always compared, because the page may show a shorter branch now
+  const last = chat.place === "new" ? chat.count : chat.count - 1;
   return sent.filter(({ text, after }) => {
-    // earlier prompts may have the same text, so only those after the sending are compared; the last prompt
-    // is always compared, because the page may show a shorter branch now
-    const since = chat.prompts.slice(Math.max(0, Math.min(after, chat.count - 1) - first));
+    // earlier prompts may have the same text, so only those after the sending are compared
+    const since = chat.prompts.slice(Math.max(0, Math.min(after, last) - first));
     return !since.some(([length, start]) => text.trim().length === length && text.trim().startsWith(start));
   });
 }
@@ -154,6 +156,7 @@ daybook.keepDrafts = (data) => {
     setTimeout(daybook.keepDrafts, 50, data); // the composer is not drawn yet
     return; // without a value, because Streamlit would call a returned function when it removes the component
   }
+  if (person !== data.person) noteUser(data.person);
   const before = place,
     isSame = before === data.place || data.is_begun,
     typed = isSame ? withoutReturned(data, daybook.composer().value) : daybook.composer().value,
@@ -206,22 +209,33 @@ function drop(isOver) {
 
 drop((name) => !(read(name).at > Date.now() - MONTH));
 
-// The page that follows a sign-out or the deletion of the account drops the user's drafts, unless the session
-// still exists because the request was refused or did not reach the server.
-const leaving = localStorage.getItem(LEAVING);
+// A page that follows a sign-out or the deletion of the account drops the user's drafts, unless the session
+// still exists because the request was refused or did not reach the server. A response other than 401 does
+// not show that it exists: another user may have signed in, or it may end after the page of another tab has
+// loaded.
+const [leaving, leavingTab] = (localStorage.getItem(LEAVING) ?? "").split(":");
+
+function dropLeft() {
+  localStorage.removeItem(LEAVING);
+  drop((name) => name.startsWith(`${DRAFTS}${leaving}:`));
+}
+
 if (leaving)
   fetch("/poll", { cache: "no-store" }).then(
-    ({ status }) => {
-      if (status === 503) return; // the server does not know; the next page asks again
-      localStorage.removeItem(LEAVING);
-      if (status === 401) drop((name) => name.startsWith(`${DRAFTS}${leaving}:`));
-    },
+    ({ status }) => status === 401 && dropLeft(),
     () => {},
   );
 
+// Drops the drafts of the user who signed out if `user`, the page's user, is another. If the same user is
+// signed in, the tab of the sign-out removes the stored id, because the session was not ended.
+function noteUser(user) {
+  if (leaving && leaving !== user) dropLeft();
+  else if (leavingTab === tab) localStorage.removeItem(LEAVING);
+}
+
 daybook.capture(document, "submit", ({ target }) => {
   // `person` is not known on a page without a composer
-  if (target.dataset.person) localStorage.setItem(LEAVING, target.dataset.person);
+  if (target.dataset.person) localStorage.setItem(LEAVING, `${target.dataset.person}:${tab}`);
 });
 
 daybook.capture(document, "input", ({ target }) => {

@@ -98,7 +98,7 @@ declare
   counted jsonb;
 begin
   perform private.spend_nonce(nonce);
-  stored := private.find_credentials(array(select jsonb_array_elements_text(lookups::jsonb)));
+  stored := private.find_credentials(private.listed(lookups));
   is_known := coalesce(stored.user_id = device_user, false);
   counted := private.throttle(case when is_known then device_throttles else throttles end);
   if counted ->> 'reason' is null then
@@ -117,7 +117,7 @@ create function private.put_sign_up(
   nonce uuid
 ) returns jsonb language plpgsql as $$
 declare
-  seen uuid := (private.find_credentials(array(select jsonb_array_elements_text(lookups::jsonb)))).id;
+  seen uuid := (private.find_credentials(private.listed(lookups))).id;
 begin
   perform private.spend_nonce(nonce);
   if seen_generation is null then
@@ -126,7 +126,7 @@ begin
     on conflict do nothing;
   else
     delete from private.credentials
-    where lookup in (select jsonb_array_elements_text(lookups::jsonb)) and id <> row_id and row_id = seen and user_id is null;
+    where lookup = any (private.listed(lookups)) and id <> row_id and row_id = seen and user_id is null;
     update private.credentials
     set sealed = new_sealed, lookup = new_lookup, generation = generation + 1, signed_up_at = clock_timestamp()
     where id = row_id and id = seen and user_id is null and generation = seen_generation;

@@ -98,18 +98,15 @@ return greatest(now() - session.proved_at, session.proved_at - now()) < interval
 create function private.lacks_factor(session private.app_sessions) returns boolean language sql stable
 return private.requires_factor() and not session.has_factor;
 
-create function private.is_recent(is_part boolean default false) returns boolean language sql stable
-return exists (
-  select from private.app_sessions mine
-  where mine.auth_session_id = private.my_auth_session() and private.is_proven(mine, is_part)
-);
-
 -- Raise unless the caller has proved who they are in the last ten minutes. Changing a password or an address, ending other
 -- sessions and deleting the account need such a proof, because a cookie or an access token may be stolen, or a device left
 -- signed in. A partial proof (*is_part*) is enough to delete the account, or to add a sign-in method and change nothing else.
 create function private.require_recent(is_part boolean default false) returns void language plpgsql stable as $$
 begin
-  if not private.is_recent(is_part) then
+  if not exists (
+    select from private.app_sessions mine
+    where mine.auth_session_id = private.my_auth_session() and private.is_proven(mine, is_part)
+  ) then
     raise exception 'prove again' using errcode = 'PT403';
   end if;
 end $$;

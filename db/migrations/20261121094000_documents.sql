@@ -116,6 +116,8 @@ end $$;
 -- Delete a fact, or a space with its facts; the space's conversations stay, outside all spaces.
 create function private.delete_document(me uuid, document uuid) returns jsonb language plpgsql as $$
 begin
+  -- conversations are locked before documents, as in `put_document`; the deletion of a space changes its conversations
+  perform from public.conversations where space_id = document and user_id = me order by id for no key update;
   delete from public.documents where id = document and user_id = me and kind in ('space', 'fact');
   return private.answer(found);
 end $$;

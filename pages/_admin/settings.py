@@ -1,4 +1,6 @@
-"""The settings tab: limits for new users, the shared budget, the retention of unused chats, and two-step verification."""
+"""The settings tab: limits for new users or the only user, the shared budget, the retention of unused chats, and two-step
+verification.
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -11,6 +13,7 @@ from pages._parts.elements import draw_switch
 from pages._session import ask_for, find_user, show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
+from services.domain.accounts import UserOrder
 from services.errors import Cap, FactorNeeded, ProofNeeded
 
 _NO_CHATS = "No chats would be deleted."
@@ -28,8 +31,12 @@ _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Open Account</a
 def draw(admin: UserServices) -> None:
     """Draw the forms and, on a deployment for several users, the switch that requires two-step verification."""
     settings = admin.administration.deployment()
-    title, caption = "Limits for new users", "Existing users keep theirs."
-    forms.draw_limits("default", title, settings.defaults, _change, caption)
+    is_alone = bootstrap.current_app().is_alone
+    if is_alone:
+        _draw_own_limits(admin)
+    else:
+        title, caption = "Limits for new users", "Existing users keep theirs."
+        forms.draw_limits("default", title, settings.defaults, _change, caption)
     spent = words.cents(settings.spent_this_month_micro)
     caption = f"{spent} used this month. Once it is reached, nobody can send messages. {words.resets(Cap.DEPLOYMENT)}."
     most, stored = 10**15, settings.monthly_cap_micro
@@ -40,8 +47,17 @@ def draw(admin: UserServices) -> None:
     buttons = forms.draw("retention", title, [days], _change, _RETENTION)
     args = ["retention", partial(_preview, days)]
     buttons.form_submit_button("Preview", on_click=outcomes.act_at, args=args)
-    if not bootstrap.current_app().is_alone:
+    if not is_alone:
         _draw_factor_rule(admin)
+
+
+def _draw_own_limits(admin: UserServices) -> None:
+    [own] = admin.administration.list_users("", UserOrder.EMAIL, 0, 1).users
+
+    def save(changes: Mapping[str, int | None]) -> None:
+        find_user().administration.set_caps(own.user_id, changes)
+
+    forms.draw_limits("own", "Your limits", own, save)
 
 
 def _draw_factor_rule(admin: UserServices) -> None:

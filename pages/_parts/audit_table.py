@@ -9,6 +9,7 @@ import streamlit as st
 from pages._parts import words
 from pages._parts.elements import GridRow, draw_grid
 from services.domain.accounts import AuditEntry
+from services.domain.addresses import NO_ADDRESS
 
 _ACTIONS = {
     "account.begin": "Account created",
@@ -55,6 +56,7 @@ _ACTIONS = {
     "settings.set": "Settings changed",
     "sign_in.fail": "Wrong code to sign in",
     "sign_in.operator": "Signed in with a password set by an admin",
+    "sign_in.repair": "Sign-in repaired",
 }
 _VALUES = words.LIMIT_NAMES | {
     "input_micro": "Input price",
@@ -94,7 +96,12 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
 
 
 def name(user: str | None) -> str:
-    """Return the email address of *user*, or a short stable name if the user was deleted and only the id is left."""
+    """Return the email address of *user*, or a short stable name if the user was deleted and only the id is left.
+
+    Return "You" for the only user, who has no address.
+    """
+    if user == NO_ADDRESS:
+        return words.YOU
     try:
         gone = UUID((user or "").removesuffix(_TOMBSTONE))
     except ValueError:

@@ -87,6 +87,7 @@ def keep_drafts(
     run: int,
     has_begun: bool = False,
     is_kept: bool = True,
+    begun_here: tuple[int, str] = (0, ""),
 ) -> None:
     """Keep the composer's draft across reloads and page changes; each tab has its own draft (assets/page/drafts.js).
 
@@ -94,10 +95,14 @@ def keep_drafts(
 
     *given*: the text that the run puts into the composer; *run*: the count of ended callbacks; *has_begun*: True if
     the page's new chat became a conversation or is no longer temporary; *is_kept*: False in a temporary chat, whose
-    drafts are not stored.
+    drafts are not stored; *begun_here*: the number of conversations that this tab has begun, and the first prompt of the
+    newest, which the browser may still store as a draft of the new chat because the connection was lost.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
     prompts = [one.body for one in branch if one.role is Role.USER]
+    count = len(prompts)
+    if is_kept and thread is None:
+        count, prompts = begun_here[0], [begun_here[1]] if begun_here[1] else []
     data = {
         "person": str(user_id),
         "place": "temporary" if not is_kept else str(conversation.id) if conversation else "new",
@@ -106,7 +111,7 @@ def keep_drafts(
         # the browser recognises the prompts that it sent by their lengths (in UTF-16 units) and beginnings; the last ten,
         # because prompts that other tabs sent may follow them
         "prompts": [(len(each.encode("utf-16-le")) // 2, each[:100]) for each in prompts[-10:]],
-        "count": len(prompts),
+        "count": count,
         "given": given,
         # changes whenever a text is put into the composer, because a component is not called again with equal data
         "run": run if given else None,

@@ -9,6 +9,7 @@ from streamlit.errors import StreamlitPageNotFoundError
 from pages._parts import memory, models, safe_md, words
 from pages._parts.elements import quiet_button, row
 from pages._tab import Refusal
+from services import bootstrap
 from services.bootstrap import Affordable, ThreadView, UserServices
 from services.domain import AccountRole
 from services.domain.accounts import Limit
@@ -70,7 +71,8 @@ def draw_choices(user: UserServices, view: ThreadView, refusals: Sequence[Refusa
         return
     # Streamlit may not find the page until the next run, because this run has registered it
     with suppress(StreamlitPageNotFoundError):
-        tab = words.SETTINGS if error.cap is Cap.DEPLOYMENT else words.USERS
+        is_in_settings = error.cap is Cap.DEPLOYMENT or bootstrap.current_app().is_alone
+        tab = words.SETTINGS if is_in_settings else words.USERS
         icon, query = ":material/tune:", {"tab": tab}
         st.page_link(_ADMIN, label="Raise the limit", icon=icon, query_params=query)
 

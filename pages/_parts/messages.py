@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import inspector, prompts, safe_md, thoughts, turns, undo, versions, words
 from pages._parts.elements import row
 from pages._session import ask_for, attempt, reason
+from pages._tab import tab
 from services.bootstrap import ChatParts, ThreadView
 from services.domain import (
     ConversationId,
@@ -149,7 +150,7 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
     if thread.is_newer:
         st.caption(f"{_NEWER.icon} {_NEWER.sentence}")
     if failure and last.is_answer:  # there is a reply, so a request for another version has failed
-        st.error(reason(failure), icon=":material/cloud_off:")
+        st.error(_in_this_chat(reason(failure)), icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
         with row("cut-reply"):
             _draw_ending(last)
@@ -163,10 +164,9 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
         return
     with row("missing-reply"):
         if failure:
-            st.error(reason(failure), icon=":material/cloud_off:")
+            st.error(_in_this_chat(reason(failure)), icon=":material/cloud_off:")
         else:
-            ending = _ending_of(last)
-            st.caption(ending.sentence if ending else _missing(thread, last), width="stretch")
+            st.caption(ending(view), width="stretch")
         _draw_continue(view, last)
         st.button(
             "Retry",
@@ -216,7 +216,13 @@ def _ending_of(message: Message) -> _Ending | None:
 def _draw_ending(message: Message) -> None:
     if ending := _ending_of(message):
         color = "gray" if message.outcome is Outcome.EDITED else "orange"
-        st.badge(ending.name, icon=ending.icon, color=color, help=ending.sentence)
+        help_text = _in_this_chat(ending.sentence)
+        st.badge(ending.name, icon=ending.icon, color=color, help=help_text)
+
+
+def _in_this_chat(sentence: str) -> str:
+    """Return *sentence*; "kept" replaces "saved" on the page of a temporary chat, which is not stored."""
+    return sentence.replace(" is saved", " is kept") if tab().temporary else sentence
 
 
 def _draw_continue(view: ThreadView, last: Message) -> None:
@@ -298,11 +304,14 @@ def act(conversation_id: ConversationId, model: str, request: Mapping[str, str])
 
 def ending(view: ThreadView) -> str:
     """Return a sentence on how the last reply ended, or an empty string if an alert on the page already says it."""
-    last = view.thread.branch()[-1]
-    if last.role is Role.USER or view.failure:
+    if view.failure:
         return ""
-    ending = _ending_of(last)
-    return ending.sentence if ending else "The reply is complete."
+    last = view.thread.branch()[-1]
+    if ending := _ending_of(last):
+        return _in_this_chat(ending.sentence)
+    if last.role is Role.USER:
+        return _in_this_chat(_missing(view.thread, last))
+    return "The reply is complete."
 
 
 def _copy(message: Message) -> str:

@@ -44,7 +44,7 @@ def line(services: ChatParts) -> str:
         case ModelState.STARTING:
             return "The local model is starting…"
         case ModelState.FAILED:
-            return "The local model failed to start. See its log."
+            return "The local model is not running; retrying every few minutes."
         case ModelState.READY:
             return f"Model: {name}, a tiny demo model: expect poor answers."
 
@@ -68,7 +68,8 @@ def connect_dialog() -> None:
 
 def _draw_connect_lines() -> None:
     st.caption(
-        "To connect a better model, stop Daybook (Ctrl-C) and start it with one of these lines:"
+        "To connect a better model, stop Daybook (Ctrl-C) and start it with one of these lines. If you set `DAYBOOK_STORE` "
+        "or other settings before, keep them in front of `uv run`: in another store, your chats are missing."
     )
     for name, line in _CONNECT_LINES.items():
         st.markdown(f"**{name}**")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pages._tab import tab
 from services.domain import MemoryPolicy, NewConversation, SpaceId
-from services.domain.limits import checked_instructions
+from services.domain.limits import checked_instructions, checked_message
 
 
 def choices(space_id: SpaceId | None = None) -> NewConversation:
@@ -32,3 +32,9 @@ def set_instructions(text: str, _seen: str) -> None:
 def forget() -> None:
     """Drop the choices, after they were stored with a conversation, or when the page is left."""
     tab().new = NewConversation()
+    tab().begun_here = tab().begun_here[0], ""
+
+
+def note_begun(prompt: str) -> None:
+    """Note that this tab began a saved conversation with *prompt*."""
+    tab().begun_here = tab().begun_here[0] + 1, checked_message(prompt)

@@ -25,7 +25,7 @@ from services.domain import (
     SpaceId,
     Thread,
 )
-from services.errors import NotFound
+from services.errors import NotFound, OverBudget
 
 _GLANCE = 0.5  # seconds between two checks for turns that have ended
 _PAINT = 0.03  # seconds in which the browser can show the first words before it gets more to draw
@@ -68,6 +68,8 @@ def send(
         else:
             turn = chat.begin(None, prompt, new=new, seen_model=model)
             new_conversation.forget()
+            if temporary_chat is None:
+                new_conversation.note_begun(prompt)
         tab().begun = place, turn
         tab().followed = turn.conversation_id, None
 
@@ -187,7 +189,7 @@ def draw_refusals(
     with st.container(key="refusals"):
         for refusal in tab().callbacks.refusals:
             with st.container(key=f"refusal-{refusal.id}"):
-                st.warning(refusal.sentence)
+                st.warning(_sentence(refusal))
                 if not refusal.prompt:
                     said.append(refusal)
                 elif is_free and refusal.place == place:
@@ -202,6 +204,15 @@ def draw_refusals(
                     key = f"dismiss-{refusal.id}"
                     quiet_button(words.DISMISS, "close", key, tab().callbacks.forget, [refusal])
     return said
+
+
+def _sentence(refusal: Refusal) -> str:
+    """Return the sentence of *refusal*. For a limit of 0 it names no reset, because a reset would not help."""
+    if isinstance(refusal.error, OverBudget):
+        for limit in find_user().account.limits:
+            if limit.cap is refusal.error.cap and not limit.most:
+                return f"{words.LIMITS[limit.cap]} is 0."
+    return refusal.sentence
 
 
 def continued(view: ThreadView) -> Message | None:

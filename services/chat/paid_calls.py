@@ -20,7 +20,7 @@ from services.domain.models import ModelInfo
 from services.domain.turns import ClientTurnId, Ending, Lease, NewTurn, Reservation, Settlement
 from services.events import log_event
 from services.llm import LimitReached, Offer, Thought
-from services.memory.continuing import spaced
+from services.memory.continuing import spaced, without_repeated_space
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 
@@ -140,7 +140,11 @@ class PaidCalls:
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
         so_far, limit, is_over = call.so_far, _LengthLimit(turn.max_tokens), False
-        for piece in stream:
+        if so_far and call.offer.takes_prefix:
+            pieces, so_far = without_repeated_space(so_far, stream), ""
+        else:
+            pieces = stream
+        for piece in pieces:
             match piece:
                 case Usage():
                     if piece.prompt > call.plan.bound_tokens:
@@ -308,14 +312,14 @@ class UnansweredCalls:
 
     def find(self, call: Call) -> Call | None:
         """Return the unanswered call that made the same request as *call*; None if there is none."""
-        return next((lost for _, lost in self._calls.items() if _is_same(lost, call)), None)
+        return next((lost for lost in self._recent() if _is_same(lost, call)), None)
 
     def is_prompt(self, prompt_id: MessageId | None) -> bool:
         """Return True if an unanswered call may have begun the turn of this prompt.
 
         Such a turn is open in the database, but no process streams its reply until the call is sent again.
         """
-        lost = (call.turn for _, call in self._calls.items())
+        lost = (call.turn for call in self._recent())
         return any(turn.prompt and turn.prompt_id == prompt_id for turn in lost)
 
     @contextmanager
@@ -335,16 +339,18 @@ class UnansweredCalls:
     def forget(self, conversation_id: ConversationId) -> None:
         self._calls.drop_all(lambda lost: lost.turn.thread.conversation.id == conversation_id)
 
+    def _recent(self) -> list[Call]:
+        """Return the unanswered calls of the last `_RESENT_SECONDS`, after dropping the others."""
+        horizon = time.monotonic() - _RESENT_SECONDS
+        self._calls.drop_all(lambda lost: lost.made_at < horizon)
+        return [lost for _, lost in self._calls.items()]
+
 
 def _is_same(lost: Call, call: Call) -> bool:
-    """Return True if *call* repeats the request of *lost*, which was made at most `_RESENT_SECONDS` earlier.
-
-    The prompt of *lost* may or may not be stored by now.
-    """
+    """Return True if *call* repeats the request of *lost*, whose prompt may or may not be stored by now."""
     sent, new = lost.turn, call.turn
     before, now = sent.thread, new.thread
-    is_late = call.made_at - lost.made_at > _RESENT_SECONDS
-    if is_late or _choices(before) != _choices(now):
+    if _choices(before) != _choices(now):
         return False
     if sent.is_first and new.is_first:
         return sent.prompt == new.prompt

@@ -77,6 +77,10 @@ class Planning:
         plan = plan_context(thread.conversation.policy, history, setup.budget, counter)
         if prompt is None and past[-1].id not in plan.verbatim_ids:
             raise BadInput(_OUT_OF_VIEW)
+        if prompt is None and setup.offer.takes_prefix:
+            # Anthropic's models refuse a prefix that ends with white space
+            *before, prefix = plan.messages
+            plan = replace(plan, messages=(*before, replace(prefix, body=prefix.body.rstrip())))
         least = min_likely_tokens(plan.messages, rates, self.counter)
         return plan, Receipt.from_plan(
             thread.conversation.policy, model, history, plan, rates, least

@@ -346,7 +346,6 @@ class Chat:
         plan, receipt = self._planning.turn(thread, setup, past, prompt)
         if start_seq is not None:
             plan = replace(plan, start_seq=start_seq)
-        is_continued = prompt is None and not setup.offer.takes_prefix
         call = new_call(
             thread,
             setup.offer,
@@ -355,7 +354,7 @@ class Chat:
             None if again else prompt,
             receipt=receipt.to_json(),
             is_first=is_first,
-            so_far=past[-1].body if is_continued else "",
+            so_far=past[-1].body if prompt is None else "",
         )
         call = self._unanswered.find(call) or call
         with self._unanswered.kept_if_lost(call):

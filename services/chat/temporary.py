@@ -44,7 +44,8 @@ class TemporaryChat(ChatParts):
         """*is_there*: a function that returns True while the chat's page is connected."""
         super().__init__(chat)
         self.id, self.owner, self.rows, self._is_there = chat_id, owner, rows, is_there
-        self._seen_at, self._left_at = time.monotonic(), math.inf
+        # `_missed_at`: when a check first found the page disconnected; time before it does not count, because checks may be late
+        self._missed_at = self._left_at = math.inf
 
     @property
     def is_over(self) -> bool:
@@ -75,7 +76,7 @@ class TemporaryChat(ChatParts):
         """Undo `leave`. Raise ChatIsOver if the chat has ended."""
         if self.is_over:
             raise ChatIsOver
-        self._seen_at, self._left_at = time.monotonic(), math.inf
+        self._missed_at = self._left_at = math.inf
 
     def share(self, user: ChatParts) -> None:
         """Switch to the facts, spaces and preferences services of *user*, because the old ones are dropped from memory."""
@@ -102,9 +103,8 @@ class TemporaryChat(ChatParts):
         now = time.monotonic()
         if self._left_at < math.inf:
             return not self._is_there() or now - self._left_at > UNDO_SECONDS
-        if self._is_there():
-            self._seen_at = now
-        return now - self._seen_at > _ABSENCE_SECONDS
+        self._missed_at = math.inf if self._is_there() else min(self._missed_at, now)
+        return now - self._missed_at > _ABSENCE_SECONDS
 
 
 @dataclass(slots=True)

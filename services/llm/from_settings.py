@@ -8,7 +8,7 @@ from dataclasses import replace
 from services.daemon_threads import in_thread
 from services.domain.models import LimitSource, ModelInfo, ModelSettings, PriceSource
 from services.llm.catalogue import known_model, narrow_limits
-from services.llm.model_spec import LimitRefusal, ModelSpec, read_models
+from services.llm.model_spec import LimitRefusal, ModelSpec, listed_models, read_models
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
 from services.settings import Settings
@@ -71,11 +71,12 @@ def configured_models(
             models.learn(info, model.named(name, is_reasoning=True) if is_news else None)
 
     def keep_learning() -> None:
-        """Look up limits and prices periodically: list prices depend on the time, and an endpoint may be down at first."""
-        document = None
+        """Look up limits and prices periodically: list prices depend on the time, and an endpoint may be down at first, or
+        may list no model yet."""
+        entries = list[object]()
         while True:
-            document = document or model.list_models()
-            learn_all(document)
+            entries = entries or listed_models(model.list_models())
+            learn_all(entries)
             time.sleep(_LEARN_SECONDS)
 
     models = Models(offer(first), tuple(map(offer, others)), of_admins)

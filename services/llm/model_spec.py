@@ -81,8 +81,7 @@ def read_models(document: object, name: str) -> ModelSpec:
     If the list has only one entry, its values are returned whatever its name. The prices of input and output are ignored
     unless both are stated.
     """
-    listed = value_at(document, "data") or document
-    entries = cast(list[object], listed) if isinstance(listed, list) else []
+    entries = listed_models(document)
     named = [entry for entry in entries if value_at(entry, "id") == name]
     # a single entry applies whatever its name, because a llama.cpp server accepts any model name
     if not named and len(entries) != 1:
@@ -101,6 +100,12 @@ def read_models(document: object, name: str) -> ModelSpec:
         cached_input_micro=cached_micro if is_priced else None,
         is_reasoning=isinstance(supported, list) and "reasoning" in supported,
     )
+
+
+def listed_models(document: object) -> list[object]:
+    """Return the entries of a decoded list of models, with or without an object around it; none if it is malformed."""
+    listed = value_at(document, "data") or document
+    return cast(list[object], listed) if isinstance(listed, list) else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,8 @@ _LIST_SECONDS = 10
 _ENDING_SECONDS = 5.0  # seconds to wait for the usage after the text is complete
 _FIRST_TOKEN_SECONDS = 60.0
 # maximum seconds to the first token of a reasoning model or a self-hosted server. Such a server may have to load the model
-# first, and stops loading if the client disconnects
+# first, and stops loading if the client disconnects. Also the maximum seconds during which all chunks may be empty: some
+# gateways send empty chunks as keep-alives, or in the place of thoughts
 _LONGER_SECONDS = 300.0
 # HTTP statuses of refused requests; 429 may mean that a request has more tokens than are allowed per minute
 _REFUSED = {400, 413, 422, 429}
@@ -136,7 +137,8 @@ class OpenAIModel:
         await self._client.close()
 
     async def _list_models(self) -> object:
-        with suppress(*_EXPECTED):
+        # the JSON parser also refuses integers of thousands of digits (ValueError), and deep nesting
+        with suppress(*_EXPECTED, ValueError, RecursionError):
             async with asyncio.timeout(_LIST_SECONDS):
                 return await self._client.get("/models", cast_to=object)
         return None
@@ -154,6 +156,8 @@ class OpenAIModel:
             try:
                 async with asyncio.timeout_at(deadline) as silence:
                     await self._receive(messages, max_tokens, refused, reader, silence)
+                # only now, because a refusal may name a parameter merely by quoting the prompt
+                self._refused_parameters |= refused
                 failure = reader.finish()
             except _EXPECTED as error:
                 refusal = read_refusal(_refusal_text(error, reader))
@@ -162,7 +166,7 @@ class OpenAIModel:
                     is_shortened, max_tokens = True, shorter
                     continue
                 if more := _refused_parameters(error) - refused:
-                    self._refused_parameters = refused = refused | more
+                    refused = refused | more
                     continue
                 failure, retry_after = _failure(error, reader), _retry_after(error)
                 if reader.has_ended and failure in {ModelFailure.DROPPED, ModelFailure.SILENT}:
@@ -208,12 +212,17 @@ class OpenAIModel:
             stream=True,
             stream_cls=_Chunks,
         ) as chunks:
+            new_at = self._loop.time()
             async for chunk in chunks:
-                reader.read(chunk)
-                allowed = self._first_token_seconds
-                if reader.has_text:
-                    allowed = _ENDING_SECONDS if reader.has_ended else self._between_tokens_seconds
-                silence.reschedule(self._loop.time() + allowed)
+                now = self._loop.time()
+                if reader.read(chunk):
+                    new_at = now
+                allowed, longest = self._first_token_seconds, _LONGER_SECONDS
+                if reader.has_ended:
+                    allowed = longest = _ENDING_SECONDS
+                elif reader.has_text:
+                    allowed = self._between_tokens_seconds
+                silence.reschedule(min(now + allowed, new_at + longest))
 
 
 class _Chunks(openai.AsyncStream[object]):

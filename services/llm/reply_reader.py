@@ -54,12 +54,17 @@ class ReplyReader:
         self._is_early = False
         self._counts = Counter[str]()
 
-    def read(self, chunk: object) -> None:
-        """Read a decoded chunk. Raise pydantic's ValidationError if it is malformed."""
+    def read(self, chunk: object) -> bool:
+        """Read a decoded chunk; return False if it contains nothing new, as a keep-alive does.
+
+        Raise pydantic's ValidationError if it is malformed.
+        """
         self._is_empty = False
         parsed = _Chunk.model_validate(chunk)
-        self._counts |= _counts(parsed)
+        known, self._counts = self._counts, self._counts | _counts(parsed)
+        is_new = self._counts != known
         for choice in parsed.choices or ():
+            is_new |= _has_parts(choice)
             parts = _list(choice, "delta.content")  # Mistral's reasoning models send a list
             listed = (each for part in parts for each in _list(part, "thinking"))
             thoughts = (*(_text(choice, path) for path in _THOUGHTS), _joined(listed))
@@ -71,7 +76,9 @@ class ReplyReader:
                 self._is_early |= bool(self._ending)
                 self._emit(content)
             if reason := choice.get("finish_reason"):
+                is_new |= not self._ending
                 self._ending = str(reason).casefold()
+        return is_new
 
     @property
     def has_ended(self) -> bool:
@@ -93,6 +100,13 @@ class ReplyReader:
         # a filtered reply without any text or thoughts is reported as empty (by the caller), not as filtered
         is_filtered = self.has_begun and self._ending in _FILTERED
         return ModelFailure.FILTERED if is_filtered else None
+
+
+def _has_parts(choice: object) -> bool:
+    """Return True if the delta of *choice* contains anything besides its role, even a part that is not read: a tool call."""
+    delta = value_at(choice, "delta")
+    parts = cast(dict[str, object], delta) if isinstance(delta, dict) else {}
+    return any(part for name, part in parts.items() if name != "role")
 
 
 def _text(node: object, path: str) -> str:

@@ -305,7 +305,7 @@ def copy(source: str, target: str, is_dry: bool) -> None:
         )
     ring, opens_texts = _root_keys(chosen), other.is_plain and not chosen.is_plain
     broken = set[ConversationId]()
-    with open_copy_source(chosen, ring) as stored:
+    with open_copy_source(chosen, ring, is_dry=is_dry) as stored:
         needs_addresses = not other.is_alone
         check_source(stored, ring, needs_addresses=needs_addresses, is_for_one=other.is_plain)
         opened, keys_of = stored, partial(user_keys, stored, ring)

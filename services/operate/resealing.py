@@ -48,7 +48,8 @@ class OpenedSource:
         conversation_id: ConversationId | None = None,
     ) -> list[Row]:
         if user_id is None or table not in ORDER:
-            return self._store.rows(table, user_id, conversation_id)
+            rows = self._store.rows(table, user_id, conversation_id)
+            return [cast(Row, normal(row)) for row in rows]
         return self.texts(user_id).opened(table, conversation_id)
 
     def texts(self, user_id: UserId) -> UserTexts:

@@ -308,6 +308,8 @@ def normal(row: object) -> object:
             head = _plain_head(row.head)
             text = NO_VAULT.seal_head(head, row.id, row.id) if head else _NO_HEAD
             return replace(row, **_NO_KEY, head=text)
+        case schema.StoredNotice():
+            return replace(row, browser=None)  # the name of a browser is not converted
         case MessageRow() if row.attachments:
             # leave invalid JSON unchanged: sealing refuses it later
             with suppress(ValueError):

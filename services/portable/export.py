@@ -4,10 +4,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from itertools import zip_longest
+
+from pydantic import TypeAdapter, ValidationError
 
 from services.domain import (
     Fact,
@@ -24,6 +27,7 @@ from services.domain import (
     safe_text,
     total_cost,
 )
+from services.domain.json_texts import read_json
 from services.domain.turns import OpenTurn
 from services.portable import replies
 
@@ -46,7 +50,8 @@ _CONVERSATION_FIELDS = (
 _THREAD_FIELDS = ("instructions", "are_instructions_verified", "is_summary_verified", "is_whole")
 _MESSAGE_FIELDS = ("id", "seq", "parent_id", "turn_id", "role", "outcome", "created_at")
 
-_SPEAKERS = {Role.SYSTEM: "Instructions", Role.USER: "You", Role.ASSISTANT: "Assistant"}
+_RECEIPT = TypeAdapter(dict[str, object])
+_SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Assistant"}
 _NEWER = "saved by a newer version"
 _ENDINGS = {
     Outcome.CUT: "cut off at the length limit",
@@ -112,6 +117,7 @@ def to_json(exported: ConversationExport) -> str:
             "conversation": {name: getattr(conversation, name) for name in _CONVERSATION_FIELDS}
             | {name: getattr(thread, name) for name in _THREAD_FIELDS}
             | {
+                "is_title_verified": conversation.is_verified,
                 "policy": conversation.policy,
                 "space_name": exported.space.name if exported.space else None,
                 "summary": thread.summary,
@@ -147,7 +153,10 @@ def documents_to_json(name: str, documents: Preferences | Sequence[Fact | Space]
 
 
 def _turn(turn_id: TurnId, exported: ConversationExport) -> dict[str, object]:
-    cost, receipt = exported.costs.get(turn_id), exported.receipts.get(turn_id)
+    cost, receipt = exported.costs.get(turn_id), None
+    # a user's edit of a file in a plain store can break a receipt, which must not end the export
+    with suppress(ValidationError):
+        receipt = read_json(_RECEIPT, exported.receipts.get(turn_id, ""))
     usage = cost and {
         "input_tokens": cost.tokens.prompt,
         "cached_tokens": cost.tokens.cached,
@@ -158,7 +167,7 @@ def _turn(turn_id: TurnId, exported: ConversationExport) -> dict[str, object]:
         "id": turn_id,
         "model": cost.model if cost else None,
         "usage": usage,
-        "receipt": json.loads(receipt) if receipt else None,
+        "receipt": receipt,
     }
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import tzinfo
 from functools import partial
@@ -22,7 +22,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
 from services.domain.revisions import OpenPlace, Revisions
-from services.errors import Busy, SignedOut
+from services.errors import Busy, SignedOut, StoreUnavailable
 from services.llm import Models
 from services.memory.tokens import RegexCounter
 from services.settings import Settings
@@ -32,6 +32,7 @@ from services.store.backend import Administration
 from services.store.notices import opened_notice
 from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
+from services.store.sealed.opened import OpenedConversations
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
@@ -162,7 +163,9 @@ class Shared:
             self.live_turns.stop(lambda turn: turn.owner in owners, within)
             self.temporary.stop(max(0.0, ends_at - time.monotonic()), owners)
             yield
-        self.session_cache.forget_if_ended(sessions)
+        # the block's change is stored, so it must not fail any more; the upkeep thread forgets ended sessions, too
+        with suppress(StoreUnavailable):
+            self.session_cache.forget_if_ended(sessions)
 
     def outdate_sign_in_details(self, user_id: UserId) -> None:
         """Make a user's sessions in this process read the sign-in details again, because they have changed."""
@@ -254,7 +257,8 @@ class UserServices(ChatParts):
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
         self._sign_in_details = CachedRead(self._read_details, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the most recent export
-        store = sealed_store(self._rows, session.user_keys)
+        self._opened = OpenedConversations(self._rows, session.user_keys)
+        store = sealed_store(self._rows, session.user_keys, self._opened)
         chat = Chat(
             shared.choices(store=store),
             sweep=shared.backend.sweep,
@@ -365,7 +369,10 @@ class UserServices(ChatParts):
 
     def begin_export(self, zone: tzinfo) -> FullExport:
         """Begin an export of all stored data of the user, with times in *zone*. May raise SignedOut or StoreUnavailable."""
-        self.export = FullExport(sealed_store(self._rows, self.session.user_keys), zone)
+        keys = self.session.user_keys
+        # the export, too, notices what is older than this session's pages have seen
+        opened = OpenedConversations(self._rows, keys, self._opened)
+        self.export = FullExport(sealed_store(self._rows, keys, opened), zone)
         return self.export
 
     def begin_temporary(

@@ -9,11 +9,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services.errors import AppError
+from services.errors import AppError, SignedOut
 from services.events import log_event
 from services.store.accounts import AppSession, Cookie
 from services.users import Shared
 from services.web.origin import Origin
+
+_DELETED = "This account was deleted. Restart Daybook to begin a new one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class OpenRoute:
                 return RedirectResponse("/", 303)  # the browser already has a session
             cookie, session = await run_sync(self.enter)
             await run_sync(cache.add, cookie, session)
+        except SignedOut:
+            return PlainTextResponse(_DELETED, 503)
         except AppError as error:
             return PlainTextResponse(error.public, 503)
         log_event("session.started", user=session.user_id, session=session.id)

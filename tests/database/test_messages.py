@@ -177,6 +177,29 @@ def test_fact_waits_for_a_deletion_that_is_on_the_way(world, maya, garden, long,
     assert waited == LOCK_NOT_AVAILABLE
 
 
+def test_deletion_of_a_space_locks_chats_first(world, maya, garden, migrated):
+    space = a_document("space")
+    maya.call("put_document", **space)
+    maya.change(garden, space_id=str(space["document"]))
+
+    def delete_space():
+        with psycopg.connect(migrated, autocommit=True) as connection:
+            return maya.by(connection).call("delete_document", document=space["document"])
+
+    with ThreadPoolExecutor(1) as other:
+        with psycopg.connect(migrated) as storing:  # as another fact of the chat would
+            storing.execute("select from public.conversations where id = %s for share", [garden])
+            deletion = other.submit(delete_space)
+            servers.wait_for_blocked(world.admin, 1)
+            world.admin.execute("set lock_timeout = '100ms'")
+            fact = a_document(space=space["document"], source=garden, cuts=0)
+
+            assert maya.call("put_document", **fact)["ok"]
+
+        assert deletion.result()["ok"]
+    assert maya.rows("documents") == []
+
+
 def test_deleting_twice_deletes_once_and_prolongs_nothing(world, maya, garden, long):
     discard(maya, garden, 4, long[2:])
     due = "select undo_until, rev from public.conversations where id = %s"

@@ -126,6 +126,23 @@ def test_earlier_development_database_is_refused_untouched(owner, folder, breaka
     assert (recorded(owner), hashed(owner)) == before
 
 
+def test_database_of_a_later_version_is_refused_untouched(owner, folder):
+    (folder / "20990101000000_later.sql").write_text("create table private.later (id integer);")
+    migrations.apply(owner, folder)
+    before = recorded(owner), hashed(owner)
+
+    with pytest.raises(Misconfigured) as refused:
+        migrations.apply(owner, migrations.FOLDER)
+
+    assert refused.value.public == (
+        f"The database {owner.info.dbname} on {owner.info.host} was written by a later version of Daybook:"
+        " start that version."
+    )
+    with pytest.raises(Misconfigured, match=f"The data in {folder} was written by a later version"):
+        migrations.apply(owner, migrations.FOLDER, data=folder)
+    assert (recorded(owner), hashed(owner)) == before
+
+
 def test_owner_bound_by_row_level_security_is_refused(new_database):
     address = new_database()
     with psycopg.connect(address, autocommit=True) as admin:

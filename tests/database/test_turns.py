@@ -514,3 +514,24 @@ def test_sweep_reads_no_rows_of_users_who_stay(world, garden, table):
         f"public.{table}", lambda: world.one("select private.tidy()")
     )
     assert unindexed + indexed < 100
+
+
+def test_reading_a_chat_reads_no_turns_of_other_chats(world, maya, garden):
+    other = maya.create_conversation()
+    world.admin.execute(
+        "insert into public.turns select copy.* from public.turns one, generate_series(1, 10000) n, md5(n::text) other,"
+        " jsonb_populate_record(one, jsonb_build_object('id', other, 'client_turn_id', other)) copy"
+        " where one.conversation_id = %s",
+        [other],
+    )
+    world.admin.execute("analyze")
+    # unlike `World.work`, this also counts the index entries whose rows are not read
+    read = (
+        "select sum(pg_stat_get_xact_tuples_returned(indexrelid)) from pg_index"
+        " where indrelid = 'public.turns'::regclass"
+    )
+
+    with world.admin.transaction():
+        before = world.one(read)
+        maya.call("read_conversation", conversation=garden, after_seq=0)
+        assert world.one(read) - before < 100

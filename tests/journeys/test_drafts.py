@@ -46,12 +46,33 @@ class Tab:
           document.querySelector("textarea").value = "";
         }""")
 
-    def polls(self, status):
-        """Answer polls with *status* from now on (None: not at all)."""
+    def ends_the_session(self):
+        """Send Maya's form that ends the session, on a page without a composer."""
+        self.page.evaluate("""() => {
+          document.body.innerHTML = '<form data-person="maya"></form>';
+          addEventListener("submit", (event) => event.preventDefault());
+          document.forms[0].requestSubmit();
+        }""")
+        return self
+
+    def opens_a_page(self, status):
+        """Open another page, on which a poll is answered with *status* (None: not at all)."""
         answer = (
             (lambda route: route.fulfill(status=status)) if status else lambda route: route.abort()
         )
         self.page.route("**/poll", answer)
+        self.page.reload()
+        self.loads()
+        # the answer to this poll comes after that to the script's poll
+        self.page.evaluate("fetch('/poll').then(() => null, () => null)")
+        return self
+
+    def drafts(self):
+        """Return the drafts that the browser stores."""
+        stored = (
+            "Object.entries(localStorage).filter(([name]) => name.startsWith('daybook-draft:'))"
+        )
+        return sorted(self.page.evaluate(f"{stored}.map(([, one]) => JSON.parse(one).text)"))
 
     def is_in(self, connection, script="notRunning"):
         """Set the states that Streamlit reports, and let five seconds pass."""
@@ -117,31 +138,46 @@ def test_draft_of_a_closed_tab_comes_back(new_tab):
     assert len(third.page.evaluate("Object.keys(localStorage)")) == 2
 
 
-@pytest.mark.parametrize(
-    ("answers", "left"),
-    [([401], ["Two"]), ([200, 401], ["One", "Two"]), ([503, 401], ["Two"]), ([None, 401], ["Two"])],
-)
-def test_ended_session_deletes_the_users_drafts(new_tab, answers, left):
-    """The page on which the user ends the session has no composer. *answers*: the next pages' answers to a poll."""
+@pytest.mark.parametrize("answers", [[401], [200, 401], [503, 401], [None, 401]])
+def test_ended_session_deletes_the_users_drafts(new_tab, answers):
+    """The pages that follow have no composer. *answers*: their answers to a poll."""
     new_tab().arrives().types("One")
     new_tab().arrives(person="omar").types("Two")
-    account = new_tab().loads()
-
-    account.page.evaluate("""() => {
-      document.body.innerHTML = '<form data-person="maya"></form>';
-      addEventListener("submit", (event) => event.preventDefault());
-      document.forms[0].requestSubmit();
-    }""")
+    account = new_tab().loads().ends_the_session()
 
     for status in answers:
-        account.polls(status)
-        account.page.reload()
-        account.loads()
-        # the answer to this poll comes after that to the script's poll
-        account.page.evaluate("fetch('/poll').then(() => null, () => null)")
+        account.opens_a_page(status)
 
-    drafts = "Object.values(localStorage).map((one) => JSON.parse(one).text).sort()"
-    assert account.page.evaluate(drafts) == left
+    assert account.drafts() == ["Two"]
+
+
+def test_refused_sign_out_keeps_the_users_drafts(new_tab):
+    new_tab().arrives().types("One")
+    account = new_tab().loads().ends_the_session()
+
+    account.opens_a_page(200).arrives(person="maya")
+    account.opens_a_page(401)  # much later, for another reason
+
+    assert account.drafts() == ["One"]
+
+
+def test_page_of_another_user_deletes_the_drafts_of_an_ended_session(new_tab):
+    new_tab().arrives().types("One")
+    account = new_tab().loads().ends_the_session().opens_a_page(503)
+
+    account.opens_a_page(200).arrives(person="omar")
+
+    assert account.drafts() == []
+
+
+def test_tab_that_loads_during_a_sign_out_does_not_keep_the_drafts(new_tab):
+    new_tab().arrives().types("One")
+    account, other = new_tab().loads().ends_the_session(), new_tab()
+    other.opens_a_page(200).arrives(person="maya")
+
+    account.opens_a_page(401)
+
+    assert account.drafts() == []
 
 
 def test_each_tab_has_its_draft_after_a_reload(new_tab):
@@ -283,6 +319,34 @@ def test_message_that_came_back_to_a_new_chat_goes_if_it_began_one(new_tab):
     tab.arrives("garden", prompts=[(3, "One")]).holds("")
 
     tab.arrives("new").holds("")
+
+
+def test_draft_of_the_new_chat_stays_beside_anothers_message_that_came_back(new_tab):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives("new").types("One")
+    tab.arrives("garden").sends("One")
+    tab.is_in("DISCONNECTED")
+    tab.is_in("CONNECTED")
+    tab.holds("One")
+
+    tab.arrives("roses", prompts=[(3, "One")])
+
+    tab.arrives("new").holds("One")
+
+
+def test_new_chats_message_that_repeats_the_prompt_before_comes_back(new_tab):
+    """The prompts of a new chat are those with which the tab began conversations."""
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives("new", prompts=[(3, "One")])
+    tab.sends("One")
+    tab.is_in("DISCONNECTED")
+
+    tab.arrives("new", prompts=[(3, "One")])
+    tab.is_in("CONNECTED")
+
+    tab.holds("One")
 
 
 def test_message_that_was_answered_does_not_come_back(new_tab):

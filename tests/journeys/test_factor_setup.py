@@ -207,7 +207,7 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
 
 
 def test_two_step_verification_has_no_barrier(person):
-    maya = person(reduced_motion="reduce")
+    maya = person(reduced_motion="reduce", has_touch=True)
     maya.arrives()
     look = Look(maya, PHONE)
 

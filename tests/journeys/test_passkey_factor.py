@@ -39,7 +39,7 @@ def enters_password(tab):
 
 @pytest.mark.parametrize("store", ONE_STORE)
 def test_passkey_is_asked_for_after_the_password(person, local):
-    maya = person(url=local, reduced_motion="reduce")
+    maya = person(url=local, reduced_motion="reduce", has_touch=True)
     look, list_ = Look(maya, PHONE), maya.page.locator(".st-key-second-factor")
     maya.arrives()
     Authenticator(maya)

@@ -151,7 +151,7 @@ def goes_through(maya, app, looks_at=lambda name: None):
 
 @pytest.mark.parametrize("store", FIRST_STORE)
 def test_passkey_is_added_used_renamed_and_removed(app, person, local):
-    maya = person(url=local, reduced_motion="reduce")
+    maya = person(url=local, reduced_motion="reduce", has_touch=True)
     look = Look(maya, PHONE)
 
     def looks_at(name):

@@ -74,7 +74,7 @@ def test_one_person_alone_on_a_file(make_alone, person, tmp_path):
         maya.visit(f"/open/{secret}")
         maya.sees("This address is not valid, or no longer.")
         maya.visit("/account")
-        maya.sees("This Daybook is for one person and has no password")
+        maya.sees("This Daybook is for one person and needs no password")
         maya.visit("/admin")
         maya.sees("Totals only: admins cannot read chats.")
         expect(maya.page.get_by_role("tab", name="Users")).to_have_count(0)

@@ -633,6 +633,18 @@ def test_account_without_sign_in_is_deleted_by_a_typed_word(open_account, monkey
     )
 
 
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_password_is_explained_where_one_can_be_set(open_account, monkeypatch, is_plain):
+    monkeypatch.setattr(bootstrap.current_app(), "is_alone", True)
+    monkeypatch.setattr(bootstrap.current_app(), "is_plain", is_plain)
+
+    [shown] = [one.value for one in open_account().markdown if "for one person" in one.value]
+
+    assert "needs no password" in shown  # also true once the account has one
+    assert ("`DAYBOOK_SIGN_IN=local`" in shown) is not is_plain
+    assert ("set-password EMAIL` with the same `DAYBOOK_STORE`" in shown) is not is_plain
+
+
 # --- methods that are off
 
 

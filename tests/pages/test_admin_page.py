@@ -13,12 +13,14 @@ from pages._parts import words
 from services import bootstrap
 from services.domain import AccountRole, Purpose
 from services.domain.accounts import RetentionPreview, UserOrder
+from services.domain.addresses import NO_ADDRESS
 from services.domain.health import Abilities, MailHealth, StoreHealth
 from services.domain.model_failures import ModelFailure
 from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
 from tests.fakes import MAYA, FakePerson, ScriptedModel, a_person, an_entry
 from tests.pages.conftest import (
+    ROOT,
     audit,
     chosen,
     grid,
@@ -402,6 +404,28 @@ def test_audit_names_deleted_users_shortly_and_the_same(open_tab, ruth, monkeypa
     assert list(rows[0])[:3] == ["Time", "Action", "User"]
 
 
+def test_audit_has_a_name_for_each_action_of_the_database(open_tab, ruth, monkeypatch):
+    migrations = "".join(path.read_text("utf-8") for path in ROOT.glob("db/migrations/*.sql"))
+    actions = set(re.findall(r"private\.note\([^;]*?'(\w+\.\w+)'", migrations))
+    entries = [an_entry(number, action) for number, action in enumerate(actions)]
+    monkeypatch.setattr(ruth.administration, "audit", lambda *_, **__: entries)
+
+    named = [row["Action"] for row in audit(open_tab("Audit"))]
+
+    assert "sign_in.repair" in actions
+    assert len(named) == len(actions)
+    assert not [name for name in named if "." in name]
+
+
+def test_audit_calls_the_only_user_you(open_tab, ruth, monkeypatch):
+    entry = replace(an_entry(1), actor=NO_ADDRESS, target=NO_ADDRESS)
+    monkeypatch.setattr(ruth.administration, "audit", lambda *_, **__: [entry])
+
+    [row] = audit(open_tab("Audit"))
+
+    assert (row["User"], row["By"]) == ("You", "You")
+
+
 def test_settings_change_what_differs(open_tab, ruth):
     app = open_tab("Settings")
 
@@ -415,6 +439,18 @@ def test_settings_change_what_differs(open_tab, ruth):
         ("settings.set", None, {"max_open": 2}),
         ("caps.deployment", None, {"monthly_cap_micro": 50_000_000}),
     ]
+
+
+def test_only_user_changes_the_own_limits_in_settings(open_tab, ruth):
+    bootstrap.current_app().is_alone = True
+    app = open_tab("Settings")
+
+    field(app, "Daily limit ($)").set_value(2.5)
+    app.button[[one.label for one in app.button].index("Save")].click().run()
+
+    assert "Limits for new users" not in html(app)
+    assert changes(ruth) == [("caps.set", ruth.email, {"daily_cap_micro": 2_500_000})]
+    assert field(app, "Daily limit ($)").value == 2.5
 
 
 def test_role_of_a_user_is_changed(open_user, ruth, jonas):

@@ -203,6 +203,32 @@ def test_refusal_that_comes_again_is_a_new_one():
     assert callbacks.refusals[-1].id == again.id != first.id
 
 
+def test_new_chats_page_knows_the_prompt_that_began_a_chat(open_app, maya, monkeypatch):
+    """The browser lost the response, and with it the URL of the chat."""
+    app, drafts = open_app(maya), []
+    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.append(data))
+
+    app = send(app, " When do I prune? ")
+    app.query_params.clear()
+    app.run()
+
+    assert (drafts[-1]["place"], drafts[-1]["count"]) == ("new", 1)
+    assert drafts[-1]["prompts"] == [(16, "When do I prune?")]
+    app.button(key="new-chat").click().run()
+    assert (drafts[-1]["prompts"], drafts[-1]["count"]) == ([], 1)
+
+
+def test_new_chats_page_knows_no_prompt_of_a_temporary_chat(open_app, maya, monkeypatch):
+    drafts = []
+    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.append(data))
+    app = send(open_app(maya, temporary="1"), "A thought")
+
+    app.query_params.clear()
+    app.run()
+
+    assert (drafts[-1]["place"], drafts[-1]["prompts"]) == ("new", [])
+
+
 def test_refusal_survives_an_interrupted_run(open_app, maya, database, monkeypatch):
     """The browser has just learned that the database is away, and asks for another run at once."""
     app = open_app(maya)
@@ -495,6 +521,26 @@ def test_outcome_is_announced_until_another_conversation_is_read(
     opened(app, other)
     app.sidebar.button[-1].run()
     assert announced[-2:] == ["", ""]
+
+
+def test_stopped_reply_without_text_is_announced(open_app, maya, monkeypatch):
+    announced, begun = [], turns.begun
+
+    def stopped(temporary_chat):
+        if turn := begun(temporary_chat):
+            turn.stop()
+            maya.model.gate.set()
+            assert turn.wait(SECONDS)
+        return turn
+
+    monkeypatch.setattr(turns, "begun", stopped)
+    monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
+    maya.model.pieces = ("\n", " ")
+    maya.model.gate.clear()
+
+    send(open_app(maya), "When?")
+
+    assert announced[-1] == "You stopped this reply. Your message is saved."
 
 
 def test_page_is_sent_before_it_is_drawn_again(open_app, maya, monkeypatch):
@@ -802,6 +848,16 @@ def test_changed_number_of_messages_is_confirmed_again(open_app, maya, database)
     assert undo_lines(app) == []
 
 
+def test_deletion_of_messages_that_are_gone_can_be_tried_again(open_chat, maya, database):
+    app, garden = open_chat("Shade?", "Ferns.", "Sun?", "Sage.")
+    gone = [message.id for message in database.thread(garden).messages[2:]]
+    maya.chat.deletions.delete_messages(garden, gone, 20)
+
+    in_dialog(app, messages_dialog, garden, gone[0]).run()
+
+    assert "This chat changed in another tab. Try again." in [error.value for error in app.error]
+
+
 def test_only_the_branch_that_is_read_is_kept(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
     app = edit(open_app(maya, c=str(garden)), database, garden, 0, "Half shade?")
@@ -1022,7 +1078,7 @@ def test_refused_title_stays_in_its_field(open_chat, database):
     [
         (ModelState.STARTING, "The local model is starting"),
         (ModelState.READY, "a tiny demo model"),
-        (ModelState.FAILED, "failed to start"),
+        (ModelState.FAILED, "is not running; retrying every few minutes"),
         (ModelState.REMOTE, "Model: scripted"),
     ],
 )

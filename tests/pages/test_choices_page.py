@@ -8,6 +8,7 @@ import streamlit as st
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.preferences import instructions_dialog, preferences_dialog
 from pages._parts.words import policy_name
+from services import bootstrap
 from services.domain import AccountRole, Full, Preferences, Retrieval, Summary, Window
 from services.domain.models import LimitSource, ModelState, PriceSource
 from services.errors import NewerVersion, StoreUnavailable
@@ -149,6 +150,16 @@ def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model
     assert said(app)[-1] == "In May."
 
 
+def test_only_user_is_led_to_the_own_limits(open_app, maya, database):
+    bootstrap.current_app().is_alone = True
+    database.ledger.daily_micro = 1
+
+    app = send(open_app(maya), "When?")
+
+    links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+    assert links["Raise the limit"] == "tab=Settings"
+
+
 def test_refusal_by_tokens_offers_nothing_that_is_only_cheaper(open_app, database, model):
     free = Offer(replace(LARGE, name="free", input_micro=0, output_micro=0), ScriptedModel())
     person = FakePerson(database, model, others=(free,))
@@ -159,6 +170,15 @@ def test_refusal_by_tokens_offers_nothing_that_is_only_cheaper(open_app, databas
     assert "Not enough tokens left today" in app.warning[0].value
     assert not [button for button in app.button if str(button.key).startswith(("use-", "sw"))]
     assert "An admin can raise the limit." in [caption.value for caption in app.caption]
+
+
+def test_refusal_by_a_limit_of_zero_promises_no_reset(open_app, database, model):
+    database.ledger.daily_micro = 0
+
+    app = send(open_app(FakePerson(database, model)), "When?")
+
+    assert warnings(app) == ["Today's budget is 0."]
+    assert "An admin can raise the limit." in captions(app)
 
 
 def test_default_model_answers_where_none_was_chosen(open_app, maya, garden, database):
@@ -250,6 +270,7 @@ def test_demo_model_offers_lines_that_connect_a_better_one(
     card = open_app(person).expander[0]
     app = open_app(person, c=str(garden))
 
+    assert "keep them in front of `uv run`" in card.caption[0].value
     lines = [code.value for code in card.code]
     assert [line.count(" streamlit run streamlit_app.py") for line in lines] == [1, 1, 1]
     assert lines[1].count("CONTEXT") == lines[1].count("=16384") == 2

@@ -500,6 +500,16 @@ def test_facts_are_drawn_fifty_at_a_time(open_app, maya):
     assert "older-facts" not in keys(app)
 
 
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_page_says_how_memories_are_stored(open_app, maya, is_plain):
+    bootstrap.current_app().is_plain = is_plain
+
+    shown = "\n".join(lines(memory(open_app(maya))))
+
+    assert ("Encrypted like your chats." in shown) is not is_plain
+    assert ("Stored as plain text like your chats." in shown) is is_plain
+
+
 def test_unreachable_database_is_reported(open_app, maya):
     maya.database.rows.failures["documents"] = StoreUnavailable()
 

@@ -23,7 +23,7 @@ from services.errors import (
     WrongCredentials,
     WrongFactor,
 )
-from tests.pages.conftest import ROOT
+from tests.pages.conftest import ROOT, captions
 
 
 def forms(app):
@@ -156,7 +156,7 @@ def test_query_is_escaped_in_the_form(open_app):
         ),
         ("slow&wait=300", "Too many attempts. Try again in 5 minutes."),
         ("slow&wait=x", "Too many attempts. Try again in a minute."),
-        ("slow&wait=99999999", "Too many attempts. Try again in 1440 minutes."),
+        ("slow&wait=99999999", "Too many attempts. Try again in 24 hours."),
     ],
 )
 def test_reason_is_drawn_as_its_sentence(open_app, reason, sentence):
@@ -304,6 +304,15 @@ def test_ended_session_shows_the_sign_in_page(open_app, maya, tab):
     assert not app.chat_input
 
 
+def test_page_without_encryption_does_not_promise_it(open_app):
+    bootstrap.current_app().is_plain = True
+
+    shown = captions(open_app(None))
+
+    assert "Messages are stored as plain text." in shown
+    assert "encrypted" not in shown
+
+
 def test_page_shows_progress_until_the_backend_is_ready(open_app, health):
     health.is_started, health.stage = False, "starting the database"
 
@@ -347,6 +356,22 @@ def test_tab_whose_session_ended_says_why(open_app, monkeypatch, end, sentence):
     app = open_app(None)
 
     assert [one.value for one in (*app.error, *app.info)] == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "is_restart"),
+    [("deleted", "", True), (None, "deleted", True), ("ended", "", False)],
+)
+def test_deletion_of_the_only_account_leads_to_a_restart(
+    open_app, monkeypatch, end, reason, is_restart
+):
+    bootstrap.current_app().is_alone = True
+    monkeypatch.setattr(type(st.user), "get", lambda self, name, default=None: end)
+
+    shown = [one.value for one in open_app(None, reason=reason).markdown]
+
+    assert any("Restart Daybook to begin a new account" in one for one in shown) is is_restart
+    assert any("Open the address that Daybook printed" in one for one in shown) is not is_restart
 
 
 def test_suspended_user_is_told_once(open_app, monkeypatch):

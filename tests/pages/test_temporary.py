@@ -9,10 +9,21 @@ from pages._parts import temporary
 from pages._parts.undo import messages_dialog
 from pages._tab import KEY, Undoable, tab
 from services.chat.temporary import ChatIsOver
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.domain.turns import TurnState
 from services.errors import Cap, OverBudget, StoreUnavailable
 from tests.fakes import choose
-from tests.pages.conftest import html, in_composer, in_dialog, messages, opened, press, pressed
+from tests.pages.conftest import (
+    captions,
+    html,
+    in_composer,
+    in_dialog,
+    messages,
+    opened,
+    press,
+    pressed,
+)
+from tests.stack.apps import SECONDS
 from tests.store.conformance.talk import a_fact
 
 
@@ -134,6 +145,25 @@ def test_left_temporary_chat_leaves_no_summary_in_the_tab(app, maya):
 
     sentences = [one.sentence for one in app.session_state[KEY].undoable]
     assert sentences == ["Left the temporary chat: it will be deleted", "Archived"]
+
+
+def test_temporary_chat_is_called_kept_but_not_saved(app, maya, model):
+    model.pieces, model.failure = ("Prune ",), ModelUnavailable(ModelFailure.BUSY)
+    asks(switches(app), "Hello")
+    [error] = [one.value for one in app.error]
+    assert error == "The model is busy (rate limit). Your message is kept; try again."
+
+    model.pieces, model.failure = ("\n", " "), None
+    model.gate.clear()
+    turn = maya.temporary[0].chat.begin(maya.temporary[0].id, "Again")
+    turn.stop()
+    model.gate.set()
+    assert turn.wait(SECONDS)
+    app.run()
+
+    assert "You stopped this reply. Your message is kept." in captions(app)
+    [badge] = [one.proto.help for one in app.markdown if "Incomplete" in one.value]
+    assert badge == "The model did not finish this reply. The partial reply is kept."
 
 
 def test_left_temporary_chat_without_text_is_ended(app, maya):

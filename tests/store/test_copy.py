@@ -24,6 +24,7 @@ from services.operate.copying import Copying
 from services.operate.demo import make_demo
 from services.store.files import FilesPlace
 from services.store.sqlite import SqlitePlace
+from services.store.sqlite.place import MIGRATIONS
 from services.store.tables import content, schema
 from services.store.tables.access import note
 from services.store.tables.backend import TablesBackend
@@ -200,6 +201,22 @@ def test_dry_run_writes_nothing(copy, target):
 
     assert (code, "To be copied: " in said, "10 accounts" in said) == (0, True, True)
     assert not target.parent.exists()
+
+
+@pytest.mark.parametrize("is_source", [True, False])
+def test_dry_run_migrates_no_store(run, source, tmp_path, is_source):
+    earlier, folder = tmp_path / "earlier.db", tmp_path / "migrations"
+    folder.mkdir()
+    for file in sorted(MIGRATIONS.glob("*.sql"))[:-1]:
+        shutil.copy(file, folder)
+    SqlitePlace(earlier, folder).open().close()
+    stores = [earlier, tmp_path / "new.db"] if is_source else [source, earlier]
+
+    code, said = run("copy", *map(named, stores), "--dry-run")
+
+    assert (code, f"{earlier} was written by an earlier version" in said) == (1, True)
+    SqlitePlace(earlier, folder).open().close()  # this refuses a later version
+    assert not [*tmp_path.glob("*-version-*")]
 
 
 @pytest.mark.parametrize("writes", [0, 2, 9, 40, 130])

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from services.crypto import PlainKeys, UserKeys
 from services.domain import TurnId
+from services.domain.mails import NoticeKind
 from services.domain.turns import ClientTurnId
 from services.operate.__main__ import operate
 from services.store.files import FilesPlace
@@ -191,6 +192,19 @@ def test_attachments_and_chats_go_on_in_both_copies(run, plain, tmp_path):
             ]
             assert sorted(files) == sorted([b"leaf" + b"stem" * 99, f"{CANARY} file".encode()])
             assert talk.whole(talk.say(user, threads[0], "More?", "Yes."))
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_notice_loses_the_name_of_its_browser(run, sealed, plain, tmp_path, is_sealed):
+    source, target = (sealed, tmp_path / "new-plain") if is_sealed else (plain, tmp_path / "new.db")
+    notice = schema.StoredNotice(id=uuid4(), kind=NoticeKind.OPERATOR, at=talk.NOON, browser="text")
+    with opened(source) as (tables, session):
+        tables.of(session.user_id).run(lambda block: block.put(schema.NOTICES, notice))
+
+    code, said = run("copy", named(source), named(target))
+
+    assert (code, rows(target, schema.NOTICES)) == (0, [replace(notice, browser=None)]), said
+    assert run("copy", named(source), named(target))[1].count("nothing, all is there.") == 1
 
 
 def test_dry_run_of_a_plain_copy_writes_nothing(run, sealed, tmp_path):

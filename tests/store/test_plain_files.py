@@ -135,6 +135,14 @@ def test_list_put_in_by_hand_becomes_a_chat_once(place, incoming):
     assert [one.conversation.id for one in chats(place)] == [thread.conversation.id]
 
 
+def test_file_that_begins_with_a_byte_order_mark_is_read(place, incoming):
+    (incoming / "garden.json").write_text(json.dumps(SAID), "utf-8-sig")
+
+    [thread] = chats(place)
+
+    assert thread.messages[0].body == SAID[0]["content"]
+
+
 @pytest.mark.parametrize("policy", [None, Window(40)])
 def test_imported_chat_has_the_policy_of_the_deployment(place, incoming, policy):
     (incoming / "garden.json").write_text(json.dumps(SAID))

@@ -442,8 +442,17 @@ def test_backup_replaces_no_file(place, store, tmp_path):
     assert target.read_text() == "Dear Maya"
 
 
+def test_backup_leaves_a_users_draft_beside_it(place, store, tmp_path):
+    letter = tmp_path / "backup.db.draft"
+    letter.write_text("Dear Maya")
+
+    place.backup(tmp_path / "backup.db")
+
+    assert letter.read_text() == "Dear Maya"
+
+
 def test_backup_of_a_killed_one_is_made_anew(place, store, tmp_path):
-    (tmp_path / "backup.db.draft").write_text("half")
+    (tmp_path / "backup.db.daybook-draft").write_text("half")
 
     place.backup(tmp_path / "backup.db")
 

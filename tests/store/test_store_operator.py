@@ -208,6 +208,9 @@ def test_only_user_without_an_address_is_named_by_none(accounts, operator):
     for call in (operator.grant_admin, lambda email: operator.set_caps(email, {})):
         with pytest.raises(BadInput, match=r"without sign-in, .*: `set-password EMAIL` gives it"):
             call(email)
+        with pytest.raises(BadInput, match=f"name it {NO_ADDRESS}"):
+            call(email)
+    assert operator.set_caps(NO_ADDRESS, {"daily_cap_micro": 5}).daily_cap_micro == 5
 
     set_password(operator, RING, email, PASSWORD)
     operator.grant_admin(email)

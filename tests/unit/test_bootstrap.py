@@ -1,6 +1,7 @@
 """The order of a start, services shared in a process, the rate of database calls, and user data kept in memory."""
 
 import gc
+import json
 import os
 import pwd
 import signal
@@ -11,10 +12,13 @@ from collections import Counter
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC
+from io import BytesIO
 from itertools import islice
 from threading import Event
 from types import SimpleNamespace
 from uuid import uuid4
+from zipfile import ZipFile
 
 import httpx
 import pytest
@@ -52,13 +56,14 @@ from services.store.supabase import upkeep as supabase_upkeep
 from services.store.supabase.api import Gateway, ServerCalls, UserCalls
 from services.store.supabase.backend import SupabaseUser
 from services.store.tables.access import settings_of
+from services.store.tables.schema import CONVERSATIONS, DOCUMENTS, MESSAGES
 from services.stores import open_backend
 from services.users import Shared, session_cache
 from services.users.sign_in_details import sign_in_details
 from services.web import upkeep
 from services.web.attempts import Attempts
 from tests.chats import said
-from tests.fakes import INFO, MAYA
+from tests.fakes import INFO, MAYA, choose
 from tests.stack.apps import ROOT, SECONDS
 from tests.store.conformance.talk import a_fact, first_turn
 from tests.stores import InMemoryDatabase
@@ -150,6 +155,22 @@ def test_services_leave_memory_with_their_session(shared, closed):
     assert closed == [session.id]
 
 
+def test_change_that_ended_sessions_outlives_an_outage_after_it(shared, sessions):
+    """The error of a stored change would hide its recovery codes, and no notice of it would be mailed."""
+    caller, phone = session_of(MAYA), session_of(MAYA)
+    for session in (caller, phone):
+        shared.session_cache.add(Cookie.new(), session)
+    sessions.backend.is_alive = lambda _: True
+
+    def no_answer(_):
+        raise StoreUnavailable
+
+    with shared.ending(caller.id, lambda session: session is phone, 0.0):
+        sessions.ended = no_answer
+
+    assert shared.find(phone.id)  # until the upkeep thread asks again
+
+
 def test_settings_of_models_are_read_ahead_with_a_session(sessions):
     """Otherwise, the first page after a start would read its conversation and then wait for the settings."""
     is_read = Event()
@@ -213,6 +234,41 @@ def test_temporary_chat_keeps_no_saved_text_in_cleared_memory(opened):
     assert [text for text in held_by(temporary) if CANARY in text] == []
     [fact] = temporary.facts.facts()
     assert temporary.store.facts.facts() == find().facts.facts() == (fact,)
+
+
+def test_export_notices_what_is_older_than_the_pages_have_seen(opened):
+    database, find = opened
+    user, garden = find(), database.hold("Garden", "One", "Two")
+    gone, fact = a_fact("Gone."), a_fact("Earlier.")
+
+    def write(text, seen):
+        user.conversations.set_instructions(garden, text)
+        choose(user.profile, instructions=text)
+        user.facts.keep(replace(fact, text=text), replaces=seen)
+
+    user.facts.keep(gone)
+    write("Earlier.", None)
+    rows = {table: database.tables.all(table) for table in (CONVERSATIONS, DOCUMENTS, MESSAGES)}
+    write("Later.", fact)
+    user.facts.forget(gone.id)
+    database.go_on(garden, "Three", "Four")
+    user.chat.open(garden)
+    user.conversations.forget(garden)  # as the cache drops what was not used for long
+
+    for key in database.tables.all(MESSAGES).keys() - rows[MESSAGES].keys():
+        database.tables.run(lambda block, key=key: block.delete(MESSAGES, key))
+    for table, earlier in rows.items():
+        database.tables.store(table, *earlier.values())
+
+    with ZipFile(BytesIO(b"".join(user.begin_export(UTC).parts()))) as archive:
+        [chat] = (name for name in archive.namelist() if name.endswith("Garden.json"))
+        conversation = json.loads(archive.read(chat))["conversation"]
+        memories, preferences = (
+            json.loads(archive.read(f"{name}.json")) for name in ("memories", "preferences")
+        )
+    assert (conversation["is_whole"], conversation["are_instructions_verified"]) == (False, False)
+    assert memories["facts"] == []
+    assert not preferences["preferences"]["is_verified"]
 
 
 def test_temporary_turn_without_a_thread_ends_with_its_lease(opened):

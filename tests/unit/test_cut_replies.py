@@ -7,7 +7,7 @@ import pytest
 from services.domain import Outcome, Retrieval, Role
 from services.domain.model_failures import ModelFailure
 from services.errors import BadInput, NotFound, Stale
-from services.llm import LimitReached, Offer
+from services.llm import LimitReached, Offer, Thought
 from services.memory.continuing import REQUEST, spaced
 from tests.chats import ask, done
 from tests.fakes import INFO, FakePerson, ScriptedModel
@@ -101,6 +101,30 @@ def test_prefix_endpoint_is_sent_only_the_partial_reply(maya, model, garden):
 )
 def test_continuation_does_not_run_into_the_word_before_it(so_far, piece, expected):
     assert spaced(so_far, piece) == expected
+
+
+@pytest.mark.parametrize(
+    ("stored", "pieces", "whole"),
+    [
+        ("Sow: ", (" Peas",), "Sow: Peas"),
+        ("Sow: ", ("Peas",), "Sow: Peas"),
+        ("Sow:\n", ("\n", "    Peas"), "Sow:\n    Peas"),
+        ("Sow:\n    ", ("\n", "    Peas\n"), "Sow:\n    Peas\n"),
+        ("Sow: \n\n", ("\n\n", "Peas"), "Sow: \n\nPeas"),
+        ("Sow:\n", (Thought("So"), "\n\n", "Peas", " \n", "Beans"), "Sow:\n\nPeas \nBeans"),
+        ("Sow pe", (" ", "as"), "Sow pe as"),
+    ],
+)
+def test_prefix_is_sent_without_the_white_space_at_its_end(maya, model, stored, pieces, whole):
+    model.pieces = (stored, LimitReached())
+    maya = FakePerson(maya.database, model, first=Offer(INFO, model, takes_prefix=True))
+    turn, _ = ask(maya.chat)
+    model.pieces = pieces
+
+    thread = go_on(maya.chat, turn.conversation_id)
+
+    assert sent(model) == [(Role.USER, "When?"), (Role.ASSISTANT, stored.rstrip())]
+    assert (thread.messages[1].body, thread.branch()[-1].body) == (stored, whole)
 
 
 def test_continuation_that_ends_early_can_go_on(maya, model, garden):

@@ -73,7 +73,11 @@ def test_every_error_has_a_sentence_for_the_page(error):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "a minute"), (60, "a minute"), (61, "2 minutes"), (900, "15 minutes")]
+    ("seconds", "said"),
+    [
+        *((0, "a minute"), (60, "a minute"), (61, "2 minutes"), (900, "15 minutes")),
+        *((7140, "119 minutes"), (7141, "2 hours"), (7201, "3 hours"), (86_400, "24 hours")),
+    ],
 )
 def test_throttle_states_its_wait(seconds, said):
     assert f"again in {said}." in TooManyAttempts(seconds).public

@@ -15,8 +15,10 @@ from services.domain.sign_in_methods import SignInMethod, UsedMethod
 from services.errors import (
     FactorNeeded,
     FactorUsed,
+    Misconfigured,
     PasskeyMissing,
     RateLimited,
+    StoreUnavailable,
     TooManyAttempts,
     WrongFactor,
 )
@@ -25,9 +27,11 @@ from services.store.accounts import Cookie, CookieSealer
 from services.store.backend import NewAddress, NewCookie, NewSession
 from services.store.credentials import seal_stored
 from services.store.factors import Factors, asking_passkey, given, renewed
-from services.store.tables import backend
+from services.store.tables import administration, backend, operator
 from services.store.tables.backend import TablesBackend
+from services.store.tables.blocks import delete_all
 from services.store.tables.in_memory import InMemoryStore
+from services.store.tables.operator import TablesOperator
 from services.store.tables.schema import ACCOUNTS, SESSIONS, SETTINGS
 from tests.stores import NOT_COUNTED, accounts_in_memory
 from tests.unit.test_passkeys import MAYAS
@@ -257,6 +261,63 @@ def test_factor_that_is_removed_was_given_in_none_of_many_sessions(accounts, may
 
     sessions = accounts.backend.tables.run(lambda block: block.select(SESSIONS))
     assert [one.has_factor for one in sessions] == [False] * 3
+
+
+def new_password(accounts, maya, known):
+    accounts.change_password(maya, known, known.hashed("another horse"))
+
+
+def restored_address(accounts, maya, known):
+    new = replace(known.credentials, generation=known.stored.generation + 1)
+    change = NewAddress(
+        credentials=seal_stored(accounts.root_keys, new, maya.user_id),
+        address=new.address,
+        claims=(),
+        former=(),
+        is_restored=True,
+        ways_in=(),
+    )
+    assert maya.backend.change_address(change)
+
+
+def password_of_an_operator(accounts, maya, known):
+    new = replace(known.credentials, generation=known.stored.generation + 1)
+    stored = seal_stored(accounts.root_keys, new, maya.user_id)
+    by_operator = TablesOperator(None, lambda: accounts.backend.all_tables)
+    assert by_operator.change_credentials(stored, known.stored.generation)
+
+
+@pytest.mark.parametrize(
+    ("change", "left"), [(new_password, 1), (restored_address, 1), (password_of_an_operator, 0)]
+)
+def test_credentials_change_only_with_the_end_of_the_last_other_session(
+    accounts, maya, monkeypatch, change, left
+):
+    """One block ends one session, and the second such block fails."""
+    given(accounts, checked(accounts), by("11"), accounts.sign_in)
+    given(accounts, checked(accounts), by("12"), accounts.sign_in)
+    known, ended = checked(accounts), []
+
+    def end(block, table, rows):
+        if table is SESSIONS:
+            ended.extend(rows)
+        if table is SESSIONS and len(ended) == 2:
+            raise StoreUnavailable
+        delete_all(block, table, rows)
+
+    for module in administration, backend, operator:
+        monkeypatch.setattr(module, "ENDED_AT_ONCE", 1, raising=False)
+        monkeypatch.setattr(module, "delete_all", end)
+
+    def count():
+        return accounts.backend.tables.run(lambda block: len(block.select(SESSIONS)))
+
+    with pytest.raises((StoreUnavailable, Misconfigured)):
+        change(accounts, maya, known)
+    assert (count(), checked(accounts).stored) == (2, known.stored)
+
+    change(accounts, maya, known)
+    assert count() == left
 
 
 def test_changes_of_an_account_are_throttled_but_not_a_new_password(accounts, maya):

@@ -166,6 +166,44 @@ def test_silence_before_the_first_token_is_bounded(model, server, fault):
 
 
 @pytest.mark.parametrize(
+    ("begun", "result"),
+    [
+        ("", ("", ModelFailure.SILENT)),
+        ('{"choices": [{"delta": {"content": "Hi"}}]}', ("Hi", ModelFailure.SILENT)),
+        ('{"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}', ("Hi", None)),
+    ],
+)
+def test_stream_of_empty_chunks_is_bounded(make, monkeypatch, begun, result):
+    empty, sent = '{"choices": [{"delta": {"content": ""}}]}', []
+
+    async def chunks():
+        yield f"data: {begun}\n\n".encode()
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            sent.append(empty)
+            yield f"data: {empty}\n\n".encode()
+
+    async def answer(*_):
+        headers = {"content-type": "text/event-stream"}
+        return httpx2.Response(200, headers=headers, content=chunks())
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+    monkeypatch.setattr(openai_model, "_LONGER_SECONDS", 0.3)
+    monkeypatch.setattr(openai_model, "_ENDING_SECONDS", 0.3)
+
+    assert outcome(ask(make("http://llm.test/v1"))) == result
+    assert len(sent) < 200
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "tool_calls"])
+def test_long_thoughts_are_not_taken_for_silence(server, make, monkeypatch, field):
+    monkeypatch.setattr(openai_model, "_LONGER_SECONDS", 1.0)
+    server.script(tokens=1, thoughts=30, thought_rate=20, thinks_as=field)
+
+    assert outcome(ask(make(server.url, first_token_seconds=1.0))) == ("word1 ", None)
+
+
+@pytest.mark.parametrize(
     "script",
     [
         {"delay": 1.2},  # longer than the limit between two tokens
@@ -360,6 +398,17 @@ def test_refused_stream_options_are_left_out(model, server):
     assert "stream_options" not in server.requests[-1].body
 
 
+def test_refusal_that_quotes_the_prompt_refuses_no_parameter(model, server):
+    server.script(status=400)
+    prompt = "Why is stream_options ignored, and what is max_completion_tokens?"
+    assert outcome(ask(model, prompt)) == ("", ModelFailure.REJECTED)
+    server.script()
+
+    outcome(ask(model))
+
+    assert {"stream_options", "max_tokens"} <= server.requests[-1].body.keys()
+
+
 REPLY_LIMIT = "max_tokens is too large: 9000. This model supports at most 4096 completion tokens."
 COUNTED = f"{CONTEXT_LENGTH}. You requested 9700 tokens (700 in the messages)"
 
@@ -464,6 +513,16 @@ def test_missing_list_of_models_is_none(model, server, make, monkeypatch):
     server.models = None
 
     assert model.list_models() is make("http://127.0.0.1:9/v1").list_models() is None
+
+
+@pytest.mark.parametrize("body", ['{"data": ', "1" * 5_000, "[" * 100_000])
+def test_list_of_models_that_no_parser_reads_is_none(make, monkeypatch, body):
+    async def answer(*_):
+        return httpx2.Response(200, headers={"content-type": "application/json"}, text=body)
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+
+    assert make("http://llm.test/v1").list_models() is None
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
 """Model calls: charged by the endpoint's count as far as possible, and logged."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
+from services.chat.paid_calls import Call, UnansweredCalls
 from services.domain import Outcome, Usage
 from services.domain.model_failures import ModelFailure, ModelUnavailable
-from services.errors import Busy, Tampered
+from services.errors import Busy, StoreUnavailable, Tampered
 from services.web.recent_calls import RecentCalls
 from tests.chats import ask, done
 from tests.fakes import INFO
+from tests.store.conformance.talk import first_turn
+from tests.unit.test_temporary import CANARY, held_by
 
 
 @pytest.fixture
@@ -94,6 +98,18 @@ def test_failures_of_model_and_store_are_logged_apart(
     assert fields["failure"] == (model_failure and "busy")
     assert fields["store_failure"] == (store_failure and type(store_failure).__name__)
     assert calls.summary().failed == (model_failure is not None)
+
+
+@pytest.mark.parametrize(("seconds", "is_kept"), [(119, True), (121, False)])
+def test_unanswered_call_is_kept_for_two_minutes(seconds, is_kept):
+    calls, turn = UnansweredCalls(), first_turn(CANARY)
+    lost = Call(turn=turn, offer=None, plan=None, made_at=time.monotonic() - seconds)
+    with pytest.raises(StoreUnavailable), calls.kept_if_lost(lost):
+        raise StoreUnavailable
+
+    assert calls.is_prompt(turn.prompt_id) is is_kept
+    assert calls.find(lost) is (lost if is_kept else None)
+    assert (CANARY in held_by(calls)) is is_kept
 
 
 def test_cached_tokens_cost_no_more_than_others():

@@ -271,9 +271,7 @@ def test_markdown_has_the_visible_branch_only():
 def test_heading_names_speaker_time_and_outcome(changes, note):
     headings, _ = top_level(to_markdown(thread_of(message(1), message(2, parent=1, **changes))))
 
-    speaker, unanswered = (
-        ("Instructions", " (unanswered)") if "role" in changes else ("Assistant", "")
-    )
+    speaker, unanswered = ("Message", " (unanswered)") if "role" in changes else ("Assistant", "")
     expected = f"## {speaker}, 2026-11-20 12:02 UTC{note}"
     assert headings == ["# Tomatoes", f"## You, 2026-11-20 12:01 UTC{unanswered}", expected]
 
@@ -464,6 +462,22 @@ def test_json_has_space_usage_receipts_and_the_unfinished_reply():
     unfinished = document["unfinished"]
     assert (unfinished["prompt_id"], unfinished["body"]) == (str(prompt_id), "Sow")
     assert unfinished["thoughts"]["text"] == "Hm."
+
+
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_json_marks_a_title_that_was_not_verified(is_verified):
+    chat = thread_of(conversation=replace(TOMATOES, title="", is_verified=is_verified))
+
+    assert json.loads(to_json(chat))["conversation"]["is_title_verified"] is is_verified
+
+
+@pytest.mark.parametrize("text", ['{"summary": "They sow "peas"."}', r'{"a": "\ud800"}', "[]", ""])
+def test_receipt_broken_by_hand_is_exported_as_null(text):
+    turn_id = TurnId(UUID(int=9))
+    exported = to_json(thread_of(message(1, turn_id=turn_id)), receipts={turn_id: text})
+
+    assert exported.encode()
+    assert json.loads(exported)["turns"][0]["receipt"] is None
 
 
 def test_file_from_before_1980_is_dated_as_early_as_a_zip_file_can():

@@ -115,6 +115,38 @@ def test_chunks_without_text_are_skipped(chunk):
     assert read(chunk, HI) == (["Hi"], None)
 
 
+@pytest.mark.parametrize(
+    ("chunk", "is_new"),
+    [
+        ({"choices": [{"delta": {"content": "Hi"}}]}, True),
+        ({"choices": [{"delta": {"content": " "}}]}, True),
+        ({"choices": [{"delta": {"content": [{"type": "text", "text": "Hi"}]}}]}, True),
+        ({"choices": [{"delta": {"content": "", "reasoning": "Hm."}}]}, True),
+        ({"choices": [{"delta": {"content": None, "tool_calls": [{"index": 0}]}}]}, True),
+        ({"choices": [{"delta": {"refusal": "No."}}]}, True),
+        ({"choices": [{"delta": {}, "finish_reason": "stop"}]}, True),
+        (HI, True),
+        ({"choices": [], "usage": {"prompt_tokens": 16, "completion_tokens": 3}}, True),
+        ({"choices": [], "usage": {"prompt_tokens": 16, "completion_tokens": 2}}, False),
+        ({"choices": []}, False),
+        ({"choices": [{"delta": None}]}, False),
+        ({"choices": [{"delta": {"role": "assistant", "content": "", "tool_calls": []}}]}, False),
+    ],
+)
+def test_chunk_without_anything_new_is_a_keep_alive(chunk, is_new):
+    reader = ReplyReader(lambda piece: None)
+    reader.read({"choices": [{"delta": {"content": "Hi"}}]} | usage(16, 2))
+
+    assert reader.read(chunk) is is_new
+
+
+def test_repeated_finish_reason_is_a_keep_alive():
+    reader = ReplyReader(lambda piece: None)
+    ending = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+
+    assert [reader.read(chunk) for chunk in (ending, ending)] == [True, False]
+
+
 @pytest.mark.parametrize("chunk", [None, "Internal error", {"choices": 7}])
 def test_chunk_of_another_shape_is_invalid(chunk):
     with pytest.raises(ValidationError):

@@ -78,7 +78,7 @@ def test_rotation_is_taken_back_while_both_root_keys_are_there(store):
 
 
 def copy_from(chosen, ring):
-    with open_copy_source(chosen, ring):
+    with open_copy_source(chosen, ring, is_dry=False):
         pass
 
 

@@ -183,7 +183,8 @@ def test_chat_of_an_absent_page_is_ended(maya, monkeypatch):
         (105, False, False),
         (106, True, False),
         (115, False, False),
-        (117, False, True),
+        (117, False, False),
+        (126, False, True),
     ):
         now[0], is_there[0] = seconds, there
         chats.end_deserted()
@@ -224,10 +225,12 @@ def test_chat_that_was_come_back_to_goes_on(maya, monkeypatch):
 
 
 def test_chat_that_was_come_back_to_may_be_away_as_long_as_any(maya, monkeypatch):
-    chats, now, there = TemporaryChats(), [100.0], [True]
+    chats, now, there = TemporaryChats(), [100.0], [False]
     monkeypatch.setattr(temporary.time, "monotonic", lambda: now[0])
     chat = maya.begin_temporary(is_there=lambda: there[0])
     chats.add(chat)
+    chats.end_deserted()
+    there[0] = True
     chat.leave()
     now[0] += 15
     chat.come_back()

@@ -98,10 +98,16 @@ def test_page_of_another_site_opens_nothing(sessions):
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize("error", [SignedOut(), StoreUnavailable()])
-def test_refusal_is_told(sessions, error):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (SignedOut(), "This account was deleted. Restart Daybook to begin a new one."),
+        (StoreUnavailable(), StoreUnavailable.public),
+    ],
+)
+def test_refusal_is_told(sessions, error, sentence):
     sessions.error = error
 
     answer = browser(sessions).get(f"/open/{SECRET}")
 
-    assert (answer.status_code, answer.text) == (503, error.public)
+    assert (answer.status_code, answer.text) == (503, sentence)

@@ -6,6 +6,7 @@ cannot read stays in `in/`.
 """
 
 import os
+from codecs import BOM_UTF8
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -92,7 +93,8 @@ def _open(path: str, flags: int) -> int:
 def _read(content: bytes) -> list[_Said]:
     """Return the messages in the bytes of a file; [] if they are not a list of messages, or a message is too long."""
     try:
-        said = read_json(_CHATS, content)
+        # Windows tools may begin a file with a byte order mark
+        said = read_json(_CHATS, content.removeprefix(BOM_UTF8))
     except ValidationError:
         return []
     is_fit = all(len(one.content.encode()) <= LARGEST_TEXT for one in said)

@@ -14,20 +14,24 @@ from services.store.sealed.texts import ConversationTexts
 from services.store.sealed.turns import SealedTurns
 
 
-def sealed_store(rows: Rows, keys: UserKeys) -> Store:
-    """Return the store of one user, whose *rows* contain texts that are sealed under *keys*."""
-    opened = OpenedConversations(rows, keys)
+def sealed_store(rows: Rows, keys: UserKeys, opened: OpenedConversations | None = None) -> Store:
+    """Return the store of one user, whose *rows* contain texts that are sealed under *keys*.
+
+    *opened*: the store's cache; None: a new one.
+    """
+    opened = opened or OpenedConversations(rows, keys)
+    seals = opened.user_seals.documents
     texts = ConversationTexts(rows, opened)
     reader = ThreadReader(rows, opened, texts)
-    facts = SealedFacts(rows, keys, opened)
+    facts = SealedFacts(rows, opened)
     return Store(
         conversations=SealedConversations(rows, opened, reader, texts),
         messages=SealedMessages(rows, opened, reader, texts),
         attachments=SealedAttachments(rows, opened),
         turns=SealedTurns(rows, opened, reader),
         facts=facts,
-        spaces=SealedSpaces(rows, keys, facts.forget_space),
-        profile=SealedProfile(rows, keys),
+        spaces=SealedSpaces(rows, seals, facts.forget_space),
+        profile=SealedProfile(rows, seals),
         corpus=SealedCorpus(rows, opened),
         usage=rows.usage,
     )

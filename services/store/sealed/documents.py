@@ -10,7 +10,7 @@ from uuid import UUID
 
 from services import errors
 from services.caches import CachedRead
-from services.crypto import UserKeys, Vault
+from services.crypto import Vault
 from services.domain import ConversationId, Fact, FactId, Preferences, Space, SpaceId
 from services.domain.limits import checked_fact, checked_instructions, checked_space_name
 from services.domain.rows import DocumentKind, DocumentRow
@@ -41,10 +41,9 @@ class Documents(ABC, Generic[Document]):
     """One user's documents of one kind. Any thread may call any method."""
 
     def __init__(
-        self, rows: Rows, keys: UserKeys, kind: DocumentKind, values: Format[Document]
+        self, rows: Rows, seals: DocumentSeals, kind: DocumentKind, values: Format[Document]
     ) -> None:
-        self._rows, self._kind, self._format = rows, kind, values
-        self._seals = DocumentSeals(rows.user_id, keys)
+        self._rows, self._seals, self._kind, self._format = rows, seals, kind, values
         self._opened = CachedRead(self._read)
 
     def all(self) -> tuple[Document, ...]:
@@ -175,8 +174,10 @@ class Documents(ABC, Generic[Document]):
 class SealedSpaces(Documents[Space]):
     """Implements `Spaces` for one user, over sealed rows. Any thread may call any method."""
 
-    def __init__(self, rows: Rows, keys: UserKeys, on_forget: Callable[[SpaceId], None]) -> None:
-        super().__init__(rows, keys, DocumentKind.SPACE, Format(Space, ("id", "created_at")))
+    def __init__(
+        self, rows: Rows, seals: DocumentSeals, on_forget: Callable[[SpaceId], None]
+    ) -> None:
+        super().__init__(rows, seals, DocumentKind.SPACE, Format(Space, ("id", "created_at")))
         self._on_forget = on_forget
 
     def find(self, space_id: SpaceId | None) -> Space | None:
@@ -209,8 +210,8 @@ class SealedSpaces(Documents[Space]):
 class SealedProfile(Documents[Preferences]):
     """Implements `Profile` for one user, over sealed rows. Any thread may call any method."""
 
-    def __init__(self, rows: Rows, keys: UserKeys) -> None:
-        super().__init__(rows, keys, DocumentKind.PREFERENCES, Format(Preferences))
+    def __init__(self, rows: Rows, seals: DocumentSeals) -> None:
+        super().__init__(rows, seals, DocumentKind.PREFERENCES, Format(Preferences))
 
     def preferences(self) -> Preferences:
         return next(iter(self.all()), Preferences())
@@ -248,9 +249,9 @@ class SealedFacts(Documents[Fact]):
     may call any method.
     """
 
-    def __init__(self, rows: Rows, keys: UserKeys, opened: OpenedConversations) -> None:
-        columns = "id", "conversation_id", "space_id"
-        super().__init__(rows, keys, DocumentKind.FACT, Format(Fact, columns))
+    def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
+        columns, seals = ("id", "conversation_id", "space_id"), opened.user_seals.documents
+        super().__init__(rows, seals, DocumentKind.FACT, Format(Fact, columns))
         self._conversations = opened
         opened.on_forget.append(self._forget_conversation)
 

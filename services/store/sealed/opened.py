@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from services.caches import LruCache
 from services.crypto import Head, UserKeys
@@ -101,13 +102,15 @@ class OpenedConversations:
     forgot the conversation never replaces the data.
     """
 
-    def __init__(self, rows: Rows, keys: UserKeys) -> None:
-        self._rows, self.user_seals = rows, Seals(rows.user_id, keys)
+    def __init__(self, rows: Rows, keys: UserKeys, other: Self | None = None) -> None:
+        """*other*: another cache of the user, which shares the revisions that this process has seen, but no text."""
+        self._rows = rows
+        self.user_seals = other.user_seals if other else Seals(rows.user_id, keys)
         self._opened = LruCache[ConversationId, OpenedConversation](
             _MOST_TITLES, lambda one: OPENED if one.seals else 1
         )
-        self._seen = defaultdict[ConversationId, _Seen](_Seen)
-        self._change = threading.RLock()
+        self._seen = other._seen if other else defaultdict[ConversationId, _Seen](_Seen)
+        self._change = other._change if other else threading.RLock()
         self.on_forget: list[Callable[[ConversationId], None]] = []
         self.on_create: list[Callable[[], None]] = []
 

@@ -31,6 +31,7 @@ class SqlitePlace:
     path: Path
     migrations: Path = MIGRATIONS
     wait_seconds: float = 5.0  # the longest wait for a lock that another process has
+    may_migrate: bool = True  # false: an existing store of an earlier version is refused
 
     @property
     def kind(self) -> str:
@@ -88,7 +89,7 @@ class SqlitePlace:
 
     def backup(self, target: Path) -> None:
         """Copy the store to *target*, even while the app writes. Raise Misconfigured if *target* exists, or if the copy fails."""
-        draft = target.with_name(f"{target.name}.draft")
+        draft = target.with_name(f"{target.name}.daybook-draft")
         try:
             if os.path.lexists(target):
                 raise Misconfigured(f"{target} exists: name a new file.")
@@ -194,6 +195,10 @@ class SqlitePlace:
             # check again, because `exists` read the version without the changes in the log
             self._check_version(version)
             if version < len(self._files()):
+                if not self.may_migrate:
+                    raise Misconfigured(
+                        f"{self.path} was written by an earlier version of Daybook: start this version with it once first."
+                    )
                 if not is_app and not locks[1].try_lock():
                     raise Misconfigured(
                         f"Daybook is using {self.path}: stop it, so that the file is brought up to date."

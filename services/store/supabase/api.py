@@ -220,7 +220,7 @@ def store_errors() -> Generator[None]:
                 raise ProofNeeded(error.code) from error
             case "42501" if error.message == "admins only":
                 raise AdminsOnly(error.code) from error
-            case "42501" | "PGRST116" | "PGRST202":
+            case "42501" | "PGRST202":
                 raise NotFound(error.code) from error
             case _:
                 raise StoreUnavailable(error.code) from error

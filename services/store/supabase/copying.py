@@ -1,6 +1,7 @@
 """Copying a deployment's rows into or out of a Supabase project's database; users' rows keep their ids."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -109,7 +110,10 @@ class SupabaseCopy:
     proof_keys: Mapping[int, bytes] = field(default_factory=dict[int, bytes], repr=False)
     # a function that returns the hash of a user's managed password, for Supabase Auth
     auth_hash: Callable[[UserId], str | None] = lambda _: None
-    _numbers: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    # keyed by the table: the sorted ids that numbers replace, and the number of the first
+    _replaced: dict[str, tuple[list[str], int]] = field(
+        default_factory=dict[str, tuple[list[str], int]]
+    )
     # the user's conversations in spaces: their space ids are set once the spaces are stored
     _in_spaces: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
 
@@ -140,20 +144,21 @@ class SupabaseCopy:
         return "ledger", "audit"
 
     def number(self, table: str, ids: Sequence[str]) -> None:
-        known = {one: int(one) for one in ids if _NUMBER.fullmatch(one)}
-        new = enumerate(sorted({*ids} - {*known}), max(known.values(), default=0) + 1)
-        numbers = known | {one: number for number, one in new}
-        self._numbers.update({(table, one): number for one, number in numbers.items()})
+        last = max((one for one in ids if _NUMBER.fullmatch(one)), default="0")
+        others = sorted(one for one in ids if not _NUMBER.fullmatch(one))
+        self._replaced[table] = others, int(last) + 1
+
+    def _number_of(self, table: str, one: str) -> str:
+        others, first = self._replaced[table]
+        return one if _NUMBER.fullmatch(one) else f"{first + bisect_left(others, one):020}"
 
     def order(self, *, is_ended: bool) -> Sequence[str]:
         return ("ledger",) if is_ended else _ORDER
 
     def kept(self, table: CopiedTable[Row], rows: list[Row]) -> list[Row]:
         if table.name in self.numbered:
-            ids = [self._numbers[table.name, str(table.key(row))] for row in rows]
-            return [
-                replace(cast(Any, row), id=f"{one:020}") for row, one in zip(rows, ids, strict=True)
-            ]
+            ids = [self._number_of(table.name, str(table.key(row))) for row in rows]
+            return [replace(cast(Any, row), id=one) for row, one in zip(rows, ids, strict=True)]
         # only the cap is copied: this database adds up the spending of all users itself
         if table.name == "deployment":
             caps = [cast(Any, row).monthly_cap_micro for row in rows]

@@ -64,7 +64,6 @@ from services.store.tables.access import (
 from services.store.tables.administration import (
     ENDED_AT_ONCE,
     TablesAdministration,
-    end_sessions,
     has_accounts,
     sessions_of,
 )
@@ -181,7 +180,7 @@ class TablesUser:
     ) -> bool:
         renamed, had_factor = renamed or {}, list[rules.StoredSession]()
 
-        def change(block: Block) -> bool | Refusal:
+        def change(block: Block) -> bool | Refusal | None:
             nonlocal had_factor
             user_id = self.caller.account(block).id
             stored = block.get(schema.CREDENTIALS, user_id)
@@ -200,10 +199,12 @@ class TablesUser:
             known = found(block, schema.LOOKUPS, [*renamed, *renamed.values()])
             ended = sessions_of(block, user_id, self.caller.session_id) if ends_others else []
             had_factor = self._with_factor(block, ends_others=ends_others) if is_removed else []
+            named = found(block, schema.LOOKUPS, ways_in or ())
+            if refusal := rules.ways_in_refusal(named, user_id, action):
+                return refusal
+            if len(ended) == ENDED_AT_ONCE:
+                return delete_all(block, schema.SESSIONS, ended)
             if ways_in is not None:
-                named = found(block, schema.LOOKUPS, ways_in)
-                if refusal := rules.ways_in_refusal(named, user_id, action):
-                    return refusal
                 put_ways_in(block, user_id, ways_in, named)
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             _rename_lookups(block, user_id, known, renamed)
@@ -216,20 +217,20 @@ class TablesUser:
             delete_all(block, schema.SESSIONS, ended)
             return True
 
-        answer = self.all_tables.of(self.caller.user_id).run(change)
+        tables = self.all_tables.of(self.caller.user_id)
+        while (answer := tables.run(change)) is None:
+            pass
         if answer in (STALE, rules.FACTOR_USED):
             return False
         is_changed = accepted("change_credentials", answer)
-        if is_changed and ends_others:
-            end_sessions(self.all_tables, self.caller.user_id, self.caller.session_id)
-        elif is_changed and len(had_factor) == ENDED_AT_ONCE:
+        if is_changed and len(had_factor) == ENDED_AT_ONCE:
             self._forget_factors()
         return is_changed
 
     def change_address(self, new: NewAddress) -> bool:
         user_id, credentials = self.caller.user_id, new.credentials
 
-        def change(block: Block) -> bool | Refusal:
+        def change(block: Block) -> bool | Refusal | None:
             now, account = self.caller.now(), self.caller.account(block)
             self.caller.require_recent(block)
             stored, session = block.get(schema.CREDENTIALS, user_id), self.caller.session(block)
@@ -252,6 +253,8 @@ class TablesUser:
                 return ADDRESS_TAKEN
             if refusal := rules.ways_in_refusal(taken, user_id):
                 return refusal
+            if len(ended) == ENDED_AT_ONCE:
+                return delete_all(block, schema.SESSIONS, ended)
             put_ways_in(block, user_id, new.ways_in, taken)
             delete_all(block, schema.CREDENTIALS, others)
             gone = [one for one in known if one.expires_at and one.lookup not in new.former]
@@ -272,10 +275,10 @@ class TablesUser:
             note(block, now, user_id, action, user_id)
             return True
 
-        is_changed = accepted("change_address", self.all_tables.of(user_id).run(change))
-        if is_changed and new.is_restored:
-            end_sessions(self.all_tables, user_id, self.caller.session_id)
-        return is_changed
+        tables = self.all_tables.of(user_id)
+        while (answer := tables.run(change)) is None:
+            pass
+        return accepted("change_address", answer)
 
     def _with_factor(self, block: Block, *, ends_others: bool) -> list[rules.StoredSession]:
         """Return the user's sessions in which a second factor was given, at most as many as one block (transaction) may change.

@@ -36,7 +36,7 @@ from services.store.tables.access import (
     root_key_versions,
     settings_of,
 )
-from services.store.tables.administration import end_sessions, sessions_of
+from services.store.tables.administration import ENDED_AT_ONCE, sessions_of
 from services.store.tables.blocks import accepted, delete_all, found
 from services.store.tables.opening import only_account
 from services.store.tables.protocol import AllTables, Block, StorePlace
@@ -45,7 +45,7 @@ from services.store.tables.schema import AccountRow, CredentialsRow
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
 _NO_ADDRESS_YET = (
     "The account of this store was made without sign-in, and has no address: "
-    "`set-password EMAIL` gives it one."
+    f"`set-password EMAIL` gives it one. Until then, name it {NO_ADDRESS}."
 )
 
 
@@ -168,7 +168,7 @@ class TablesOperator:
     ) -> bool:
         user_id = UserId(new.id)
 
-        def change(block: Block) -> bool | Refusal:
+        def change(block: Block) -> bool | Refusal | None:
             stored, account = (
                 block.get(schema.CREDENTIALS, user_id),
                 block.get(schema.ACCOUNTS, user_id),
@@ -186,6 +186,8 @@ class TablesOperator:
                 return False
             if refusal := ways_in_refusal(named, user_id):
                 return refusal
+            if len(sessions) == ENDED_AT_ONCE:
+                return delete_all(block, schema.SESSIONS, sessions)
             if ways_in is not None:
                 put_ways_in(block, user_id, ways_in, named)
             if claims:
@@ -200,10 +202,9 @@ class TablesOperator:
             return True
 
         with self._tables() as tables:
-            is_changed = accepted("change_credentials", tables.of(user_id).run(change))
-            if is_changed:
-                end_sessions(tables, user_id)
-        return is_changed
+            while (answer := tables.of(user_id).run(change)) is None:
+                pass
+        return accepted("change_credentials", answer)
 
     def credentials(self) -> list[StoredCredentials]:
         with self._tables() as tables:
