@@ -599,8 +599,9 @@ class Accounts:
         *,
         keeps_factor: bool = True,
         kept: Collection[str] | None = None,
+        action: CredentialsAction = CredentialsAction.PASSWORD_SET,
     ) -> None:
-        """Change the password of the user of *session*, and end all other sessions.
+        """Change the password of the user of *session*, and end all other sessions unless *action* is PASSWORD_ADDED.
 
         *keeps_factor*: False removes the authenticator app. *kept*: marks (kept.py) of the passkeys and identities to
         keep; None: keep all of them.
@@ -622,20 +623,14 @@ class Accounts:
         )
         if kept is not None:
             new = with_only(new, kept)
-        action = CredentialsAction.PASSWORD_SET
-        if not self.change_credentials(session, new, stored, action, ends_others=True):
+        ends_others = action is CredentialsAction.PASSWORD_SET
+        if not self.change_credentials(session, new, stored, action, ends_others=ends_others):
             raise RateLimited
 
     def add_password(self, session: AppSession, current: Current, password_hash: str) -> None:
         """Add a password to the account of *session*, which has none. Raise the errors of `change_password`."""
-        stored = current.stored
-        if stored.user_id != session.user_id:
-            raise WrongCredentials
-        self.policy.check_address(current.credentials.address, SignInMethod.PASSWORD)
-        generation = stored.generation + 1
-        new = replace(current.credentials, password_hash=password_hash, generation=generation)
-        if not self.change_credentials(session, new, stored, CredentialsAction.PASSWORD_ADDED):
-            raise RateLimited
+        action = CredentialsAction.PASSWORD_ADDED
+        self.change_password(session, current, password_hash, action=action)
 
     def change_credentials(
         self,

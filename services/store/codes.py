@@ -20,7 +20,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
 from services.domain.sign_in_methods import BY_CODE
-from services.errors import AppError, FactorNeeded, StepEnded, TooManyAttempts, WrongCode
+from services.errors import AppError, FactorNeeded, StepEnded, WrongCode
 from services.rules.accounts import MOST_TRIES, STEP_LIFE
 from services.store.accounts import (
     Accounts,
@@ -33,7 +33,7 @@ from services.store.accounts import (
 from services.store.backend import NOT_COUNTED, StoredCredentials, Throttle
 from services.store.failures import note_failure
 from services.store.kept import marks
-from services.store.steps import Step, Steps, read_contents
+from services.store.steps import OpenStep, Step, Steps, read_contents
 
 DIGITS = 8
 _FULL_WIDTH = {0xFF10 + digit: str(digit) for digit in range(10)}
@@ -91,18 +91,10 @@ _CONTENTS = TypeAdapter(_Contents)
 
 
 @dataclass(slots=True)
-class RightCode:
+class RightCode(OpenStep):
     """A step whose code was entered correctly. Callers end the step before they use the code, so that the code works only once."""
 
-    step: Step
-    request: CodeRequest
-    _end: Callable[[], Step] = field(repr=False)
-    has_ended: bool = False
-
-    def end(self) -> None:
-        """End the step. If several callers do so at the same time, only one succeeds; for the others, raise StepEnded."""
-        self._end()
-        self.has_ended = True
+    request: CodeRequest = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,22 +169,15 @@ class Codes:
         step = self.steps.attempt(browser, kind, step_id, session)
         contents = read_contents(_CONTENTS, step.contents)
         if contents.kept_as:
-            self._count_try(contents.kept_as)
+            bucket = self.steps.root_keys.bucket(f"tries of code {contents.kept_as}")
+            seconds = int(STEP_LIFE.total_seconds())
+            self.steps.count_try(Throttle(bucket, MOST_TRIES, seconds))
         if not self.steps.root_keys.is_code(step_id, digits, contents.tag or ""):
             failure = _FAILURES.get(kind, Failure.ADDRESS)
             note_failure(self.steps.backend, contents.user_id or step.user_id, failure)
             raise WrongCode
         end = partial(self.steps.end, browser, kind, step_id, session)
-        return RightCode(step, contents.request, end)
-
-    def _count_try(self, kept_as: UUID) -> None:
-        """Count an attempt to enter a code that `keep` kept valid. Raise StepEnded if no attempts are left."""
-        bucket = self.steps.root_keys.bucket(f"tries of code {kept_as}")
-        seconds = int(STEP_LIFE.total_seconds())
-        try:
-            self.steps.backend.count_throttles([Throttle(bucket, MOST_TRIES, seconds)])
-        except TooManyAttempts:
-            raise StepEnded from None
+        return RightCode(step, end, request=contents.request)
 
 
 def _kept(text: str) -> str:
@@ -236,9 +221,7 @@ def prove(
     """
 
     def act(checked: Checked) -> None:
-        # *give* calls this again if the factor was used meanwhile; by then, the step has ended
-        if not code.has_ended:
-            code.end()
+        code.end()  # does nothing if *give* calls this again because the factor was used meanwhile
         note(checked)
 
     found = _found(accounts, code).in_session()

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from services.crypto import RootKeys, StepKeys
 from services.domain import SessionId, UserId
 from services.domain.json_texts import read_json
-from services.errors import StepEnded, Tampered, WrongCredentials
+from services.errors import StepEnded, Tampered, TooManyAttempts, WrongCredentials
 from services.events import log_event
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import Accounts, AppSession, Cookie
@@ -52,6 +52,21 @@ class Step:
         now = (stored.user_id, stored.generation) if stored else None
         if self.user_id is None or now != (self.user_id, self.generation):
             raise StepEnded
+
+
+@dataclass(slots=True)
+class OpenStep:
+    """A step that waits for a proof; if several callers end the step, only one succeeds."""
+
+    step: Step
+    _end: Callable[[], object] = field(repr=False)
+    has_ended: bool = False
+
+    def end(self) -> None:
+        """End the step, unless this object has ended it already. Raise StepEnded if another caller has ended it."""
+        if not self.has_ended:
+            self._end()
+            self.has_ended = True
 
 
 _STEP = TypeAdapter(Step)
@@ -141,6 +156,13 @@ class Steps:
         renewed = replace(step, contents=change(step.contents))
         self._store(browser, renewed)
         return renewed
+
+    def count_try(self, throttle: Throttle) -> None:
+        """Count an attempt in a *throttle*, because `renew` resets the count in the step itself. Raise StepEnded."""
+        try:
+            self.backend.count_throttles([throttle])
+        except TooManyAttempts:
+            raise StepEnded from None
 
     def _store(self, browser: Cookie, step: Step) -> None:
         keys = self._keys(browser)

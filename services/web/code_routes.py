@@ -270,8 +270,6 @@ class CodeRoutes:
         if form.flow.needs_session:
             cookie = self.origin.session_cookie(request)
             signed_in = await run_sync(current_session, shared, cookie)
-            if signed_in is None:
-                raise SignedOut
         network = networks_of(self.origin.client_address(request))[-1].name
         target = with_query(form.target)
         return Asked(

@@ -1,7 +1,6 @@
 """A request's session and its user's credentials, read from the store because another process may have changed them."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -46,22 +45,20 @@ class SentForm:
         return self.signed_in
 
 
-def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn | None:
-    """Return the session of *cookie*, if any; if its email address has changed, update the user's sessions in this process.
+def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn:
+    """Return the session of *cookie*; if its email address has changed, update the user's sessions in this process.
 
-    Raise StoreUnavailable, Tampered, KeyMissing. This call blocks.
+    Raise SignedOut, StoreUnavailable, Tampered, KeyMissing. This call blocks.
     """
     cache = shared.session_cache
     session = cache.find(cookie) if cookie else None
     if session is None or cookie is None:
-        return None
-    with suppress(SignedOut):
-        current = cache.accounts.current(cookie)
-        now = session.with_address_of(current.credentials)
-        if now.is_confirmed and (now.email, True) != (session.email, session.is_confirmed):
-            shared.set_address(session.user_id, now.email)
-        return SignedIn(now, current)
-    return None
+        raise SignedOut
+    current = cache.accounts.current(cookie)
+    now = session.with_address_of(current.credentials)
+    if now.is_confirmed and (now.email, True) != (session.email, session.is_confirmed):
+        shared.set_address(session.user_id, now.email)
+    return SignedIn(now, current)
 
 
 def is_signed_in(shared: Shared, cookie: Cookie | None) -> bool:

@@ -19,7 +19,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from services.domain.single_sign_on import RequestKind, step_of
-from services.errors import AppError, StepEnded
+from services.errors import AppError, SignedOut, StepEnded
 from services.store.accounts import AppSession
 from services.store.identities import SIGN_ON, SignOnPurpose
 from services.store.steps import Step, read_contents
@@ -181,7 +181,9 @@ class OidcRoutes:
 
     def _session(self, request: Request) -> SignedIn | None:
         start = self.steps.start
-        return current_session(start.shared(), start.origin.session_cookie(request))
+        with suppress(SignedOut):
+            return current_session(start.shared(), start.origin.session_cookie(request))
+        return None
 
     def _is_public(self, request: Request) -> bool:
         """Return True if the browser is at the URL to which providers redirect back."""

@@ -27,6 +27,7 @@ from services.errors import (
     AppError,
     PasskeyMissing,
     ProofNeeded,
+    SignedOut,
     StepEnded,
     TooManyAttempts,
     WrongFactor,
@@ -145,8 +146,9 @@ class OwnFactor:
     ) -> Response:
         """Return the response of *act* to a form at *path*. Raise ProofNeeded if the user has no recent proof of identity."""
         shared = self.shared()
-        signed_in = current_session(shared, self.origin.session_cookie(request))
-        if signed_in is None:
+        try:
+            signed_in = current_session(shared, self.origin.session_cookie(request))
+        except SignedOut:
             return _to_page()
         session, current = signed_in.session, signed_in.current
         once, step, code, replaces, others = form

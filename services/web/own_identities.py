@@ -273,10 +273,7 @@ class OwnIdentities:
 
         def answer() -> Response:
             cookie = self.steps.start.origin.session_cookie(request)
-            signed_in = current_session(self._shared, cookie)
-            if signed_in is None:
-                raise SignedOut
-            return act(signed_in)
+            return act(current_session(self._shared, cookie))
 
         try:
             return await run_sync(answer)

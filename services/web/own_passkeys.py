@@ -161,8 +161,6 @@ class OwnPasskeys:
         """Return the change that a form asks for. Raise SignedOut, ProofNeeded, PasskeyMissing."""
         shared = self.shared()
         own = current_session(shared, self.origin.session_cookie(request))
-        if own is None:
-            raise SignedOut
         require_proof(shared.session_cache.accounts, own.session)
         passkeys, credential_id = own.current.credentials.passkeys, decode_base64url(passkey)
         if passkeys is None or credential_id is None:

@@ -186,8 +186,6 @@ class PasskeyRoutes:
             raise PasskeysUnusable
         if flow.needs_session:
             signed_in = current_session(shared, self.origin.session_cookie(request))
-            if signed_in is None:
-                raise SignedOut
         target = with_query(local_path(form.get("next", "")))
         return Asked(
             request=request,

@@ -48,14 +48,8 @@ class SessionStart:
         return Steps.of(self.accounts)
 
     def count_try(self, step_id: UUID) -> None:
-        """Count an attempt in the throttle of a step, because `Steps.renew` resets the count in the step itself.
-
-        Raise StepEnded if the throttle allows no further attempt.
-        """
-        try:
-            self.accounts.backend.count_throttles([self.attempts.tries(step_id)])
-        except errors.TooManyAttempts:
-            raise errors.StepEnded from None
+        """Count an attempt in the throttle of a step, as `Steps.count_try` does. Raise StepEnded."""
+        self.steps.count_try(self.attempts.tries(step_id))
 
     async def answer(
         self,

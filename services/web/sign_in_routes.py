@@ -290,6 +290,8 @@ class SignInRoutes:
         return answer
 
     async def _current_session(self, request: Request) -> SignedIn | None:
-        """Return the session of the request's cookie, if any. Raise the errors of `current_session`."""
+        """Return the session of the request's cookie, if any. Raise the other errors of `current_session`."""
         cookie = self.start.origin.session_cookie(request)
-        return await run_sync(current_session, self.start.shared(), cookie)
+        with suppress(errors.SignedOut):
+            return await run_sync(current_session, self.start.shared(), cookie)
+        return None
