@@ -195,12 +195,10 @@ def open_copy_target(
     managed_password: Callable[[UserId], str | None],
     *,
     is_dry: bool,
-    is_app: bool = True,
 ) -> Generator[CopyTarget]:
     """Open the store that the settings name as the target of a copy.
 
     If *is_dry* and the store does not exist, open an in-memory store instead of creating the store.
-    If *is_app* is False, the app may use the store meanwhile, if the store allows that.
     Raise Misconfigured if the store cannot be opened or created.
     """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
@@ -208,7 +206,7 @@ def open_copy_target(
         from services.store.tables.in_memory import InMemoryStore
 
         is_new = not place.exists() and is_dry
-        opened = InMemoryStore() if is_new else _open_to_copy(chosen, place, ring, is_app=is_app)
+        opened = InMemoryStore() if is_new else _open_to_copy(chosen, place, ring)
         with _tables_copy(opened) as tables:
             yield tables
     else:
@@ -217,11 +215,9 @@ def open_copy_target(
             yield target
 
 
-def _open_to_copy(
-    chosen: Settings, place: StorePlace, ring: RootKeys, *, is_app: bool = True
-) -> AllTables:
+def _open_to_copy(chosen: Settings, place: StorePlace, ring: RootKeys) -> AllTables:
     """Open *place* for a command that copies, and lock it against apps. For json-plain, import no chats from the files."""
-    return open_tables(place, ring, is_app=is_app and not chosen.is_plain, is_start=False)
+    return open_tables(place, ring, is_app=not chosen.is_plain, is_start=False)
 
 
 @contextmanager

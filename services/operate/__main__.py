@@ -4,7 +4,6 @@ import base64
 import math
 import secrets
 import sys
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from services.operate.resealing import OpenedSource, SealingTarget, user_keys
 from services.operate.telling import NOT_TOLD, REFUSED, tell
 from services.settings import Settings
 from services.store.backend import StoredCredentials
+from services.store.credentials import open_stored
 from services.store.operator import Mark, PresentKeys
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.schema import CONVERSATIONS
@@ -347,15 +347,10 @@ def demo(seed: int) -> None:
     if chosen.is_plain:
         raise BadInput("The demo is for stores of several people: name the folder as json:FOLDER.")
     ring, password = _root_keys(chosen), secrets.token_urlsafe(15)
-    made = make_demo(ring, seed, password, datetime.now(UTC))
-    passwords = partial(managed_password, made, ring)
-    with (
-        open_copy_target(chosen, ring, passwords, is_dry=False, is_app=False) as target,
-        target.at_once(),
-    ):
-        if target.user_ids():
-            raise BadInput("There are accounts already: the demo is for a fresh deployment.")
-        Copying(made, target, is_dry=False).run(lambda _, __: None)
+    make = partial(make_demo, ring, seed, password)
+    open_operator(chosen).load(
+        ring.proof_keys(), make, lambda stored: open_stored(ring, stored).managed_password
+    )
     email = f"{NAMES[0]}@example.org"
     click.echo(f"Demo data created. Sign in as {email} with the password {password}")
 

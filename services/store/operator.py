@@ -5,6 +5,7 @@ No method receives the root key; some receive the keys for server proofs, which 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -104,6 +105,10 @@ class UserCaps:
     daily_cap_tokens: int | None  # None: no cap
 
 
+# rows of services/store/tables, keyed by table name, each with its user's id (None: a row of a shared table)
+CopiedRows = Mapping[str, Sequence[tuple[UserId | None, object]]]
+
+
 class Operator(Protocol):
     """The operator's calls. All members raise Misconfigured if the store does not answer."""
 
@@ -169,4 +174,15 @@ class Operator(Protocol):
         """Copy the store to the file *target*, and record the time.
 
         Raise BadInput, which names another way to make a backup, if this store cannot be copied to a file.
+        """
+
+    def load(
+        self,
+        proof_keys: Mapping[int, bytes],
+        make: Callable[[datetime], CopiedRows],
+        managed_password: Callable[[StoredCredentials], str],
+    ) -> None:
+        """Store, in one transaction, the rows that *make* returns for the store's current time; ids stay unchanged.
+
+        *managed_password* returns the managed password of the given credentials. Raise BadInput if accounts exist.
         """

@@ -20,7 +20,7 @@ from tests.stores import folder_in_memory, made_in
 
 _PROOF_KEY = new_key()
 # shares of a property's histories: files take longer than memory, and an emulator longest
-_SHARES = {SqlitePlace: 0.05, FilesPlace: 0.05, FirestorePlace: 0.01}
+_SHARES = {SqlitePlace: 0.2 if IS_WHOLE else 0.05, FilesPlace: 0.05, FirestorePlace: 0.01}
 _FIRESTORE = [FirestorePlace] if IS_WHOLE else []  # which has a suite of its own
 _numbers = itertools.count()
 

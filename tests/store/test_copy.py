@@ -17,11 +17,10 @@ from click.testing import CliRunner
 
 from services.crypto import RootKeys, new_key
 from services.domain import AccountRole
-from services.errors import Misconfigured
 from services.operate import demo
 from services.operate.__main__ import operate
-from services.operate.copying import Copying
 from services.operate.demo import make_demo
+from services.store.credentials import open_stored
 from services.store.files import FilesPlace
 from services.store.sqlite import SqlitePlace
 from services.store.sqlite.place import MIGRATIONS
@@ -30,6 +29,7 @@ from services.store.tables.access import note
 from services.store.tables.backend import TablesBackend
 from services.store.tables.copying import TablesCopy
 from services.store.tables.opening import check_root_key
+from services.store.tables.operator import TablesOperator
 from services.store.writes import PutPiece
 from tests.store.conftest import PASSWORD
 from tests.stores import WholeAccounts
@@ -140,8 +140,11 @@ def made(tmp_path_factory):
     with opened(path) as tables, pytest.MonkeyPatch.context() as changed:
         changed.setattr(demo, "DAYS", 4)
         changed.setattr(demo, "NAMES", demo.NAMES[:10])
-        source = make_demo(RING, 1, PASSWORD, datetime.now(UTC))
-        Copying(source, TablesCopy(tables), is_dry=False).run(lambda *_: None)
+        TablesOperator(place(path), lambda: place(path).open(is_app=False)).load(
+            {},
+            lambda now: make_demo(RING, 1, PASSWORD, now),
+            lambda stored: open_stored(RING, stored).managed_password,
+        )
         add_rare_rows(tables, tables.owners(schema.CONVERSATIONS)[0])
     return path
 
@@ -431,47 +434,3 @@ def test_missing_source_and_unknown_stores_are_refused(run, tmp_path):
     assert run("copy", f"sqlite:{tmp_path}/none.db", there)[0] == 1
     assert run("copy", "sqlite:", there)[0] == 1
     assert not [*tmp_path.glob("*.db*")]
-
-
-# --- the demo
-
-
-@pytest.fixture
-def demo_target(tmp_path, monkeypatch):
-    """The path of a fresh SQLite store, with the demo cut to ten people and four days."""
-    monkeypatch.setattr(demo, "DAYS", 4)
-    monkeypatch.setattr(demo, "NAMES", demo.NAMES[:10])
-    return tmp_path / "new" / "target.db"
-
-
-def test_demo_fills_a_fresh_store_beside_its_app(run, demo_target):
-    settings = schema.Settings(daily_cap_micro=7)
-    with opened(demo_target) as tables:
-        tables.of(None).run(lambda block: block.put(schema.SETTINGS, settings))
-        code, said = run("demo", DAYBOOK_STORE=named(demo_target))
-        assert (code, "Sign in as admin@example.org with the password " in said) == (0, True)
-
-        accounts = WholeAccounts(TablesBackend(tables), RING, 3600, 3600)
-        _, session = accounts.sign_in_with("admin@example.org", said.split()[-1])
-
-        assert session.backend.account().role is AccountRole.ADMIN
-        assert len(TablesCopy(tables).user_ids()) == 10
-        assert TablesCopy(tables).rows(schema.SETTINGS, None) == [settings]
-        assert run("demo", DAYBOOK_STORE=named(demo_target)) == (
-            1,
-            "There are accounts already: the demo is for a fresh deployment.",
-        )
-
-
-def test_demo_that_fails_stores_nothing(run, demo_target, monkeypatch):
-    put = TablesCopy.put
-
-    def fail_at_last(self, table, user_id, rows):
-        if table is schema.DEPLOYMENT:
-            raise Misconfigured("The disk is full.")
-        put(self, table, user_id, rows)
-
-    monkeypatch.setattr(TablesCopy, "put", fail_at_last)
-
-    assert run("demo", DAYBOOK_STORE=named(demo_target)) == (1, "The disk is full.")
-    assert {name for name, *_ in rows_of(demo_target)} == {"root_key"}

@@ -24,8 +24,9 @@ from services.operate.accounts import (
     reset_factors,
     set_password,
 )
+from services.operate.demo import make_demo
 from services.settings import Settings
-from services.store.credentials import seal_stored
+from services.store.credentials import lookups_of, open_stored, seal_stored
 from services.store.operator import Mark, PresentKeys
 from services.store.sign_in_policy import SignInPolicy
 from services.store.sqlite import SqlitePlace
@@ -35,6 +36,7 @@ from services.store.tables.operator import TablesOperator
 from services.store.tables.schema import (
     ACCOUNTS,
     AUDIT,
+    CONVERSATIONS,
     CREDENTIALS,
     LOOKUPS,
 )
@@ -352,6 +354,23 @@ def test_backup_into_a_missing_folder_names_it(operator, tmp_path):
         operator.backup(tmp_path / "missing" / "backup.db")
 
     assert caught.value.public == f"There is no folder {tmp_path / 'missing'}: make it."
+
+
+def test_demo_fills_a_fresh_store_alone(operator, tables, accounts):
+    password = "a password of the demo"
+
+    operator.load(
+        {},
+        lambda now: make_demo(RING, 1, password, now),
+        lambda stored: open_stored(RING, stored).managed_password,
+    )
+
+    admin = next(row for row in rows(tables, ACCOUNTS) if row.role is AccountRole.ADMIN)
+    assert lookups_of(RING, admin.email)
+    accounts.sign_in_with(admin.email, password)
+    assert tables.of(admin.id).run(lambda block: block.select(CONVERSATIONS))
+    with pytest.raises(BadInput):
+        operator.load({}, lambda now: {}, lambda stored: "")
 
 
 def test_command_makes_no_store(tmp_path):

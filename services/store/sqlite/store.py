@@ -89,18 +89,14 @@ class SqliteStore:
 
     @contextmanager
     def joined(self) -> Generator[None]:
-        with self._turn(), self._errors():
-            if self._is_joined:  # this thread's outer context commits
+        with self._turn(), self._errors(), self._begun(_FULL):
+            self._is_joined = True
+            try:
                 yield
-                return
-            with self._begun(_FULL):
-                self._is_joined = True
-                try:
-                    yield
-                finally:
-                    self._is_joined = False
-                self._has_destroyed = True  # the joined blocks may have deleted rows
-                self._commit()
+            finally:
+                self._is_joined = False
+            self._has_destroyed = True  # the joined blocks may have deleted rows
+            self._commit()
             self._due.set()
 
     @contextmanager

@@ -17,9 +17,12 @@ from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
 from services.domain import ConversationId, UserId
+from services.errors import BadInput
 from services.rules.accounts import columns_of
 from services.rules.budget import NO_CAP
+from services.store.backend import StoredCredentials
 from services.store.copies import CopiedTable, Row
+from services.store.operator import CopiedRows
 from services.store.supabase import migrations
 from services.store.supabase.copied_rows import ROWS
 
@@ -100,6 +103,40 @@ _ORDER = (
     *("accounts", "credentials", "budgets", "conversations", "messages", "pieces", "thoughts"),
     *("discards", "turns", "receipts", "documents", "ledger", "notices"),
 )
+
+
+def load(
+    connection: psycopg.Connection,
+    make: Callable[[datetime], CopiedRows],
+    auth_hash: Callable[[StoredCredentials], str],
+) -> None:
+    """Store the rows that *make* returns for the database's current time. Raise BadInput if there are accounts already.
+
+    *auth_hash* returns the hash of the managed password in credentials, for Supabase Auth.
+    """
+    connection.execute("select pg_advisory_xact_lock(hashtext('daybook: first account'))")
+    [(has_accounts, now)] = connection.execute("select exists (select from auth.users), now()")
+    if has_accounts:
+        raise BadInput("There are accounts already: the demo is for a fresh deployment.")
+    made = make(now)
+    hashes = {
+        stored.user_id: auth_hash(stored)
+        for _, stored in made["credentials"]
+        if isinstance(stored, StoredCredentials)
+    }
+    rows = {
+        name: [_columns(user_id, *_kept(name, [row])) for user_id, row in found]
+        for name, found in made.items()
+    }
+    rows["keys"] = [
+        key
+        for account in rows["accounts"]
+        for key in _add_user(connection, account, hashes[account["id"]])
+    ]
+    for name, table in _TABLES.items():
+        if rows.get(name):
+            _copy(connection, table, rows[name])
+    _run(connection, _STATEMENTS["deployment"], rows["deployment"])
 
 
 @dataclass(frozen=True, slots=True)

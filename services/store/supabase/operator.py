@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import bcrypt
@@ -17,12 +18,12 @@ from services.errors import BadInput, Misconfigured
 from services.rules import Refusal
 from services.store.backend import StoredCredentials
 from services.store.notices import operator_notice
-from services.store.operator import Finding, PresentKeys, UserCaps
+from services.store.operator import CopiedRows, Finding, PresentKeys, UserCaps
 from services.store.refusals import error_of
 from services.store.supabase import migrations
 from services.store.supabase.check import UNCHECKED, check_api, check_database
 from services.store.supabase.connection import connector
-from services.store.supabase.copying import SupabaseCopy
+from services.store.supabase.copying import SupabaseCopy, load
 
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _STORED = TypeAdapter(StoredCredentials)
@@ -150,6 +151,16 @@ class SupabaseOperator:
         raise BadInput(
             "Back up a Supabase database with pg_dump, or in its dashboard: docs/deploy.md says how."
         )
+
+    def load(
+        self,
+        proof_keys: Mapping[int, bytes],
+        make: Callable[[datetime], CopiedRows],
+        managed_password: Callable[[StoredCredentials], str],
+    ) -> None:
+        with self._database() as connection, connection.transaction():
+            migrations.install_server_keys(connection, proof_keys)
+            load(connection, make, lambda stored: _hashed(managed_password(stored)))
 
     @contextmanager
     def copy_source(self) -> Generator[SupabaseCopy]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from services.domain import AccountRole, UserId
 from services.domain.accounts import CredentialsAction, Limits
@@ -17,6 +18,7 @@ from services.rules.budget import Budget
 from services.store.backend import StoredCredentials
 from services.store.notices import operator_notice
 from services.store.operator import (
+    CopiedRows,
     Finding,
     Mark,
     PresentKeys,
@@ -36,10 +38,11 @@ from services.store.tables.access import (
     root_key_versions,
     settings_of,
 )
-from services.store.tables.administration import ENDED_AT_ONCE, sessions_of
+from services.store.tables.administration import ENDED_AT_ONCE, has_accounts, sessions_of
 from services.store.tables.blocks import accepted, delete_all, found
+from services.store.tables.copying import TablesCopy
 from services.store.tables.opening import only_account
-from services.store.tables.protocol import AllTables, Block, StorePlace
+from services.store.tables.protocol import AllTables, Block, StorePlace, Table
 from services.store.tables.schema import AccountRow, CredentialsRow
 
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
@@ -244,6 +247,23 @@ class TablesOperator:
             made = schema.Backup(self.now())
             tables.of(None).run(lambda block: block.put(schema.BACKUP, made))
 
+    def load(
+        self,
+        proof_keys: Mapping[int, bytes],
+        make: Callable[[datetime], CopiedRows],
+        managed_password: Callable[[StoredCredentials], str],
+    ) -> None:
+        with self._tables() as tables:
+            if tables.of(None).run(has_accounts):
+                raise BadInput("There are accounts already: the demo is for a fresh deployment.")
+            rows = dict(make(self.now()))
+            accounts = {
+                name: rows.pop(name) for name in (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
+            }
+            # store accounts last, so that no user exists before all their rows do
+            for name, stored in (rows | accounts).items():
+                _put_all(tables, schema.TABLES[name], stored)
+
     @contextmanager
     def _tables(self) -> Generator[AllTables]:
         tables = self.open_tables()
@@ -253,6 +273,16 @@ class TablesOperator:
             raise Misconfigured(error.public) from None
         finally:
             tables.close()
+
+
+def _put_all(
+    tables: AllTables, table: Table[Any], rows: Sequence[tuple[UserId | None, object]]
+) -> None:
+    by_user = defaultdict[UserId | None, list[object]](list)
+    for user_id, row in rows:
+        by_user[user_id].append(row)
+    for user_id, stored in by_user.items():
+        TablesCopy(tables).put(table, user_id, stored)
 
 
 def _account(block: Block, email: EmailAddress) -> AccountRow:
