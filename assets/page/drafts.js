@@ -5,9 +5,10 @@
 
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
+  MINUTE = 60 * 1000,
   TAB = "daybookTab",
-  // the storage key for the id of a user who signs out, and the name of that tab, until a later page knows if
-  // the session has ended
+  // the storage key for the id of a user who signs out, the name of that tab and the time, until a later page
+  // knows if the session has ended
   LEAVING = "daybook-leaving",
   LOCK = "daybook-tab:";
 let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which survives a reload
@@ -213,7 +214,7 @@ drop((name) => !(read(name).at > Date.now() - MONTH));
 // still exists because the request was refused or did not reach the server. A response other than 401 does
 // not show that it exists: another user may have signed in, or it may end after the page of another tab has
 // loaded.
-const [leaving, leavingTab] = (localStorage.getItem(LEAVING) ?? "").split(":");
+const [leaving, leavingTab, leavingAt] = (localStorage.getItem(LEAVING) ?? "").split(":");
 
 function dropLeft() {
   localStorage.removeItem(LEAVING);
@@ -227,15 +228,15 @@ if (leaving)
   );
 
 // Drops the drafts of the user who signed out if `user`, the page's user, is another. If the same user is
-// signed in, the tab of the sign-out removes the stored id, because the session was not ended.
+// signed in, the session was not ended: this is certain in the tab of the sign-out, and a minute later in any.
 function noteUser(user) {
   if (leaving && leaving !== user) dropLeft();
-  else if (leavingTab === tab) localStorage.removeItem(LEAVING);
+  else if (leavingTab === tab || Date.now() - leavingAt > MINUTE) localStorage.removeItem(LEAVING);
 }
 
 daybook.capture(document, "submit", ({ target }) => {
   // `person` is not known on a page without a composer
-  if (target.dataset.person) localStorage.setItem(LEAVING, `${target.dataset.person}:${tab}`);
+  if (target.dataset.person) localStorage.setItem(LEAVING, [target.dataset.person, tab, Date.now()].join(":"));
 });
 
 daybook.capture(document, "input", ({ target }) => {

@@ -52,12 +52,13 @@ def draw(admin: UserServices) -> None:
 
 
 def _draw_own_limits(admin: UserServices) -> None:
-    [own] = admin.administration.list_users("", UserOrder.EMAIL, 0, 1).users
-
     def save(changes: Mapping[str, int | None]) -> None:
-        find_user().administration.set_caps(own.user_id, changes)
+        user = find_user()
+        user.administration.set_caps(user.user_id, changes)
 
-    forms.draw_limits("own", "Your limits", own, save)
+    # none if the account was deleted in another tab meanwhile
+    for own in admin.administration.list_users("", UserOrder.EMAIL, 0, 1).users:
+        forms.draw_limits("own", "Your limits", own, save)
 
 
 def _draw_factor_rule(admin: UserServices) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages._parts import words
 from pages._parts.elements import GridRow, draw_grid
+from services import bootstrap
 from services.domain.accounts import AuditEntry
 from services.domain.addresses import NO_ADDRESS
 
@@ -98,9 +99,9 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
 def name(user: str | None) -> str:
     """Return the email address of *user*, or a short stable name if the user was deleted and only the id is left.
 
-    Return "You" for the only user, who has no address.
+    Return "You" for the only user of a deployment without sign-in, who has no address.
     """
-    if user == NO_ADDRESS:
+    if user == NO_ADDRESS and bootstrap.current_app().is_alone:
         return words.YOU
     try:
         gone = UUID((user or "").removesuffix(_TOMBSTONE))

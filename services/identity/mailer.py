@@ -302,7 +302,7 @@ def _words_of(error: Exception) -> str:
     """Return the reason of a failed attempt in words; the log has the class of *error*."""
     match error:
         case LoginRefused():
-            return "login refused by the server"
+            return "the server refused the login, or allows none by password"
         case ssl.SSLError():
             return "no secure connection to the server"
         case OSError():

@@ -154,10 +154,13 @@ class OpenAIModel:
         while True:
             reader, retry_after = ReplyReader(emit), 0.0
             try:
-                async with asyncio.timeout_at(deadline) as silence:
-                    await self._receive(messages, max_tokens, refused, reader, silence)
-                # only now, because a refusal may name a parameter merely by quoting the prompt
-                self._refused_parameters |= refused
+                try:
+                    async with asyncio.timeout_at(deadline) as silence:
+                        await self._receive(messages, max_tokens, refused, reader, silence)
+                finally:
+                    # not before a reply: a refusal may name a parameter merely by quoting the prompt
+                    if reader.has_begun:
+                        self._refused_parameters |= refused
                 failure = reader.finish()
             except _EXPECTED as error:
                 refusal = read_refusal(_refusal_text(error, reader))

@@ -1,5 +1,6 @@
 """The queue of mails: order, bounds, tries, limits, and logs."""
 
+import ssl
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from services.domain.addresses import NO_ADDRESS, EmailAddress, new_placeholder
-from services.domain.mails import Notice, NoticeKind
+from services.domain.mails import LoginRefused, Notice, NoticeKind
 from services.identity.mailer import HourlyLimit, Mailer
 from tests.identity.mails import DIGITS, FIREFOX, MAYA, a_mail, a_notice
 from tests.stack.apps import until
@@ -206,6 +207,22 @@ def test_sender_that_does_not_open_is_opened_again():
     mailer.close()
 
     assert (len(opened), health.last_failure) == (1, "internal error, which the log names")
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (LoginRefused(), "the server refused the login, or allows none by password"),
+        (ssl.SSLError(), "no secure connection to the server"),
+        (TimeoutError(), "no connection, or an error of the server"),
+    ],
+)
+def test_last_failure_is_said_in_words(failure, words):
+    with running(failure) as (mailer, _):
+        mailer.send(a_mail())
+        emptied(mailer)
+
+        assert mailer.health().last_failure == words
 
 
 def test_code_is_not_sent_after_its_life(caplog):

@@ -161,6 +161,21 @@ def test_refused_sign_out_keeps_the_users_drafts(new_tab):
     assert account.drafts() == ["One"]
 
 
+@pytest.mark.parametrize(("minutes", "drafts"), [(0, []), (2, ["One"])])
+def test_refused_sign_out_is_forgotten_by_a_later_page_of_any_tab(new_tab, minutes, drafts):
+    """The tab of the sign-out is closed on a page without a composer."""
+    new_tab().arrives().types("One")
+    new_tab().loads().ends_the_session().page.close()
+    other = new_tab()
+    other.page.clock.install()
+    other.page.clock.fast_forward(minutes * 60_000)
+    other.opens_a_page(200).arrives(person="maya")
+
+    other.opens_a_page(401)
+
+    assert other.drafts() == drafts
+
+
 def test_page_of_another_user_deletes_the_drafts_of_an_ended_session(new_tab):
     new_tab().arrives().types("One")
     account = new_tab().loads().ends_the_session().opens_a_page(503)

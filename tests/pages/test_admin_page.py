@@ -417,13 +417,15 @@ def test_audit_has_a_name_for_each_action_of_the_database(open_tab, ruth, monkey
     assert not [name for name in named if "." in name]
 
 
-def test_audit_calls_the_only_user_you(open_tab, ruth, monkeypatch):
+@pytest.mark.parametrize(("is_alone", "name"), [(True, "You"), (False, NO_ADDRESS)])
+def test_audit_calls_the_only_user_you(open_tab, ruth, monkeypatch, is_alone, name):
+    monkeypatch.setattr(bootstrap.current_app(), "is_alone", is_alone)
     entry = replace(an_entry(1), actor=NO_ADDRESS, target=NO_ADDRESS)
     monkeypatch.setattr(ruth.administration, "audit", lambda *_, **__: [entry])
 
     [row] = audit(open_tab("Audit"))
 
-    assert (row["User"], row["By"]) == ("You", "You")
+    assert (row["User"], row["By"]) == (name, name)
 
 
 def test_settings_change_what_differs(open_tab, ruth):
@@ -713,7 +715,7 @@ def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
         at_most=1000,
         for_known=200,
         waiting=3,
-        last_failure="login refused by the server",
+        last_failure="the server refused the login, or allows none by password",
         last_failed_at=failed_at,
     )
     bootstrap.current_app().mailer = SimpleNamespace(health=lambda: mail)
@@ -723,7 +725,9 @@ def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Last hour"] == "12 of 1,000"
     assert (shown["Only for known devices"], shown["Waiting"]) == ("200", "3")
-    assert shown["Last failed attempt"].startswith("login refused by the server, ")
+    assert shown["Last failed attempt"].startswith(
+        "the server refused the login, or allows none by password, "
+    )
     assert warnings(app) == []
 
     ruth.auth_confirms = True

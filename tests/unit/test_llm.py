@@ -398,6 +398,20 @@ def test_refused_stream_options_are_left_out(model, server):
     assert "stream_options" not in server.requests[-1].body
 
 
+def test_refused_parameter_is_known_after_a_stopped_reply(model, server):
+    server.script(refuses="stream_options", tokens=1000, rate=20)
+    stream = ask(model)
+    next(iter(stream))
+    stream.cancel()
+    server.wait_until(lambda s: not s.live)
+    server.script(refuses="stream_options")
+
+    outcome(ask(model))
+
+    sent = ["stream_options" in seen.body for seen in server.requests]
+    assert sent == [True, False, False]
+
+
 def test_refusal_that_quotes_the_prompt_refuses_no_parameter(model, server):
     server.script(status=400)
     prompt = "Why is stream_options ignored, and what is max_completion_tokens?"

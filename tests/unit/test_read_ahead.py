@@ -1,5 +1,6 @@
 """Reads that begin before their result is requested."""
 
+from dataclasses import replace
 from itertools import count
 from threading import Barrier, Event
 from types import SimpleNamespace
@@ -13,10 +14,12 @@ from services.caches import CachedRead
 from services.domain import Preferences
 from services.errors import StoreUnavailable
 from services.store.sealed import sealed_store, throwaway_keys
+from services.store.sealed.opened import OpenedConversations
 from services.store.supabase.api import Gateway
 from services.store.supabase.rows import SupabaseRows
 from tests.fakes import MAYA
 from tests.stack.apps import SECONDS
+from tests.store.conformance.talk import a_fact
 from tests.stores import InMemoryDatabase
 
 
@@ -114,3 +117,20 @@ def test_list_read_while_a_title_is_stored_is_read_again():
     conversations.rename(garden, "Peas")
 
     assert titles() == ["Peas"]
+
+
+def test_memory_changed_while_an_export_reads_it_is_in_the_export():
+    keys = throwaway_keys(MAYA)
+    database = InMemoryDatabase(MAYA, keys=lambda _: keys)
+    garden, seen = database.hold("Garden", "When do I sow peas?", "In March."), a_fact()
+    of_pages = OpenedConversations(database.rows, keys)
+    pages = sealed_store(database.rows, keys, of_pages)
+    pages.facts.keep(seen)
+    pages.facts.keep(replace(a_fact("A note."), conversation_id=garden))
+    of_export = OpenedConversations(database.rows, keys, of_pages)
+    export = sealed_store(database.rows, keys, of_export)
+
+    new = replace(seen, text="Rex is a dog.")
+    database.rows.before["conversations"] = lambda: pages.facts.keep(new, replaces=seen)
+
+    assert {one.text for one in export.facts.facts()} == {"A note.", "Rex is a dog."}

@@ -143,11 +143,11 @@ class Documents(ABC, Generic[Document]):
         )
 
     def _read(self) -> dict[UUID, OpenedDocument[Document]]:
-        rows = self._rows.documents(self._kind)
+        rows = list(self._readable(self._rows.documents(self._kind)))
         # if a document was replaced while the rows were read, read them again
         if any(map(self._seals.is_set_back, rows)):
-            rows = self._rows.documents(self._kind)
-        found = [self._known(row) or self._open(row) for row in self._readable(rows)]
+            rows = list(self._readable(self._rows.documents(self._kind)))
+        found = [self._known(row) or self._open(row) for row in rows]
         return self._sorted(each for each in found if each)
 
     def _known(self, row: DocumentRow) -> OpenedDocument[Document] | None:
