@@ -228,7 +228,8 @@ if (leaving)
   );
 
 // Drops the drafts of the user who signed out if `user`, the page's user, is another. If the same user is
-// signed in, the session was not ended: this is certain in the tab of the sign-out, and a minute later in any.
+// signed in, the session was not ended; in a tab other than that of the sign-out, this is certain after a
+// minute.
 function noteUser(user) {
   if (leaving && leaving !== user) dropLeft();
   else if (leavingTab === tab || Date.now() - leavingAt > MINUTE) localStorage.removeItem(LEAVING);
@@ -236,7 +237,8 @@ function noteUser(user) {
 
 daybook.capture(document, "submit", ({ target }) => {
   // `person` is not known on a page without a composer
-  if (target.dataset.person) localStorage.setItem(LEAVING, [target.dataset.person, tab, Date.now()].join(":"));
+  if (target.dataset.person)
+    localStorage.setItem(LEAVING, [target.dataset.person, tab, Date.now()].join(":"));
 });
 
 daybook.capture(document, "input", ({ target }) => {
