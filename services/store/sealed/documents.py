@@ -1,7 +1,7 @@
 """Sealed documents: bound to revisions, cached, and replaced only by callers who have seen the newest revision."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from services.caches import CachedRead
 from services.crypto import Vault
 from services.domain import ConversationId, Fact, FactId, Preferences, Space, SpaceId
 from services.domain.limits import checked_fact, checked_instructions, checked_space_name
-from services.domain.rows import DocumentKind, DocumentRow
+from services.domain.rows import ConversationRow, DocumentKind, DocumentRow
 from services.events import log_event
 from services.store.rows import Rows
 from services.store.sealed.answers import ask_twice
@@ -143,11 +143,12 @@ class Documents(ABC, Generic[Document]):
         )
 
     def _read(self) -> dict[UUID, OpenedDocument[Document]]:
-        rows = list(self._readable(self._rows.documents(self._kind)))
+        rows = self._rows.documents(self._kind)
+        readable = self._readable(rows)
         # if a document was replaced while the rows were read, read them again
         if any(map(self._seals.is_set_back, rows)):
-            rows = list(self._readable(self._rows.documents(self._kind)))
-        found = [self._known(row) or self._open(row) for row in rows]
+            readable = self._readable(self._rows.documents(self._kind))
+        found = [self._known(row) or self._open(row) for row in readable]
         return self._sorted(each for each in found if each)
 
     def _known(self, row: DocumentRow) -> OpenedDocument[Document] | None:
@@ -295,6 +296,12 @@ class SealedFacts(Documents[Fact]):
     def _readable(self, rows: Sequence[DocumentRow]) -> Iterator[DocumentRow]:
         scopes = {row.conversation_id for row in rows if row.conversation_id}
         found = {row.id: row for row in self._rows.conversations(scopes)} if scopes else {}
+        return self._existing(rows, found)
+
+    def _existing(
+        self, rows: Sequence[DocumentRow], found: Mapping[ConversationId, ConversationRow]
+    ) -> Iterator[DocumentRow]:
+        """Yield the *rows* whose conversation is in *found* and not deleted, each once its key is cached."""
         for row in rows:
             if row.conversation_id:
                 conversation = found.get(row.conversation_id)
