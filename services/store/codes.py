@@ -33,7 +33,7 @@ from services.store.accounts import (
 from services.store.backend import NOT_COUNTED, StoredCredentials, Throttle
 from services.store.failures import note_failure
 from services.store.kept import marks
-from services.store.steps import OpenStep, Step, Steps, read_contents
+from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
 _FULL_WIDTH = {0xFF10 + digit: str(digit) for digit in range(10)}
@@ -91,10 +91,18 @@ _CONTENTS = TypeAdapter(_Contents)
 
 
 @dataclass(slots=True)
-class RightCode(OpenStep):
+class RightCode:
     """A step whose code was entered correctly. Callers end the step before they use the code, so that the code works only once."""
 
-    request: CodeRequest = field(kw_only=True)
+    step: Step
+    request: CodeRequest
+    _end: Callable[[], Step] = field(repr=False)
+    has_ended: bool = False
+
+    def end(self) -> None:
+        """End the step. If several callers do so at the same time, only one succeeds; for the others, raise StepEnded."""
+        self._end()
+        self.has_ended = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +185,7 @@ class Codes:
             note_failure(self.steps.backend, contents.user_id or step.user_id, failure)
             raise WrongCode
         end = partial(self.steps.end, browser, kind, step_id, session)
-        return RightCode(step, end, request=contents.request)
+        return RightCode(step, contents.request, end)
 
 
 def _kept(text: str) -> str:
@@ -221,7 +229,9 @@ def prove(
     """
 
     def act(checked: Checked) -> None:
-        code.end()  # does nothing if *give* calls this again because the factor was used meanwhile
+        # *give* calls this again if the factor was used meanwhile; by then, the step has ended
+        if not code.has_ended:
+            code.end()
         note(checked)
 
     found = _found(accounts, code).in_session()
