@@ -174,20 +174,24 @@ def test_password_that_changed_beside_a_use_ends_the_sign_in(accounts, maya):
     assert len(tried) == 1
 
 
+def new_address(accounts, maya, credentials, *, is_restored):
+    """Return the change of Maya's address to that of *credentials*."""
+    return NewAddress(
+        credentials=seal_stored(accounts.root_keys, credentials, maya.user_id),
+        address=credentials.address,
+        claims=(),
+        former=(),
+        is_restored=is_restored,
+        ways_in=(),
+    )
+
+
 def test_new_address_does_not_undo_a_use(accounts, maya):
     before = checked(accounts)
     given(accounts, before, by("11"), accounts.sign_in)
     moved = replace(before.credentials, address=checked_address("b@daybook.test"), generation=3)
-    change = NewAddress(
-        credentials=seal_stored(accounts.root_keys, moved, maya.user_id),
-        address=moved.address,
-        claims=(),
-        former=(),
-        is_restored=False,
-        ways_in=(),
-    )
 
-    assert not maya.backend.change_address(change)
+    assert not maya.backend.change_address(new_address(accounts, maya, moved, is_restored=False))
 
     assert checked(accounts).stored.uses == 1
 
@@ -269,15 +273,7 @@ def new_password(accounts, maya, known):
 
 def restored_address(accounts, maya, known):
     new = replace(known.credentials, generation=known.stored.generation + 1)
-    change = NewAddress(
-        credentials=seal_stored(accounts.root_keys, new, maya.user_id),
-        address=new.address,
-        claims=(),
-        former=(),
-        is_restored=True,
-        ways_in=(),
-    )
-    assert maya.backend.change_address(change)
+    assert maya.backend.change_address(new_address(accounts, maya, new, is_restored=True))
 
 
 def password_of_an_operator(accounts, maya, known):

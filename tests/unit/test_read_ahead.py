@@ -1,4 +1,4 @@
-"""Reads that begin before their result is requested."""
+"""Reads that begin before their result is requested, or while the value is changed."""
 
 from dataclasses import replace
 from itertools import count

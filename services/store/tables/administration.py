@@ -56,7 +56,7 @@ def sessions_of(
     """Return the sessions of a user except *but_not*, at most `ENDED_AT_ONCE`: one block may not end more.
 
     If so many are returned, more may be left. A change of credentials that ends the sessions then waits for a later block:
-    if it were stored first, a failure would leave some of the sessions open.
+    if it were stored before the last session has ended, a failure would leave some of the sessions open.
     """
     rows = block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE + 1)
     return [one for one in rows if one.id != but_not][:ENDED_AT_ONCE]

@@ -67,7 +67,7 @@ from services.store.tables.administration import (
     has_accounts,
     sessions_of,
 )
-from services.store.tables.blocks import accepted, atomic, delete_all, found
+from services.store.tables.blocks import accepted, atomic, delete_all, found, run_until_answered
 from services.store.tables.polls import NotedStore, PolledRows
 from services.store.tables.protocol import AllTables, Block, Range, Tables
 from services.store.tables.schema import AccountRow, CredentialsRow, Nonce
@@ -203,7 +203,9 @@ class TablesUser:
             if refusal := rules.ways_in_refusal(named, user_id, action):
                 return refusal
             if len(ended) == ENDED_AT_ONCE:
-                return delete_all(block, schema.SESSIONS, ended)
+                # more may be left, so the change waits for a later block
+                delete_all(block, schema.SESSIONS, ended)
+                return None
             if ways_in is not None:
                 put_ways_in(block, user_id, ways_in, named)
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
@@ -217,9 +219,7 @@ class TablesUser:
             delete_all(block, schema.SESSIONS, ended)
             return True
 
-        tables = self.all_tables.of(self.caller.user_id)
-        while (answer := tables.run(change)) is None:
-            pass
+        answer = run_until_answered(self.all_tables.of(self.caller.user_id), change)
         if answer in (STALE, rules.FACTOR_USED):
             return False
         is_changed = accepted("change_credentials", answer)
@@ -254,7 +254,9 @@ class TablesUser:
             if refusal := rules.ways_in_refusal(taken, user_id):
                 return refusal
             if len(ended) == ENDED_AT_ONCE:
-                return delete_all(block, schema.SESSIONS, ended)
+                # more may be left, so the change waits for a later block
+                delete_all(block, schema.SESSIONS, ended)
+                return None
             put_ways_in(block, user_id, new.ways_in, taken)
             delete_all(block, schema.CREDENTIALS, others)
             gone = [one for one in known if one.expires_at and one.lookup not in new.former]
@@ -275,9 +277,7 @@ class TablesUser:
             note(block, now, user_id, action, user_id)
             return True
 
-        tables = self.all_tables.of(user_id)
-        while (answer := tables.run(change)) is None:
-            pass
+        answer = run_until_answered(self.all_tables.of(user_id), change)
         return accepted("change_address", answer)
 
     def _with_factor(self, block: Block, *, ends_others: bool) -> list[rules.StoredSession]:

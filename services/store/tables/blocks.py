@@ -60,6 +60,13 @@ def _listed(one: object) -> object:
     return list(cast(Iterator[object], one)) if isinstance(one, Iterator) else one
 
 
+def run_until_answered(tables: Tables, work: Callable[[Block], Answer | None]) -> Answer:
+    """Run *work* in one block after another, until it returns an answer: None means that it has more to do."""
+    while (answer := tables.run(work)) is None:
+        pass
+    return answer
+
+
 def found(block: Block, table: Table[Row], keys: Iterable[object]) -> list[Row]:
     """Return the rows with *keys*; skip keys without a row."""
     return block.get_all(table, keys)

@@ -39,7 +39,7 @@ from services.store.tables.access import (
     settings_of,
 )
 from services.store.tables.administration import ENDED_AT_ONCE, has_accounts, sessions_of
-from services.store.tables.blocks import accepted, delete_all, found
+from services.store.tables.blocks import accepted, delete_all, found, run_until_answered
 from services.store.tables.copying import TablesCopy
 from services.store.tables.opening import only_account
 from services.store.tables.protocol import AllTables, Block, StorePlace, Table
@@ -190,7 +190,9 @@ class TablesOperator:
             if refusal := ways_in_refusal(named, user_id):
                 return refusal
             if len(sessions) == ENDED_AT_ONCE:
-                return delete_all(block, schema.SESSIONS, sessions)
+                # more may be left, so the change waits for a later block
+                delete_all(block, schema.SESSIONS, sessions)
+                return None
             if ways_in is not None:
                 put_ways_in(block, user_id, ways_in, named)
             if claims:
@@ -205,8 +207,7 @@ class TablesOperator:
             return True
 
         with self._tables() as tables:
-            while (answer := tables.of(user_id).run(change)) is None:
-                pass
+            answer = run_until_answered(tables.of(user_id), change)
         return accepted("change_credentials", answer)
 
     def credentials(self) -> list[StoredCredentials]:
