@@ -5,9 +5,14 @@
 const KEPT = ".db-list button, .db-versions button, .st-key-earlier button";
 
 let menu = null;
-let opener = null; // the button whose menu is open
+let opener = null; // the button whose menu is open, or was closed by the click that is being handled
 let focused = null; // the button with the focus, in the list or below a message
 let first = null; // the first button in the list of messages at the time of the last click
+
+function forgetMenu() {
+  opener.ariaExpanded = "false";
+  menu = opener = null;
+}
 
 function open(button) {
   const { options, icon, ...about } = button.dataset;
@@ -31,9 +36,7 @@ function open(button) {
   menu.addEventListener("toggle", ({ newState, target }) => {
     if (newState === "open") return;
     target.remove();
-    if (target !== menu) return;
-    opener.ariaExpanded = "false";
-    menu = opener = null;
+    if (target === menu) forgetMenu();
   });
   document.body.append(menu);
   menu.showPopover();
@@ -59,7 +62,10 @@ daybook.capture(window, "keydown", (event) => {
     here = items.indexOf(document.activeElement);
   const to = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: -1 }[event.key];
   if (to !== undefined) items.at(to % items.length).focus();
-  else if (["Escape", "Tab"].includes(event.key)) menu.hidePopover();
+  else if (["Escape", "Tab"].includes(event.key)) {
+    menu.hidePopover();
+    forgetMenu(); // the toggle event comes later, and the next key may press the same button again
+  }
   if (to === undefined && event.key !== "Escape") return;
   event.preventDefault();
   event.stopPropagation(); // otherwise Escape would stop a reply

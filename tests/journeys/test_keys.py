@@ -122,6 +122,23 @@ def test_menu_button_is_collapsed_once_another_menu_opens(browser):
     page.close()
 
 
+def test_menu_opens_again_right_after_escape(browser):
+    page = page_with(browser, "list.js", MENUS)
+    one = page.get_by_role("button", name="One")
+    one.click()
+    expect(page.get_by_role("menu")).to_be_visible()
+
+    # in one task: the browser has not told yet that the menu was closed
+    one.evaluate("""(button) => {
+      dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+      button.click();
+    }""")
+
+    expect(one).to_have_attribute("aria-expanded", "true")
+    expect(page.get_by_role("menuitem", name="Delete")).to_be_visible()
+    page.close()
+
+
 @pytest.mark.parametrize(("platform", "search"), [("Linux", "Ctrl K"), ("MacIntel", "⌘ K")])
 def test_control_and_slash_open_the_shortcuts(browser, platform, search):
     page = page_with(browser, "keys.js", FILTER, platform)
