@@ -310,13 +310,13 @@ def test_user_sees_changes_of_the_own_account_alone(world, admin, maya):
 def test_failures_do_not_hide_changes_of_the_own_account(world, maya):
     insertion = """
         insert into private.audit (at, action, target, detail)
-        select now(), action, %s, '{}' from generate_series(1, 101), unnest(%s::text[]) action
+        select now(), action, %s, '{}' from generate_series(1, %s), unnest(%s::text[]) action
     """
-    world.admin.execute(insertion, [maya.id, ["proof.fail"]])
+    world.admin.execute(insertion, [maya.id, 1001, ["proof.fail"]])
     seen = [row["action"] for row in maya.call("my_audit")]
     assert seen == ["proof.fail"] * 100 + ["key.put", "account.begin"]
 
-    world.admin.execute(insertion, [maya.id, ["session.prove", "proof.fail"]])
+    world.admin.execute(insertion, [maya.id, 101, ["session.prove", "proof.fail"]])
     seen = [row["action"] for row in maya.call("my_audit")]
     assert sorted(seen) == ["proof.fail"] * 100 + ["session.prove"] * 100
 
