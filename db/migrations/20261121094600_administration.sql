@@ -34,7 +34,7 @@ begin
     ), found as materialized (
       select budget.*, account.role, account.suspended_at is not null as is_suspended, someone.email,
         coalesce(replies_today, 0) as replies_today, coalesce(cost_today_micro, 0) as cost_today_micro,
-        case budget.day when today then day_tokens else 0 end as tokens_today,
+        case when budget.day >= today then day_tokens else 0 end as tokens_today,
         coalesce(replies_this_month, 0) as replies_this_month, coalesce(tokens_in_this_month, 0) as tokens_in_this_month,
         coalesce(tokens_out_this_month, 0) as tokens_out_this_month,
         coalesce(cost_this_month_micro, 0) as cost_this_month_micro,
