@@ -84,7 +84,9 @@ def _draw_database(user: UserServices, stored: StoredData) -> None:
     sentences = [f"Everything you keep is stored {how}, in {app.health.store}, {until}."]
     if unread := app.unread_files(user.user_id):
         names = ", ".join(safe_md.label(name) for name in unread)
-        sentences.append(f"Not read: {names}. A start reads JSON lists of messages up to 10 MB.")
+        sentences.append(
+            f"Not read: {names}. A start reads JSON lists up to 10 MB, of messages up to 294,908 bytes."
+        )
     if user.account_bytes:
         used, most = words.size(stored.sealed_bytes), words.size(user.account_bytes)
         is_full = stored.sealed_bytes >= user.account_bytes

@@ -122,7 +122,7 @@ class LedgerOfTables:
 
     def __setattr__(self, name, value):
         if name == "deployment_share":
-            month, cap = self.rows.now().date().replace(day=1), 10**9
+            month, cap = self.rows.now().date().replace(day=1), 10**9 if value else 0
             used = Deployment(monthly_cap_micro=cap, month=month, spent=round(value * cap))
             self.rows.tables.run(lambda block: block.put(DEPLOYMENT, used))
         elif name in BUDGET_NAMES:

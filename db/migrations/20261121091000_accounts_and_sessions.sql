@@ -436,7 +436,8 @@ begin
   return private.answer(found, 'stale');
 end $$;
 
--- Return the caller's account: role, caps, the amounts used, and notices, the newest first. The call needs no proof,
+-- Return the caller's account: role, caps, the amounts used, and notices, the newest first. A day or month in the future,
+-- which a clock that was ahead has stored, counts as the current one, as in lock_budget. The call needs no proof,
 -- because it returns only the caller's data.
 --   expiring   the number of conversations that retention deletes within 14 days, and the time of the first; null: none.
 create function private.my_account() returns jsonb language plpgsql stable as $$
@@ -455,10 +456,10 @@ begin
   return (
     select jsonb_build_object('user_id', person, 'role', account.role, 'daily_cap_micro', budget.daily_cap_micro,
       'monthly_cap_micro', budget.monthly_cap_micro,
-      'spent_today_micro', case when budget.day = today then budget.day_spent else 0 end,
+      'spent_today_micro', case when budget.day >= today then budget.day_spent else 0 end,
       'daily_cap_tokens', budget.daily_cap_tokens, 'expiring', expiring,
-      'tokens_today', case when budget.day = today then budget.day_tokens else 0 end,
-      'spent_this_month_micro', case when budget.month = date_trunc('month', today)::date then budget.month_spent else 0 end,
+      'tokens_today', case when budget.day >= today then budget.day_tokens else 0 end,
+      'spent_this_month_micro', case when budget.month >= date_trunc('month', today)::date then budget.month_spent else 0 end,
       'deployment_share', private.deployment_share(), 'retention_days', settings.retention_days, 'notices', (
         select coalesce(jsonb_agg(jsonb_build_object('id', id, 'kind', kind, 'at', at, 'browser', browser) order by at desc, id), '[]')
         from private.notices notice where user_id = person and private.is_shown(notice)

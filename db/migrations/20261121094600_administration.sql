@@ -34,7 +34,7 @@ begin
     ), found as materialized (
       select budget.*, account.role, account.suspended_at is not null as is_suspended, someone.email,
         coalesce(replies_today, 0) as replies_today, coalesce(cost_today_micro, 0) as cost_today_micro,
-        case budget.day when today then day_tokens else 0 end as tokens_today,
+        case when budget.day >= today then day_tokens else 0 end as tokens_today,
         coalesce(replies_this_month, 0) as replies_this_month, coalesce(tokens_in_this_month, 0) as tokens_in_this_month,
         coalesce(tokens_out_this_month, 0) as tokens_out_this_month,
         coalesce(cost_this_month_micro, 0) as cost_this_month_micro,
@@ -248,10 +248,9 @@ begin
     limit least(at_most, 500);
 end $$;
 
--- Return at most 100 failures and at most 100 other entries, from the newest 1,000 entries of the audit about the
--- caller: so failures, which strangers can cause, do not hide the others. No other user is named. The result is one JSON
--- value, because the API's "max rows" limit would truncate a list of rows. The call needs no proof, because it
--- returns only the caller's entries.
+-- Return the newest 100 failures and the newest 100 other entries of the audit about the caller: so failures, which
+-- strangers can cause, do not hide the others. No other user is named. The result is one JSON value, because the API's
+-- "max rows" limit would truncate a list of rows. The call needs no proof, because it returns only the caller's entries.
 create function private.my_audit() returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
@@ -260,10 +259,10 @@ begin
     select coalesce(jsonb_agg(jsonb_build_object('id', entry.id::text, 'at', entry.at, 'action', entry.action,
       'actor', case when entry.actor = person then 'You' when entry.actor is not null then 'Admin' end,
       'target', null, 'detail', entry.detail) order by entry.id desc), '[]')
-    from (
-      select newest.*, row_number() over (partition by newest.action like '%.fail' order by newest.id desc) as place
-      from (select * from private.audit where audit.target = person order by audit.id desc limit 1000) newest
+    from unnest('{true, false}'::boolean[]) is_failure, lateral (
+      select * from private.audit
+      where audit.target = person and (audit.action like '%.fail') = is_failure
+      order by audit.id desc limit 100
     ) entry
-    where entry.place <= 100
   );
 end $$;

@@ -209,8 +209,9 @@ def draw_refusals(
 def _sentence(refusal: Refusal) -> str:
     """Return the sentence of *refusal*. For a limit of 0 it names no reset, because a reset would not help."""
     if isinstance(refusal.error, OverBudget):
-        for limit in find_user().account.limits:
-            if limit.cap is refusal.error.cap and not limit.most:
+        account = find_user().account
+        for limit in (*account.limits, account.shared_limit):
+            if limit and limit.cap is refusal.error.cap and not limit.most:
                 return f"{words.LIMITS[limit.cap]} is 0."
     return refusal.sentence
 

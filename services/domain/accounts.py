@@ -182,7 +182,8 @@ class Account:
     daily_cap_tokens: int | None  # None: no cap
     tokens_today: int
     expiring: Expiring | None = None
-    # the used share of the spending limit for all users together, rounded down to 0.9, 0.95 or 1; None: less, or no limit
+    # the used share of the spending limit for all users together, rounded down to 0.9, 0.95 or 1; 0: the limit is 0;
+    # None: less, or no limit
     deployment_share: float | None = None
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
@@ -201,8 +202,9 @@ class Account:
     @property
     def shared_limit(self) -> "Limit | None":
         """The limit for all users together; None if less than 90 % of it is used, or there is no cap."""
-        share = self.deployment_share
-        return None if share is None else Limit(Cap.DEPLOYMENT, round(1000 * share), 1000)
+        if (share := self.deployment_share) is None:
+            return None
+        return Limit(Cap.DEPLOYMENT, round(1000 * share), 1000 if share else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ values of former addresses, identities and passkeys.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, Protocol, TypeVar, cast
@@ -13,7 +13,6 @@ from uuid import UUID
 
 from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import (
-    AuditEntry,
     CredentialsAction,
     Limits,
     NoticeRow,
@@ -52,10 +51,8 @@ MOST_STEPS = 4  # maximum steps of one kind in a browser; a new step ends the ol
 # maximum tries (such as entered codes) to complete one step
 MOST_TRIES = 5
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
-# maximum audit entries that a user sees about changes, and also the maximum about failures
+# maximum audit entries that a user sees about changes, and also the maximum about failures, which strangers can cause
 MOST_CHANGES = 100
-# the number of newest audit entries that are read to find those that a user sees
-READ_CHANGES = 1000
 FORMER_LIFE = timedelta(hours=72)  # for this long, a user may take a former address back
 # the time from setting a new or shorter retention period until the first deletion, during which users are warned
 WARNING = timedelta(days=14)
@@ -654,17 +651,6 @@ class StoredNotice(NoticeRow):
 
 
 # --- failures ---------------------------------------------------------------------------------------
-
-
-def listed_changes(newest_first: Sequence[AuditEntry]) -> list[AuditEntry]:
-    """Return the audit entries that a user sees. Failures have a separate limit, because strangers can cause any number of them."""
-    room = {True: MOST_CHANGES, False: MOST_CHANGES}
-    listed: list[AuditEntry] = []
-    for entry in newest_first:
-        if room[entry.is_failure]:
-            room[entry.is_failure] -= 1
-            listed.append(entry)
-    return listed
 
 
 def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:

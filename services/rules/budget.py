@@ -138,14 +138,13 @@ class Deployment:
 
     @property
     def share(self) -> float | None:
-        """The share of the cap that is spent or reserved, rounded down to 0.9, 0.95 or 1; None: less, or no cap.
+        """The share of the cap that is spent or reserved, rounded down to 0.9, 0.95 or 1; 0: the cap is 0; None: less, or no cap.
 
         It is rounded because every user may read it: an exact figure would reveal the spending of other users.
         """
-        if self.monthly_cap_micro is None:
-            return None
-        used = self.spent + self.reserved
-        share = used / self.monthly_cap_micro if self.monthly_cap_micro else 1.0
+        if not self.monthly_cap_micro:
+            return self.monthly_cap_micro
+        share = (self.spent + self.reserved) / self.monthly_cap_micro
         return min(1.0, math.floor(20 * share) / 20) if share >= 0.9 else None
 
 

@@ -307,16 +307,31 @@ def test_user_sees_changes_of_the_own_account_alone(world, admin, maya):
     assert {row["target"] for row in maya.call("my_audit")} == {None}
 
 
+def test_spending_of_a_clock_that_was_ahead_is_shown(world, admin, maya):
+    world.admin.execute(
+        "update private.budgets set day = current_date + 31, day_spent = 5, day_tokens = 6,"
+        " month = date_trunc('month', current_date + 31), month_spent = 7 where user_id = %s",
+        [maya.id],
+    )
+
+    account = maya.call("my_account")
+    found = admin.call("list_users", words="", sorted_by="email", skip=0, at_most=500)
+    user = next(row for row in found["users"] if str(row["user_id"]) == str(maya.id))
+
+    assert (account["spent_today_micro"], account["spent_this_month_micro"]) == (5, 7)
+    assert account["tokens_today"] == user["tokens_today"] == 6
+
+
 def test_failures_do_not_hide_changes_of_the_own_account(world, maya):
     insertion = """
         insert into private.audit (at, action, target, detail)
-        select now(), action, %s, '{}' from generate_series(1, 101), unnest(%s::text[]) action
+        select now(), action, %s, '{}' from generate_series(1, %s), unnest(%s::text[]) action
     """
-    world.admin.execute(insertion, [maya.id, ["proof.fail"]])
+    world.admin.execute(insertion, [maya.id, 1001, ["proof.fail"]])
     seen = [row["action"] for row in maya.call("my_audit")]
     assert seen == ["proof.fail"] * 100 + ["key.put", "account.begin"]
 
-    world.admin.execute(insertion, [maya.id, ["session.prove", "proof.fail"]])
+    world.admin.execute(insertion, [maya.id, 101, ["session.prove", "proof.fail"]])
     seen = [row["action"] for row in maya.call("my_audit")]
     assert sorted(seen) == ["proof.fail"] * 100 + ["session.prove"] * 100
 

@@ -205,7 +205,7 @@ def test_all_users_together_stay_below_the_deployments_cap(world, maya):
         (1000, 0.95),
         (950, 1),
         (900, 1),
-        (0, 1),
+        (0, 0),
     ],
 )
 def test_used_part_of_the_shared_budget_is_coarse(world, maya, cap, share):

@@ -172,12 +172,16 @@ def test_refusal_by_tokens_offers_nothing_that_is_only_cheaper(open_app, databas
     assert "An admin can raise the limit." in [caption.value for caption in app.caption]
 
 
-def test_refusal_by_a_limit_of_zero_promises_no_reset(open_app, database, model):
-    database.ledger.daily_micro = 0
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("daily_micro", "Today's budget is 0."), ("deployment_share", "Shared monthly budget is 0.")],
+)
+def test_refusal_by_a_limit_of_zero_promises_no_reset(open_app, database, model, limit, said):
+    setattr(database.ledger, limit, 0)
 
     app = send(open_app(FakePerson(database, model)), "When?")
 
-    assert warnings(app) == ["Today's budget is 0."]
+    assert warnings(app) == [said]
     assert "An admin can raise the limit." in captions(app)
 
 

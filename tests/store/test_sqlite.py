@@ -11,6 +11,7 @@ import time
 import traceback
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -22,7 +23,8 @@ from services.domain.rows import DocumentKind
 from services.errors import AppError, Misconfigured, StoreBlocked
 from services.store.sqlite import SqlitePlace
 from services.store.sqlite import place as places
-from services.store.tables.schema import MESSAGES
+from services.store.tables.row_texts import row_text
+from services.store.tables.schema import AUDIT, MESSAGES, AuditRow
 from tests.stack.apps import until
 from tests.store.conformance.backends import User
 from tests.store.conformance.talk import (
@@ -40,6 +42,7 @@ from tests.stores import InMemoryDatabase
 
 WAIT_SECONDS = 0.2
 CANARY = "kumquat-7781"
+NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -220,6 +223,27 @@ def test_older_version_is_brought_up_after_a_copy(place, later):
     [copy] = place.path.parent.glob("*.db-version-*")
     with closing(SqlitePlace(copy).open()) as before:
         assert numbers(before) == [1]
+
+
+def test_failures_of_an_older_version_are_listed_apart(place, tmp_path):
+    folder = tmp_path / "older"
+    shutil.copytree(places.MIGRATIONS, folder, ignore=lambda *_: ["0006_failures.sql"])
+    SqlitePlace(place.path, folder).open().close()
+    user_id = UserId(uuid4())
+    rows = [
+        AuditRow(id=n, at=NOON, action=action, actor=None, target=user_id, detail={})
+        for n, action in (("1", "password.set"), ("2", "proof.fail"))
+    ]
+    with closing(sqlite3.connect(place.path)) as file, file:
+        for row in rows:
+            values = (row.id, row.id, str(user_id), row_text(AUDIT, row).decode())
+            file.execute("insert into audit (key, id, target, row) values (?, ?, ?, ?)", values)
+
+    with closing(place.open()) as store:
+        for row in rows:
+            where = {"target": user_id, "is_failure": row.is_failure}
+            found = store.of(None).run(lambda block, where=where: block.select(AUDIT, where))
+            assert found == [row]
 
 
 def test_failed_migration_changes_nothing(place, later):

@@ -8,9 +8,7 @@ import pytest
 
 from services.domain import AccountRole, UserId
 from services.domain.accounts import (
-    AuditEntry,
     CredentialsAction,
-    Failure,
     ProofScope,
     SessionEnd,
     SignUps,
@@ -22,7 +20,6 @@ from services.rules.accounts import (
     FACTOR_USED,
     INVITATION_LIFE,
     LAST_ADMIN,
-    MOST_CHANGES,
     PROOF_LIFE,
     WARNING,
     WAY_IN_TAKEN,
@@ -43,7 +40,6 @@ from services.rules.accounts import (
     differences,
     factor_refusal,
     leave_refusal,
-    listed_changes,
     takes_proof_in_part,
     ways_in_refusal,
 )
@@ -436,19 +432,6 @@ def test_account_begins_with_the_factor_that_is_required():
     )
 
     assert refused == FACTOR_NEEDED
-
-
-def test_failures_hide_no_change_and_changes_hide_no_failure():
-    def entries(action, number):
-        entry = AuditEntry(id="", at=NOON, action=action, actor=None, target=None, detail={})
-        return [replace(entry, id=f"{action} {n}") for n in range(number)]
-
-    failures = entries(Failure.PROOF, MOST_CHANGES + 1)
-    changes = entries("session.prove", MOST_CHANGES + 1)
-
-    listed = listed_changes(failures + changes)
-
-    assert listed == failures[:-1] + changes[:-1]
 
 
 @dataclass

@@ -203,7 +203,7 @@ def test_figures_of_all_begin_with_those_of_each_budget():
 
 @pytest.mark.parametrize(
     ("cap", "spent", "share"),
-    [(None, 9, None), (0, 0, 1.0), (100, 89, None), (100, 90, 0.9), (100, 99, 0.95), (100, 120, 1)],
+    [(None, 9, None), (0, 0, 0), (100, 89, None), (100, 90, 0.9), (100, 99, 0.95), (100, 120, 1)],
 )
 def test_share_of_the_cap_of_all_is_told_roughly(cap, spent, share):
     assert Deployment(monthly_cap_micro=cap, spent=spent).share == share

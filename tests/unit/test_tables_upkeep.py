@@ -9,13 +9,20 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.domain import AccountRole, UserId
-from services.domain.accounts import SessionEnd
+from services.domain.accounts import Failure, SessionEnd
 from services.errors import NotFound, OverBudget, StoreUnavailable
 from services.rules.accounts import Counter, Lookup, StoredInvitation, StoredStep
 from services.store.tables import schema
 from services.store.tables.content import text_bytes
 from services.store.tables.in_memory import InMemoryBlock, InMemoryStore, InMemoryTables
-from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS, CredentialsRow, Nonce
+from services.store.tables.schema import (
+    BUDGETS,
+    DEPLOYMENT,
+    SESSIONS,
+    AuditRow,
+    CredentialsRow,
+    Nonce,
+)
 from services.store.tables.upkeep import keep_sweeping, sweep
 from services.store.writes import PutPiece
 from tests.store.conformance.accounts.deployments import DAY, TablesDeployment, at_once
@@ -117,6 +124,27 @@ def test_sweep_of_many_rows_of_each_shared_table_fits_a_block(deployment):
     }
     # the rows of the user's sign-up stay
     assert left == dict.fromkeys(left, 0) | {"sessions": 1, "credentials": 1, "nonces": 1}
+
+
+def test_failures_hide_no_change_and_changes_hide_no_failure(deployment):
+    maya = deployment.sign_up()
+    before = [one.id for one in maya.usage.account_changes()]
+    now = datetime.now(UTC)
+
+    def add(action, number):
+        row = AuditRow(id="", at=now, action=action, actor=None, target=maya.id, detail={})
+        rows = [replace(row, id=schema.id_at(now)) for _ in range(number)]
+        for one in rows:
+            deployment.accounts.backend.all_tables.of(None).run(
+                lambda block, one=one: block.put(schema.AUDIT, one)
+            )
+        return [one.id for one in reversed(rows)]
+
+    failures = add(Failure.SIGN_IN, 1001)
+    assert [one.id for one in maya.usage.account_changes()] == failures[:100] + before
+
+    changes = add("session.prove", 101)
+    assert [one.id for one in maya.usage.account_changes()] == changes[:100] + failures[:100]
 
 
 def test_figures_of_all_are_those_of_each_after_turns_at_once(deployment):

@@ -161,6 +161,10 @@ class AuditRow:
     target: UserId | None
     detail: Mapping[str, object] = field(repr=False)
 
+    @property
+    def is_failure(self) -> bool:
+        return self.action in set(Failure)
+
 
 @dataclass(frozen=True, slots=True)
 class RootKeyTag:
@@ -239,7 +243,7 @@ STEPS = _table("steps", StoredStep, "key", "kind_tag,expires_at", is_shared=True
 NONCES = _table("nonces", Nonce, "id", "seen_at", is_shared=True)
 ROOT_KEY = Table("root_key", RootKeyTag, lambda _: "root key", is_shared=True)
 BACKUP = Table("backup", Backup, lambda _: "backup", is_shared=True)
-AUDIT = _table("audit", AuditRow, "id", "id,target", is_shared=True)
+AUDIT = _table("audit", AuditRow, "id", "id,target,is_failure", is_shared=True)
 SETTINGS = Table("settings", Settings, lambda _: "settings", is_shared=True)
 MODELS = Table("models", ModelSettings, lambda _: "models", is_shared=True)
 DEPLOYMENT = Table("deployment", Deployment, lambda _: "deployment", is_shared=True)

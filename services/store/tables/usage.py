@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
+from operator import attrgetter
 from typing import TypeVar
 
 from services.domain import ConversationId, Purpose, UserId
@@ -20,12 +21,12 @@ from services.domain.usage import (
     UsageSum,
 )
 from services.rules import part_of
-from services.rules.accounts import READ_CHANGES, listed_changes
+from services.rules.accounts import MOST_CHANGES
 from services.rules.turns import Entry
 from services.store.tables import schema
 from services.store.tables.blocks import atomic, found
 from services.store.tables.protocol import Block, Range, Tables
-from services.store.tables.schema import Counts, ModelUsage, UsageDay
+from services.store.tables.schema import AuditRow, Counts, ModelUsage, UsageDay
 
 _PAGE = 500  # maximum ledger entries of one page
 _MOST_CONVERSATIONS = 499
@@ -173,14 +174,16 @@ class TablesUsage:
 
     @atomic
     def account_changes(self, block: Block) -> list[AuditEntry]:
-        where: dict[str, object] = {"target": self.user_id}
-        rows = block.select(schema.AUDIT, where, order=("-id",), limit=READ_CHANGES)
+        def newest(*, is_failure: bool) -> list[AuditRow]:
+            where = {"target": self.user_id, "is_failure": is_failure}
+            return block.select(schema.AUDIT, where, order=("-id",), limit=MOST_CHANGES)
+
+        rows = newest(is_failure=True) + newest(is_failure=False)
         names = {None: None, self.user_id: "You"}
-        entries = [
+        return [
             part_of(AuditEntry, row, actor=names.get(row.actor, "Admin"), target=None)
-            for row in rows
+            for row in sorted(rows, key=attrgetter("id"), reverse=True)
         ]
-        return listed_changes(entries)
 
     @atomic
     def report(self, block: Block, first_day: date, last_day: date) -> UsageReport:
