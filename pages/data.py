@@ -85,7 +85,7 @@ def _draw_database(user: UserServices, stored: StoredData) -> None:
     if unread := app.unread_files(user.user_id):
         names = ", ".join(safe_md.label(name) for name in unread)
         sentences.append(
-            f"Not read: {names}. A start reads JSON lists up to 10 MB, of messages up to 294,908 bytes."
+            f"Not read: {names}. A start reads JSON lists up to 10 MB, of messages up to 294 kB."
         )
     if user.account_bytes:
         used, most = words.size(stored.sealed_bytes), words.size(user.account_bytes)

@@ -229,6 +229,5 @@ def test_page_says_that_texts_are_not_sealed_and_names_files_that_were_not_read(
 
     assert "Everything you keep is stored as plain text, in" in text
     assert (
-        "Not read: other. A start reads JSON lists up to 10 MB, of messages up to 294,908 bytes."
-        in text
+        "Not read: other. A start reads JSON lists up to 10 MB, of messages up to 294 kB." in text
     )
