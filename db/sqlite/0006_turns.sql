@@ -8,3 +8,8 @@ update conversations set row = json_set(row, '$.newest_turn_id', (
 drop index turns_conversation_id;
 alter table turns drop column begun_at;
 alter table turns drop column purpose;
+
+-- The open turns of a chat, and those with a partial reply, are found without a scan of all turns of the chat.
+create index turns_state on turns (user_id, conversation_id, state);
+drop index turns_open;
+create index turns_open on turns (user_id, conversation_id, lease_until) where finished_at is null;
