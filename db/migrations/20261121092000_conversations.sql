@@ -30,6 +30,8 @@ create table public.conversations (
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the seq after which the user started a new context
   start_seq integer not null default 0,     -- the model gets the messages after this seq
+  -- the last begun turn with the purpose "reply"; turns are not compared by time, because a clock may be set back
+  newest_turn_id uuid,
   -- the summary of the oldest messages; read with this row before each turn
   summary public.sealed,
   summary_rev bigint not null default 0 check (summary_rev >= 0),  -- the revision that the sealed text is bound to

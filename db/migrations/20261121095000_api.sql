@@ -118,8 +118,7 @@ begin
       from public.turns where id in (select turn_id from said) and finished_at is not null
     ), newest_turn as (
       select id, state, prompt_id, partial, partial_thoughts, begun_at, lease_until
-      from public.turns where conversation_id = conversation and purpose = 'reply'
-      order by begun_at desc limit 1
+      from public.turns where id = (select newest_turn_id from public.conversations where id = conversation)
     ), kept as (
       select turn_id, client_turn_id, body
       from public.receipts join public.turns on turns.id = turn_id

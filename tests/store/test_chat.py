@@ -1,13 +1,17 @@
 """A story for each kind of turn, from the prompt to sealed rows and the ledger; and turns that other processes and sessions see."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+import pytest
+
 from services.chat.paid_calls import PaidCalls
-from services.domain import Outcome, Preferences, Purpose, Retrieval, Role, Usage
-from services.errors import SignedOut
+from services.domain import NewConversation, Outcome, Preferences, Purpose, Retrieval, Role, Usage
+from services.errors import SignedOut, SpaceGone
 from tests.chats import LONG, SMALL, done, said, settled
 from tests.fakes import INFO, LARGE, choose
 from tests.stack.apps import until
+from tests.store.conformance.talk import a_fact, begun_with, first_turn, stored_space
 from tests.store.conftest import ledger
 from tests.stores import store_of
 
@@ -176,3 +180,29 @@ def test_session_ended_elsewhere_stops_its_reply(maya, make_chat, sessions, serv
 
     server.wait_until(lambda s: s.requests[-1].end == "left")
     assert isinstance(done(turn).failure, SignedOut)
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda user, space, _: user.turns.begin(
+            first_turn("When?", NewConversation(space_id=space))
+        ),
+        lambda user, space, chat: user.conversations.move(chat, space),
+        lambda user, space, _: user.facts.keep(a_fact(space_id=space)),
+    ],
+    ids=["new chat", "chat", "fact"],
+)
+def test_space_that_is_being_deleted_is_gone(maya, stack, put):
+    user = store_of(maya)
+    chat, space = begun_with(user).conversation.id, stored_space(user).id
+
+    waits = "select from pg_locks where not granted"
+    with ThreadPoolExecutor(1) as other, stack.connect() as deleting:
+        with deleting.transaction():
+            deleting.execute("delete from public.documents where id = %s", [space])
+            putting = other.submit(put, user, space, chat)
+            until(lambda: deleting.execute(waits).fetchall())
+
+        with pytest.raises(SpaceGone):
+            putting.result()

@@ -118,6 +118,16 @@ def test_owners_are_found_on_several_pages(firestore, monkeypatch):
         assert store.owners(BEDS, within=Range("size", above=2)) == [OMAR]
 
 
+def test_whole_table_is_read_in_pages(store, wire, monkeypatch):
+    monkeypatch.setattr(stores, "_PAGE", 2)
+    put(store.of(MAYA), *map(Bed, "abcde"))
+    wire.counts.clear()
+
+    assert found(store.of(MAYA)) == [*"abcde"]
+    assert wire.counts["reads"] == 5
+    assert wire.counts["calls"] >= 3
+
+
 def test_keys_with_a_slash_or_a_space_name_one_row_each(store):
     tables, keys = store.of(MAYA), ["a/b", "a", "a b", "a%20b", "ä"]
     put(tables, *map(Bed, keys))

@@ -391,6 +391,20 @@ def test_destroyed_messages_scan_no_other_turns(read, place, store):
             assert "(user_id=? AND conversation_id=? AND prompt_id=?)" in str(plan)
 
 
+def test_changed_chat_scans_none_of_its_finished_turns(read, place, store):
+    database = InMemoryDatabase(UserId(uuid4()), make_store=lambda: store)
+    garden = database.hold("Garden", "When do I sow peas?", "In March.")
+    delete(database.store(), database.thread(garden), 0)
+    database.rows.discard_conversation(garden, 0)
+
+    of_chat = {sql for sql in read if " from turns " in sql and "conversation_id = ?" in sql}
+    assert {"state = ?" in sql for sql in of_chat} == {True, False}
+    with closing(sqlite3.connect(place.path)) as other:
+        for sql in of_chat:
+            plan = other.execute(f"explain query plan {sql}", ("",) * sql.count("?")).fetchall()
+            assert "conversation_id=? AND state=?" in str(plan) or "turns_open" in str(plan)
+
+
 def test_destroyed_chat_looks_up_no_turns_of_its_prompts(read, store):
     database = InMemoryDatabase(UserId(uuid4()), make_store=lambda: store)
     garden = database.hold("Garden", "When do I sow peas?", "In March.")

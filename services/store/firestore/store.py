@@ -1,6 +1,6 @@
 """The tables in a Firestore database: a document for each row, and a transaction for each block."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
@@ -11,6 +11,7 @@ from uuid import UUID
 from google.api_core.exceptions import Aborted
 from google.api_core.retry import Retry, if_exception_type
 from google.cloud.firestore_v1.types import Cursor, Document, StructuredQuery, Value, Write
+from google.protobuf.wrappers_pb2 import Int32Value
 
 from services.domain import UserId
 from services.store.firestore.calls import Database, Transaction, errors
@@ -21,7 +22,8 @@ from services.store.tables.in_memory import in_order
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
 USERS = "users"  # the collection with a document for each user
-_PAGE = 500  # documents that `owners` reads in one call
+_PAGE = 500  # documents that one call reads of a whole table
+_NAME = StructuredQuery.FieldReference(field_path="__name__")
 # retries a block that Firestore aborted because of a conflict, with exponential backoff and random pauses
 _again = Retry(
     predicate=if_exception_type(Aborted), initial=0.05, maximum=2.0, multiplier=2, timeout=20.0
@@ -46,21 +48,14 @@ class FirestoreStore:
         within: Range | None = None,
     ) -> list[UserId]:
         order = (within.field,) if within else ()
-        query = query_of(table, where or {}, within, order, _PAGE, is_of_all=True)
-        by_name = StructuredQuery.FieldReference(field_path="__name__")
-        query.order_by.append(StructuredQuery.Order(field=by_name))
+        query = query_of(table, where or {}, within, order, None, is_of_all=True)
         compared = [StructuredQuery.FieldReference(field_path=name) for name in order]
-        query.select = StructuredQuery.Projection(fields=compared or [by_name])
-        owners, skipped = dict[str, None](), len(self.database.documents.split("/")) + 1
-        while True:
-            with errors():
-                page = self.database.query(self.database.documents, query)
-            owners |= dict.fromkeys(one.name.split("/")[skipped] for one in page)
-            if len(page) < _PAGE:
-                return [UserId(UUID(owner)) for owner in owners]
-            last = [page[-1].fields[name] for name in order]
-            place = [*last, Value(reference_value=page[-1].name)]
-            query.start_at = Cursor(values=place, before=False)
+        query.select = StructuredQuery.Projection(fields=compared or [_NAME])
+        skipped = len(self.database.documents.split("/")) + 1
+        with errors():
+            found = _paged(self.database, self.database.documents, query, order=order)
+            owners = dict.fromkeys(one.name.split("/")[skipped] for one in found)
+        return [UserId(UUID(owner)) for owner in owners]
 
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
@@ -135,7 +130,9 @@ class FirestoreBlock(CheckedBlock):
         parent = self._parent(table)
         asked = parent, str(query)
         if asked not in self._found:
-            self._found[asked] = self._database.query(parent, query, self.transaction)
+            is_whole_table = not (where or within or order or limit)
+            read = _paged if is_whole_table else Database.query
+            self._found[asked] = [*read(self._database, parent, query, self.transaction)]
         found = self._found[asked]
         rows = [row_of(table, one) for one in found]
         self._rows.update((one.name, row) for one, row in zip(found, rows, strict=True))
@@ -159,3 +156,22 @@ class FirestoreBlock(CheckedBlock):
 
     def _name(self, table: Table[Any], key: object) -> str:
         return f"{self._parent(table)}/{table.name}/{quote(str(key), safe='')}"
+
+
+def _paged(
+    database: Database,
+    parent: str,
+    query: StructuredQuery,
+    transaction: Transaction | None = None,
+    order: tuple[str, ...] = (),
+) -> Iterator[Document]:
+    """Yield the results of *query*, sorted by *order* and by name; read them page by page, because each call has a deadline."""
+    query.limit = Int32Value(value=_PAGE)
+    query.order_by.append(StructuredQuery.Order(field=_NAME))
+    while page := database.query(parent, query, transaction):
+        yield from page
+        if len(page) < _PAGE:
+            return
+        last = [page[-1].fields[name] for name in order]
+        place = [*last, Value(reference_value=page[-1].name)]
+        query.start_at = Cursor(values=place, before=False)

@@ -30,6 +30,7 @@ from services.errors import (
     ProxyUnusable,
     ServerRefused,
     SignedOut,
+    SpaceGone,
     StoreUnavailable,
 )
 from services.events import log_event
@@ -222,6 +223,10 @@ def store_errors() -> Generator[None]:
                 raise AdminsOnly(error.code) from error
             case "42501" | "PGRST202":
                 raise NotFound(error.code) from error
+            case "23503" if "_space_id_" in str(
+                error.message
+            ):  # another call has just deleted the space
+                raise SpaceGone(error.code) from error
             case _:
                 raise StoreUnavailable(error.code) from error
     except httpx.HTTPError as error:

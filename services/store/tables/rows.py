@@ -52,10 +52,11 @@ class TablesRows(TablesMessages):
         after = self._messages(block, conversation_id, Range("seq", above=after_seq))
         messages = [one for one in after if one.destroy_at is None]
         ids = dict.fromkeys(one.turn_id for one in messages if one.turn_id)
+        newest = block.get(schema.TURNS, row.newest_turn_id) if row.newest_turn_id else None
         return ConversationRead(
             conversation=row,
             messages=messages,
-            newest_turn=self._newest_turn(block, conversation_id),
+            newest_turn=part_of(TurnRow, newest) if newest else None,
             costs=self._costs(block, ids),
             receipts=found(block, schema.RECEIPTS, [*ids][-1:]),
         )
@@ -81,12 +82,6 @@ class TablesRows(TablesMessages):
             settings=models_of(block).revision,
             is_admin=account is not None and account.is_admin,
         )
-
-    def _newest_turn(self, block: Block, conversation_id: ConversationId) -> TurnRow | None:
-        where = {"conversation_id": conversation_id, "purpose": Purpose.REPLY}
-        for turn in block.select(schema.TURNS, where, order=("-begun_at",), limit=1):
-            return part_of(TurnRow, turn)
-        return None
 
     @atomic
     def costs(
@@ -196,7 +191,7 @@ class TablesRows(TablesMessages):
         """Store the prompt and the receipt of *turn*, and its conversation *row*, which may be new (*is_new*)."""
         new, files = row, prompt.prompt_attachments
         if turn.purpose is Purpose.REPLY:
-            new = replace(row, start_seq=prompt.new_start_seq)
+            new = replace(row, start_seq=prompt.new_start_seq, newest_turn_id=turn.id)
         if turn.purpose is Purpose.REPLY and prompt.prompt_body is not None:
             text = {"reply_id": prompt.prompt_id, "reply_body": prompt.prompt_body}
             message, place = part_of(SealedReply, prompt, **text), (prompt.parent_id, Role.USER)

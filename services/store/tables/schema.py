@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from services.crypto import sha
-from services.domain import ConversationId, MessageId, Purpose, UserId
+from services.domain import ConversationId, MessageId, Purpose, TurnId, UserId
 from services.domain.accounts import Exemption, Failure
 from services.domain.models import ModelSettings
 from services.domain.rows import ConversationRow, DocumentRow, MessageRow
@@ -72,6 +72,8 @@ class Counts:
 class StoredConversation(ConversationRow):
     """A conversation, and the number of bytes of its messages, pieces and receipts."""
 
+    # the last begun turn that is not a background call; turns are not compared by time, because a clock may be set back
+    newest_turn_id: TurnId | None = None
     bytes: int = 0
     destroyed: int = 0  # the number of destroyed messages, which `last_seq` still counts
 
@@ -210,9 +212,7 @@ PIECES = Table(
     frozenset({"conversation_id", "message_id", "attachment_id", "number"}),
 )
 DISCARDS = _table("discards", Discard, "id", "conversation_id,destroy_at")
-_TURNS_BY = (
-    "client_turn_id,conversation_id,purpose,prompt_id,state,begun_at,finished_at,lease_until"
-)
+_TURNS_BY = "client_turn_id,conversation_id,prompt_id,state,finished_at,lease_until"
 TURNS = _table("turns", Turn, "id", _TURNS_BY)
 RECEIPTS = _table("receipts", ReceiptRow, "turn_id")
 DOCUMENTS = _table("documents", Document, "id", "kind,conversation_id,space_id,epoch")

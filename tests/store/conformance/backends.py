@@ -274,6 +274,7 @@ class SupabaseBackend(Backend):
         changes = [f"update private.budgets set {_earlier('minute')} where true"]
         for times in (
             "turns.lease_until",
+            "turns.begun_at",
             "messages.destroy_at",
             "conversations.destroy_at",
             "conversations.undo_until",

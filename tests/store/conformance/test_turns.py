@@ -191,6 +191,18 @@ def test_reply_without_a_word_is_no_message(maya, garden):
     assert left_micro(maya) == before - 300
 
 
+def test_newest_turn_is_the_last_begun_though_a_clock_ran_ahead(backend, maya, garden, garden_id):
+    asked = say(maya, garden, "And leeks?", "", outcome=Outcome.FAILED, cost_micro=0)
+    backend.let_pass(-30)
+    again = new_turn(asked, None, prompt_id=asked.messages[-1].id)
+    begun = maya.turns.begin(again)
+
+    assert maya.elsewhere().turns.read(garden_id)[1].id == begun.turn_id
+
+    maya.turns.finish(ending(again, begun, "In April."))
+    assert maya.elsewhere().turns.read(garden_id)[0].missing_reply is None
+
+
 def test_finishing_twice_stores_one_reply(maya, turn, begun, garden_id):
     end = ending(turn, begun, "In April.")
     before = left_micro(maya)
