@@ -223,9 +223,8 @@ def store_errors() -> Generator[None]:
                 raise AdminsOnly(error.code) from error
             case "42501" | "PGRST202":
                 raise NotFound(error.code) from error
-            case "23503" if "_space_id_" in str(
-                error.message
-            ):  # another call has just deleted the space
+            # another call has just deleted the space
+            case "23503" if "_space_id_" in str(error.message):
                 raise SpaceGone(error.code) from error
             case _:
                 raise StoreUnavailable(error.code) from error
