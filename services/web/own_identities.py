@@ -33,7 +33,7 @@ from services.errors import (
 )
 from services.store.accounts import Accounts, AppSession, Checked
 from services.store.backend import NOT_COUNTED
-from services.store.entries import PasskeyEntry
+from services.store.entries import OpenStep, PasskeyEntry
 from services.store.identities import check_link, proof_of, renamed, unlinked
 from services.store.linking import account_of, given_identity, link, noting_use
 from services.store.steps import Step
@@ -221,26 +221,22 @@ class OwnIdentities:
         This call blocks. Raise StepEnded, IdentityTaken, and the errors of `Proof.note`.
         """
         session, proof = signed_in.session, Proof(request, self.steps.start.origin)
-        step, waiting = self.steps.attempt(request, _PROOF_STEP, step_id, session)
-        step.check(signed_in.current.stored)
+        begun, waiting = self.steps.attempt(request, _PROOF_STEP, step_id, session)
+        begun.check(signed_in.current.stored)
         checked = self._proven(session, waiting)
-        ended: list[Step] = []
+        step = OpenStep(begun, lambda: self.steps.end(request, begun, session))
 
         def note(given: Checked) -> None:
-            # `note` is called again if another request used the factor in the meantime, but the step can end only
-            # once
-            if not ended:
-                self.steps.end(request, step, session)
-                ended.append(step)
+            step.end()  # only once: `note` is called again if another request used the factor in the meantime
             now, identity = self._accounts.now(), waiting.answer.identity
             proof.note(self._shared, session, noting_use(given, identity, now))
 
         try:
             self.check.prove(request, self._accounts, session, checked, entered, note)
         except (FactorNeeded, *REFUSED_FACTOR, TooManyAttempts) as error:
-            if ended:
+            if step.has_ended:
                 raise
-            return self._proof_page(signed_in, step, waiting, error.public)
+            return self._proof_page(signed_in, begun, waiting, error.public)
         return proof.finish(_to_page(_proved(checked), waiting.target))
 
     def _tell(self, request: Request, session: AppSession, kind: NoticeKind) -> None:
