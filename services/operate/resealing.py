@@ -5,7 +5,6 @@ makes it possible to continue an interrupted copy.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import cast
 
 from services.crypto import RootKeys, UserKeys
@@ -33,13 +32,8 @@ class OpenedSource:
 
     def __init__(self, store: CopySource, keys_of: Callable[[UserId], UserKeys]) -> None:
         self._store, self._keys_of = store, keys_of
+        self.has_open_turns, self.user_ids = store.has_open_turns, store.user_ids
         self._texts = dict[UserId, UserTexts]()
-
-    def has_open_turns(self) -> bool:
-        return self._store.has_open_turns()
-
-    def user_ids(self) -> list[UserId]:
-        return self._store.user_ids()
 
     def rows(
         self,
@@ -81,6 +75,7 @@ class SealingTarget(OpenedSource):
     def __init__(self, store: CopyTarget, keys_of: Callable[[UserId], UserKeys]) -> None:
         super().__init__(store, keys_of)
         self._target, self.numbered = store, store.numbered
+        self.number, self.at_once = store.number, store.at_once
         self._stored = set[tuple[str, UserId, ConversationId | None]]()
 
     def rows(
@@ -101,12 +96,6 @@ class SealingTarget(OpenedSource):
 
     def kept(self, table: CopiedTable[Row], rows: list[Row]) -> list[Row]:
         return self._target.kept(table, [cast(Row, normal(row)) for row in rows])
-
-    def number(self, table: str, ids: Sequence[str]) -> None:
-        self._target.number(table, ids)
-
-    def at_once(self) -> AbstractContextManager[object]:
-        return self._target.at_once()
 
     def put(self, table: CopiedTable[Row], user_id: UserId | None, rows: Sequence[Row]) -> None:
         if user_id and table in ORDER:

@@ -1,6 +1,6 @@
 """Linking of accounts to identities at single sign-on providers, on any store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -14,14 +14,7 @@ from services.errors import AppError, RateLimited
 from services.store.accounts import Accounts, AppSession, Checked, Cookie, Current, Found
 from services.store.backend import NOT_COUNTED
 from services.store.factors import given
-from services.store.identities import (
-    FoundAccount,
-    check_link,
-    linked,
-    renamed,
-    unlinked,
-    used,
-)
+from services.store.identities import FoundAccount, check_link, linked, used
 
 Answer = TypeVar("Answer")
 
@@ -50,35 +43,11 @@ def link(
     """
     known = account_of(accounts.find_identity(identity.identity, NOT_COUNTED))
     if check_link(session.user_id, known):
-        after = linked(current.credentials.identities, identity)
+        stored, after = current.stored, linked(current.credentials.identities, identity)
+        new = replace(current.credentials, identities=after, generation=stored.generation + 1)
         action = CredentialsAction.IDENTITY_ADDED
-        _store(accounts, session, current, after, action, ends_others=ends_others)
-
-
-def unlink(
-    accounts: Accounts,
-    session: AppSession,
-    current: Current,
-    identity: Identity,
-    *,
-    ends_others: bool = False,
-) -> None:
-    """Remove *identity* from the account of *session*. *ends_others*: as in `link`.
-
-    Raise NotFound, ProofNeeded, RateLimited.
-    """
-    after = unlinked(current.credentials.identities, identity)
-    action = CredentialsAction.IDENTITY_REMOVED
-    _store(accounts, session, current, after, action, ends_others=ends_others)
-
-
-def rename(
-    accounts: Accounts, session: AppSession, current: Current, identity: Identity, name: str
-) -> None:
-    """Give *identity* another name, which does not affect sign-ins. Raise BadName, RateLimited."""
-    after = renamed(current.credentials.identities, identity, name)
-    action = CredentialsAction.RESEAL
-    _store(accounts, session, current, after, action, ends_others=False)
+        if not accounts.change_credentials(session, new, stored, action, ends_others=ends_others):
+            raise RateLimited
 
 
 def noting_use(checked: Checked, identity: Identity | None, at: datetime) -> Checked:
@@ -132,22 +101,6 @@ def sign_in_linking(
                 accounts.end(cookie)
             raise
     return cookie, session
-
-
-def _store(
-    accounts: Accounts,
-    session: AppSession,
-    current: Current,
-    identities: Sequence[LinkedIdentity],
-    action: CredentialsAction,
-    *,
-    ends_others: bool,
-) -> None:
-    stored, after = current.stored, tuple(identities)
-    generation = stored.generation + (action is not CredentialsAction.RESEAL)
-    new = replace(current.credentials, identities=after, generation=generation)
-    if not accounts.change_credentials(session, new, stored, action, ends_others=ends_others):
-        raise RateLimited
 
 
 def _after_use(credentials: Credentials, identity: Identity, at: datetime) -> Credentials:

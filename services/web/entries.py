@@ -23,7 +23,6 @@ from services.errors import (
     PasskeyCopied,
     StepEnded,
     StoreUnavailable,
-    Tampered,
     TooManyAttempts,
 )
 from services.store.accounts import AppSession, Cookie, Entered
@@ -291,11 +290,9 @@ class Entries:
                 self._tell(request, waiting, NoticeKind.WRONG_FACTORS)
 
     def _tell(self, request: Request, waiting: WaitingEntry, kind: NoticeKind) -> None:
-        backend, keys = self.start.accounts.backend, None
-        with suppress(Tampered):
-            keys = self.start.accounts.keys_of(waiting.found, waiting.user_id)
+        accounts, found = self.start.accounts, waiting.found
         address = waiting.entry.address if waiting.is_confirmed else None
-        self.notices.tell_user(request, backend, waiting.user_id, kind, keys, address)
+        self.notices.tell_user(request, accounts, waiting.user_id, kind, found, address)
 
     async def answer(
         self,

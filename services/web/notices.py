@@ -1,18 +1,18 @@
 """Notices to users about changes to their sign-in methods and attempts to use them: on each page until dismissed, and by email."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from starlette.requests import Request
 
-from services.crypto import UserKeys
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.mails import Mail, Notice, NoticeKind
-from services.errors import AppError, TooManyAttempts
+from services.errors import AppError, Tampered, TooManyAttempts
 from services.events import log_event
-from services.store.accounts import AppSession
+from services.store.accounts import Accounts, AppSession, Checked, FoundFormer
 from services.store.backend import Backend, NewNotice
 from services.store.notices import new_notice
 from services.web.attempts import Attempts
@@ -48,19 +48,22 @@ class Notices:
     def tell_user(
         self,
         request: Request,
-        backend: Backend,
+        accounts: Accounts,
         user_id: UserId,
         kind: NoticeKind,
-        keys: UserKeys | None,
+        found: Checked | FoundFormer,
         address: EmailAddress | None,
     ) -> None:
         """Notify a user of an event that *request* has caused outside of a session: on each page, and by email.
 
-        At most one email per *kind* is sent in an hour. *keys*: the user's encryption keys, if available; *address*:
-        the user's confirmed email address, if there is one.
+        At most one email per *kind* is sent in an hour. *found*: the user's credentials, with the encryption keys, if
+        available; *address*: the user's confirmed email address, if there is one.
         """
+        keys = None
+        with suppress(Tampered):
+            keys = accounts.keys_of(found, user_id)
         notice = new_notice(kind, user_id, keys, browser_of(request))
-        self._tell(request, backend, user_id, notice, address)
+        self._tell(request, accounts.backend, user_id, notice, address)
 
     def tell_of_address(
         self,

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from services.domain.accounts import ProofScope
+from services.domain.accounts import CredentialsAction, ProofScope
 from services.domain.mails import NoticeKind
 from services.domain.single_sign_on import (
     MOST_IDENTITIES,
@@ -33,19 +33,12 @@ from services.errors import (
 )
 from services.store.accounts import Accounts, AppSession, Checked
 from services.store.backend import NOT_COUNTED
-from services.store.entries import PasskeyEntry
-from services.store.identities import check_link, proof_of
-from services.store.linking import (
-    account_of,
-    given_identity,
-    link,
-    noting_use,
-    rename,
-    unlink,
-)
+from services.store.entries import OpenStep, PasskeyEntry
+from services.store.identities import check_link, proof_of, renamed, unlinked
+from services.store.linking import account_of, given_identity, link, noting_use
 from services.store.steps import Step
 from services.users import Shared
-from services.web.changes import require_proof
+from services.web.changes import change_listed, require_proof
 from services.web.current_session import SignedIn, current_session
 from services.web.factor_check import REFUSED_FACTOR, FactorCheck
 from services.web.forms import fields, with_query, with_reason
@@ -176,27 +169,31 @@ class OwnIdentities:
         self.steps.end(request, step, session)
         identity = self.steps.linked(waiting.answer, signs_in=False)
         act = partial(link, self._accounts, session, signed_in.current, identity)
-        self._change(session, act, ends_others=bool(others))
+        if others:
+            self._shared.user_of(session).devices.end_others_by(partial(act, ends_others=True))
+        else:
+            act()
+        self._shared.outdate_sign_in_details(session.user_id)
         self._tell(request, session, NoticeKind.IDENTITY_ADDED)
         return _to_page(ADDED)
 
     def _rename(self, request: Request, signed_in: SignedIn, mark: str, name: str) -> Response:
-        """Rename an identity of the account. Raise StepEnded, and the errors of `rename`."""
-        session, current = signed_in.session, signed_in.current
-        require_proof(self._accounts, session)
-        identity = _marked(current.credentials.identities, mark)
-        rename(self._accounts, session, current, identity, name)
-        self._shared.outdate_sign_in_details(session.user_id)
+        """Rename an identity of the account. Raise StepEnded, BadName, ProofNeeded, RateLimited."""
+        require_proof(self._accounts, signed_in.session)
+        before = signed_in.current.credentials
+        identity = _marked(before.identities, mark)
+        changed = replace(before, identities=renamed(before.identities, identity, name))
+        change_listed(self._shared, signed_in, changed, CredentialsAction.RESEAL)
         return _to_page()
 
     def _remove(self, request: Request, signed_in: SignedIn, mark: str, others: str) -> Response:
-        """Remove an identity from the account. Raise StepEnded, and the errors of `unlink`."""
-        session, current = signed_in.session, signed_in.current
-        require_proof(self._accounts, session)
-        identity = _marked(current.credentials.identities, mark)
-        act = partial(unlink, self._accounts, session, current, identity)
-        self._change(session, act, ends_others=bool(others))
-        self._tell(request, session, NoticeKind.IDENTITY_REMOVED)
+        """Remove an identity from the account. Raise StepEnded, ProofNeeded, RateLimited."""
+        require_proof(self._accounts, signed_in.session)
+        before, action = signed_in.current.credentials, CredentialsAction.IDENTITY_REMOVED
+        identity = _marked(before.identities, mark)
+        changed = replace(before, identities=unlinked(before.identities, identity))
+        change_listed(self._shared, signed_in, changed, action, ends_others=bool(others))
+        self._tell(request, signed_in.session, NoticeKind.IDENTITY_REMOVED)
         return _to_page(REMOVED)
 
     async def _show_proof(self, request: Request) -> Response:
@@ -224,35 +221,23 @@ class OwnIdentities:
         This call blocks. Raise StepEnded, IdentityTaken, and the errors of `Proof.note`.
         """
         session, proof = signed_in.session, Proof(request, self.steps.start.origin)
-        step, waiting = self.steps.attempt(request, _PROOF_STEP, step_id, session)
-        step.check(signed_in.current.stored)
+        begun, waiting = self.steps.attempt(request, _PROOF_STEP, step_id, session)
+        begun.check(signed_in.current.stored)
         checked = self._proven(session, waiting)
-        ended: list[Step] = []
+        step = OpenStep(begun, lambda: self.steps.end(request, begun, session))
 
         def note(given: Checked) -> None:
-            # `note` is called again if another request used the factor in the meantime, but the step can end only
-            # once
-            if not ended:
-                self.steps.end(request, step, session)
-                ended.append(step)
+            step.end()  # only once: `note` is called again if another request used the factor in the meantime
             now, identity = self._accounts.now(), waiting.answer.identity
             proof.note(self._shared, session, noting_use(given, identity, now))
 
         try:
             self.check.prove(request, self._accounts, session, checked, entered, note)
         except (FactorNeeded, *REFUSED_FACTOR, TooManyAttempts) as error:
-            if ended:
+            if step.has_ended:
                 raise
-            return self._proof_page(signed_in, step, waiting, error.public)
+            return self._proof_page(signed_in, begun, waiting, error.public)
         return proof.finish(_to_page(_proved(checked), waiting.target))
-
-    def _change(self, session: AppSession, act: Callable[..., None], *, ends_others: bool) -> None:
-        """Call *act*, which is `link` or `unlink`. *ends_others*: also end all other sessions, and stop their replies."""
-        if ends_others:
-            self._shared.user_of(session).devices.end_others_by(partial(act, ends_others=True))
-        else:
-            act()
-        self._shared.outdate_sign_in_details(session.user_id)
 
     def _tell(self, request: Request, session: AppSession, kind: NoticeKind) -> None:
         self.check.notices.tell(request, self._accounts.backend, session, kind)

@@ -35,7 +35,7 @@ from services.store.failures import note_failure
 from services.store.passkeys import added, checked_name, removed, renamed
 from services.store.steps import read_contents
 from services.users import Shared
-from services.web.changes import change_way_in, require_proof
+from services.web.changes import change_listed, require_proof
 from services.web.current_session import SignedIn, current_session
 from services.web.forms import fields, with_query, with_reason
 from services.web.notices import Notices
@@ -107,11 +107,10 @@ class AddPasskey:
         now = datetime.now(UTC).replace(microsecond=0)
         passkey = verify_creation(given.text, asked.party, given.challenge, new.name, now)
         handle = bytes.fromhex(new.user_handle)
-        before = own.current.credentials.passkeys or Passkeys(user_handle=handle)
-        _store(
-            *(asked.shared, own, added(before, passkey), CredentialsAction.PASSKEY_ADDED),
-            ends_others=new.ends_others,
-        )
+        credentials, action = own.current.credentials, CredentialsAction.PASSKEY_ADDED
+        before = credentials.passkeys or Passkeys(user_handle=handle)
+        changed = replace(credentials, passkeys=added(before, passkey))
+        change_listed(asked.shared, own, changed, action, ends_others=new.ends_others)
         tell, kind = self.notices.tell, NoticeKind.PASSKEY_ADDED
         tell(asked.request, asked.accounts.backend, own.session, kind)
 
@@ -169,35 +168,18 @@ class OwnPasskeys:
 
     def _rename(self, change: _Change) -> str:
         """Rename a passkey. Raise PasskeyMissing, BadName, or RateLimited if the credentials have changed in the meantime."""
-        new = renamed(change.passkeys, change.credential_id, change.name)
-        # RESEAL, because a new name changes no sign-in method
-        _store(self.shared(), change.own, new, CredentialsAction.RESEAL, ends_others=False)
+        passkeys = renamed(change.passkeys, change.credential_id, change.name)
+        changed = replace(change.own.current.credentials, passkeys=passkeys)
+        change_listed(self.shared(), change.own, changed, CredentialsAction.RESEAL)
         return ""
 
     def _remove(self, change: _Change) -> str:
         """Remove a passkey. Raise PasskeyMissing, or RateLimited if the credentials have changed in the meantime."""
         shared, own = self.shared(), change.own
-        new = removed(change.passkeys, change.credential_id)
+        passkeys = removed(change.passkeys, change.credential_id)
+        changed = replace(own.current.credentials, passkeys=passkeys)
         action = CredentialsAction.PASSKEY_REMOVED
-        _store(shared, own, new, action, ends_others=change.ends_others)
+        change_listed(shared, own, changed, action, ends_others=change.ends_others)
         tell, backend = self.notices.tell, shared.session_cache.accounts.backend
         tell(change.request, backend, own.session, NoticeKind.PASSKEY_REMOVED)
         return "passkey-removed"
-
-
-def _store(
-    shared: Shared,
-    own: SignedIn,
-    passkeys: Passkeys,
-    action: CredentialsAction,
-    *,
-    ends_others: bool,
-) -> None:
-    """Replace the user's passkeys by *passkeys*; increase the generation if *action* changes a sign-in method.
-
-    Raise RateLimited if the credentials have changed in the meantime.
-    """
-    credentials = own.current.credentials
-    generation = credentials.generation + (action is not CredentialsAction.RESEAL)
-    new = replace(credentials, passkeys=passkeys, generation=generation)
-    change_way_in(shared, own.session, own.current, new, action, ends_others=ends_others)

@@ -1,7 +1,6 @@
 """Verification of a passkey in a request: throttling, finding the passkey's user, and recording refusals."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -134,12 +133,9 @@ class PasskeyCheck:
         )
 
     def _tell_of_copy(self, request: Request, accounts: Accounts, found: _Found) -> None:
-        credentials, keys = found.checked.credentials, None
-        with suppress(Tampered):
-            keys = accounts.keys_of(found.checked, found.user_id)
+        credentials, kind = found.checked.credentials, NoticeKind.PASSKEY_COPIED
         address = credentials.address if credentials.confirmed else None
-        kind, user_id = NoticeKind.PASSKEY_COPIED, found.user_id
-        self.notices.tell_user(request, accounts.backend, user_id, kind, keys, address)
+        self.notices.tell_user(request, accounts, found.user_id, kind, found.checked, address)
 
 
 def _find(

@@ -15,6 +15,7 @@ from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sqlite import SqlitePlace
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore, selected
+from services.store.tables.protocol import Selection
 from services.store.tables.rows import TablesRows
 from services.users.full_export import read_export
 from tests.firestore import stores_at
@@ -134,7 +135,7 @@ class _Block:
             return self._block.select(table, where or {}, within, order, limit)
         own = {table.key(row): row for row in self._block.select(table)}
         every = [*own.values(), *theirs.values()]
-        rows = selected(table, every, where or {}, within, order, limit)
+        rows = selected(every, Selection(table, where or {}, within, order, limit))
         self._note(table, [row for row in rows if table.key(row) not in own])
         return rows
 

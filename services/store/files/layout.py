@@ -4,14 +4,14 @@ A document is a file of rows; its name is relative to the folder of a user, or o
 only the documents that may contain the selected rows.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from services.domain.rows import DocumentKind
 from services.store.tables import schema
-from services.store.tables.protocol import Range, Table
+from services.store.tables.protocol import Range, Selection, Table
 from services.store.tables.schema import (
     DAYS,
     DOCUMENTS,
@@ -96,10 +96,9 @@ class Layout:
             case _:
                 return self._all(table, "")
 
-    def selected(
-        self, table: Table[Any], where: Mapping[str, object], within: Range | None
-    ) -> Iterator[str]:
-        """Return the documents that may contain rows of a selection."""
+    def selected(self, chosen: Selection[Any]) -> Iterator[str]:
+        """Return the documents that may contain the chosen rows."""
+        table, where, within = chosen.table, chosen.where, chosen.within
         if table is TURNS and where.get("finished_at", "") is None:
             return iter([_OPEN])
         for column, start in (("client_turn_id", "client "), ("prompt_id", ""), ("parent_id", "")):

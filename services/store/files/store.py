@@ -28,7 +28,7 @@ from services.store.files.journal import (
 from services.store.files.layout import LOCATIONS, Layout, locations
 from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
-from services.store.tables.protocol import Answer, Block, Range, Row, Table
+from services.store.tables.protocol import Answer, Block, Range, Row, Selection, Table
 
 _SECONDS = 1.0  # maximum seconds between a write to the journal and the write to documents
 # in bytes; once the journal is larger, its writes go to the documents immediately
@@ -362,23 +362,13 @@ class FilesBlock(CheckedBlock):
                 return row
         return None
 
-    def select(
-        self,
-        table: Table[Row],
-        where: Mapping[str, object] | None = None,
-        within: Range | None = None,
-        order: tuple[str, ...] = (),
-        limit: int | None = None,
-    ) -> list[Row]:
-        self.check_reading()
-        documents = self._layout.selected(table, where or {}, within)
-        each = (self._rows(table, one).values() for one in documents)
-        if order:
-            return selected(
-                table, [row for rows in each for row in rows], where or {}, within, order, limit
-            )
-        found = (row for rows in each for row in selected(table, rows, where or {}, within))
-        return list(islice(found, limit))  # stops reading documents once there are enough rows
+    def find(self, chosen: Selection[Row]) -> list[Row]:
+        documents = self._layout.selected(chosen)
+        each = (self._rows(chosen.table, one).values() for one in documents)
+        if chosen.order:
+            return selected([row for rows in each for row in rows], chosen)
+        found = (row for rows in each for row in selected(rows, chosen))
+        return list(islice(found, chosen.limit))  # stops reading once there are enough rows
 
     def operations(self) -> list[Operation]:
         """Return the writes of this block as operations on documents."""

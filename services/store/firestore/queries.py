@@ -1,12 +1,11 @@
 """The conversion of selections to Firestore queries, and of rows to Firestore documents and back."""
 
-from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from google.cloud.firestore_v1.types import Document, StructuredQuery, Value
 
-from services.store.tables.protocol import Range, Row, Table, check_selection
+from services.store.tables.protocol import Row, Selection, Table
 from services.store.tables.row_texts import read_row, row_text, value_of
 
 ROW = "row"  # the field of a document that holds the row as JSON; it is not indexed
@@ -25,17 +24,9 @@ def row_of(table: Table[Row], document: Document) -> Row:
     return read_row(table, document.fields[ROW].string_value)
 
 
-def query_of(
-    table: Table[Any],
-    where: Mapping[str, object],
-    within: Range | None,
-    order: tuple[str, ...],
-    limit: int | None,
-    *,
-    is_of_all: bool = False,
-) -> StructuredQuery:
-    """Return the query for a selection; *is_of_all*: select from all users' rows. Raise LookupError for an undeclared field."""
-    check_selection(table, where, within, order)
+def query_of(chosen: Selection[Any], *, is_of_all: bool = False) -> StructuredQuery:
+    """Return the query for a selection; *is_of_all*: select from all users' rows."""
+    table, where, within, order = chosen.table, chosen.where, chosen.within, chosen.order
     tests = [_test(name, _Compare.EQUAL, value) for name, value in where.items()]
     if within:
         if within.above is not None:
@@ -54,7 +45,7 @@ def query_of(
         from_=[selector],
         where=StructuredQuery.Filter(composite_filter=every) if tests else None,
         order_by=[_order(name) for name in order],
-        limit=None if limit is None or sorts_here(table, order) else limit,
+        limit=None if sorts_here(table, order) else chosen.limit,
     )
 
 

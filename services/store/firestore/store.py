@@ -19,7 +19,7 @@ from services.store.firestore.lease import Lease
 from services.store.firestore.queries import document_of, query_of, row_of, sorts_here
 from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import in_order
-from services.store.tables.protocol import Answer, Block, Range, Row, Table
+from services.store.tables.protocol import Answer, Block, Range, Row, Selection, Table
 
 USERS = "users"  # the collection with a document for each user
 _PAGE = 500  # documents that one call reads of a whole table
@@ -48,7 +48,8 @@ class FirestoreStore:
         within: Range | None = None,
     ) -> list[UserId]:
         order = (within.field,) if within else ()
-        query = query_of(table, where or {}, within, order, None, is_of_all=True)
+        chosen = Selection(table, where or {}, within, order)
+        query = query_of(chosen, is_of_all=True)
         compared = [StructuredQuery.FieldReference(field_path=name) for name in order]
         query.select = StructuredQuery.Projection(fields=compared or [_NAME])
         skipped = len(self.database.documents.split("/")) + 1
@@ -117,26 +118,18 @@ class FirestoreBlock(CheckedBlock):
                 self._rows[name] = None if answer.missing else row_of(table, answer.found)
         return [row for name in names if (row := cast(Row | None, self._rows[name])) is not None]
 
-    def select(
-        self,
-        table: Table[Row],
-        where: Mapping[str, object] | None = None,
-        within: Range | None = None,
-        order: tuple[str, ...] = (),
-        limit: int | None = None,
-    ) -> list[Row]:
-        self.check_reading()
-        query = query_of(table, where or {}, within, order, limit)
+    def find(self, chosen: Selection[Row]) -> list[Row]:
+        query, table = query_of(chosen), chosen.table
         parent = self._parent(table)
         asked = parent, str(query)
         if asked not in self._found:
-            is_whole_table = not (where or within or order or limit)
-            read = _paged if is_whole_table else Database.query
+            read = _paged if chosen == Selection(table, {}) else Database.query
             self._found[asked] = [*read(self._database, parent, query, self.transaction)]
         found = self._found[asked]
         rows = [row_of(table, one) for one in found]
         self._rows.update((one.name, row) for one, row in zip(found, rows, strict=True))
-        return in_order(rows, order)[:limit] if sorts_here(table, order) else rows
+        is_sorted = not sorts_here(table, chosen.order)
+        return rows if is_sorted else in_order(rows, chosen.order)[: chosen.limit]
 
     def store_writes(self) -> None:
         """Commit the transaction with the writes of this block."""

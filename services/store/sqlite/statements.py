@@ -1,11 +1,10 @@
 """SQL statements for the tables of a store in SQLite, and the values of their columns."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 
-from services.store.tables.protocol import Range, Row, Table, check_selection
+from services.store.tables.protocol import Row, Selection, Table
 from services.store.tables.row_texts import Value, row_text, value_of
 
 OWNER = "user_id"  # the column that holds the user's id in tables of user data
@@ -19,22 +18,14 @@ class Statement:
     values: tuple[Value, ...] = field(repr=False)
 
 
-def select(
-    table: Table[Any],
-    owner: str | None,
-    where: Mapping[str, object],
-    within: Range | None,
-    order: tuple[str, ...],
-    limit: int | None,
-    columns: str = "row",
-) -> Statement:
-    """Return a SELECT of rows of *owner* (None: of a shared table, or of all users). Raise LookupError for an undeclared field."""
-    check_selection(table, where, within, order)
+def select(chosen: Selection[Any], owner: str | None, columns: str = "row") -> Statement:
+    """Return a SELECT of the chosen rows of *owner* (None: of a shared table, or of all users)."""
+    within = chosen.within
     tests, values = list[str](), list[Value]()
     if owner is not None:
         tests.append(f"{OWNER} = ?")
         values.append(owner)
-    for name, value in where.items():
+    for name, value in chosen.where.items():
         if value is None:  # `is null` without a parameter, so that SQLite can use partial indexes
             tests.append(f"{name} is null")
         else:
@@ -46,14 +37,14 @@ def select(
             if bound is not None:
                 tests.append(f"{within.field} {comparison} ?")
                 values.append(value_of(bound))
-    sql = f"select {columns} from {table.name}"  # noqa: S608 (names of the schema)
+    sql = f"select {columns} from {chosen.table.name}"  # noqa: S608 (names of the schema)
     if tests:
         sql += f" where {' and '.join(tests)}"
     if columns == "row":
-        sql += f" order by {', '.join(_order(order))}"
-    if limit is not None:
+        sql += f" order by {', '.join(_order(chosen.order))}"
+    if chosen.limit is not None:
         sql += " limit ?"
-        values.append(limit)
+        values.append(chosen.limit)
     return Statement(sql, tuple(values))
 
 

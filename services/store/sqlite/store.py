@@ -22,7 +22,7 @@ from services.store.file_lock import FileLock
 from services.store.sqlite import statements
 from services.store.sqlite.statements import OWNER, Statement, text_of
 from services.store.tables.adapters import CheckedBlock, UserTables
-from services.store.tables.protocol import Answer, Block, Range, Row, Table
+from services.store.tables.protocol import Answer, Block, Range, Row, Selection, Table
 from services.store.tables.row_texts import read_row
 
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
@@ -64,7 +64,7 @@ class SqliteStore:
         within: Range | None = None,
     ) -> list[UserId]:
         columns = f"distinct {OWNER}"
-        chosen = statements.select(table, None, where or {}, within, (), None, columns)
+        chosen = statements.select(Selection(table, where or {}, within), None, columns)
         with self._turn(), self._errors():
             rows = self._connection.execute(chosen.sql, chosen.values).fetchall()
         return [UserId(UUID(text_of(row))) for row in rows]
@@ -222,16 +222,9 @@ class SqliteBlock(CheckedBlock):
         found = self._read(statements.get(table, self._of(table), str(key)))
         return _row_of(table, found[0]) if found else None
 
-    def select(
-        self,
-        table: Table[Row],
-        where: Mapping[str, object] | None = None,
-        within: Range | None = None,
-        order: tuple[str, ...] = (),
-        limit: int | None = None,
-    ) -> list[Row]:
-        chosen = statements.select(table, self._of(table), where or {}, within, order, limit)
-        return [_row_of(table, row) for row in self._read(chosen)]
+    def find(self, chosen: Selection[Row]) -> list[Row]:
+        statement = statements.select(chosen, self._of(chosen.table))
+        return [_row_of(chosen.table, row) for row in self._read(statement)]
 
     def store_writes(self) -> None:
         for table, key, row in self.writes:

@@ -1,11 +1,21 @@
 """Code shared by the stores over tables: the tables of one user, and a base class for atomic blocks."""
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.domain import UserId
-from services.store.tables.protocol import MOST_WRITES, Answer, Block, Row, StoredWrite, Table
+from services.store.tables.protocol import (
+    MOST_WRITES,
+    Answer,
+    Block,
+    Range,
+    Row,
+    Selection,
+    StoredWrite,
+    Table,
+)
 
 
 class RunsBlocks(Protocol):
@@ -40,6 +50,21 @@ class CheckedBlock(Block):
 
     def delete(self, table: Table[Row], key: object) -> None:
         self._write(table, key, None)
+
+    def select(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] | None = None,
+        within: Range | None = None,
+        order: tuple[str, ...] = (),
+        limit: int | None = None,
+    ) -> list[Row]:
+        self.check_reading()
+        return self.find(Selection(table, where or {}, within, order, limit))
+
+    @abstractmethod
+    def find(self, chosen: Selection[Row]) -> list[Row]:
+        """Return the chosen rows, as `select` does."""
 
     def check_reading(self) -> None:
         if self.writes:

@@ -13,8 +13,8 @@ from services.store.tables.protocol import (
     Block,
     Range,
     Row,
+    Selection,
     Table,
-    check_selection,
 )
 
 Rows = dict[str, dict[str, Any]]  # the rows, keyed by the table's name and then by the row's key
@@ -94,37 +94,20 @@ class InMemoryBlock(CheckedBlock):
         self.check_reading()
         return self._rows_of(table).get(str(key))
 
-    def select(
-        self,
-        table: Table[Row],
-        where: Mapping[str, object] | None = None,
-        within: Range | None = None,
-        order: tuple[str, ...] = (),
-        limit: int | None = None,
-    ) -> list[Row]:
-        self.check_reading()
-        rows = self._rows_of(table).values()
-        return selected(table, rows, where or {}, within, order, limit)
+    def find(self, chosen: Selection[Row]) -> list[Row]:
+        return selected(self._rows_of(chosen.table).values(), chosen)
 
 
-def selected(
-    table: Table[Row],
-    rows: Iterable[Row],
-    where: Mapping[str, object],
-    within: Range | None,
-    order: tuple[str, ...] = (),
-    limit: int | None = None,
-) -> list[Row]:
-    """Select from all *rows* of a table. Raise LookupError for a field that is not declared."""
-    check_selection(table, where, within, order)
+def selected(rows: Iterable[Row], chosen: Selection[Row]) -> list[Row]:
+    """Return the chosen ones of all *rows* of a table."""
     found = list(rows)
-    if within:
-        found = _within(within, found)
-    for name, value in where.items():
+    if chosen.within:
+        found = _within(chosen.within, found)
+    for name, value in chosen.where.items():
         found = [row for row in found if getattr(row, name) == value]
-    if order and order[0][0] == "-":
+    if chosen.order and chosen.order[0][0] == "-":
         found.reverse()  # in descending order, the most recently stored of equal rows comes first
-    return in_order(found, order)[:limit]
+    return in_order(found, chosen.order)[: chosen.limit]
 
 
 def in_order(rows: Iterable[Row], order: tuple[str, ...]) -> list[Row]:

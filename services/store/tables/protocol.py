@@ -41,13 +41,22 @@ class Range:
     up_to: object = None
 
 
-def check_selection(
-    table: Table[Row], where: Mapping[str, object], within: Range | None, order: tuple[str, ...]
-) -> None:
-    """Raise LookupError for a field that is not declared, or an order of more than two fields."""
-    compared = {*where, *(name.lstrip("-") for name in order), *([within.field] if within else [])}
-    if missing := compared - table.fields or len(order) > 2:
-        raise LookupError(f"{table.name} is not selected by {missing}")
+@dataclass(frozen=True, slots=True)
+class Selection(Generic[Row]):
+    """The arguments of `Block.select`."""
+
+    table: Table[Row]
+    where: Mapping[str, object] = field(repr=False)
+    within: Range | None = None
+    order: tuple[str, ...] = field(default=(), repr=False)
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise LookupError for a field that is not declared, or an order of more than two fields."""
+        ranged = [self.within.field] if self.within else []
+        compared = {*self.where, *(name.lstrip("-") for name in self.order), *ranged}
+        if missing := compared - self.table.fields or len(self.order) > 2:
+            raise LookupError(f"{self.table.name} is not selected by {missing}")
 
 
 # a table, a key, and the row to store under the key; None instead of a row: delete the stored row

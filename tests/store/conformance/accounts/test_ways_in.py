@@ -21,8 +21,8 @@ from services.errors import (
     WayInTaken,
 )
 from services.store.credentials import seal_stored
-from services.store.identities import linked, unlinked
-from services.store.linking import given_identity, rename
+from services.store.identities import linked, renamed, unlinked
+from services.store.linking import given_identity
 from services.store.passkeys import added, removed
 from tests.authenticator import Authenticator
 from tests.store.conformance.accounts.deployments import at_once
@@ -780,9 +780,13 @@ def test_identity_is_renamed_and_stays_what_it_is(deployment, maya, name):
     with_identity(maya, name)
     accounts, before = deployment.accounts, deployment.credentials()[maya.id]
 
-    rename(
-        *(accounts, maya.session, accounts.current(maya.cookie)),
-        *(Identities().id(name), "  Work  "),
+    current = accounts.current(maya.cookie)
+    identities = renamed(current.credentials.identities, Identities().id(name), "  Work  ")
+    accounts.change_credentials(
+        maya.session,
+        replace(current.credentials, identities=identities),
+        current.stored,
+        CredentialsAction.RESEAL,
     )
 
     row, [own] = (
