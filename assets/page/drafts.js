@@ -1,7 +1,8 @@
 // Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, but at
 // most for a month. Tabs do not share drafts, but a tab without a draft takes over the draft of a closed
 // tab. A Streamlit component (pages/_parts/browser.py) calls `keepDrafts` after a script run. The composer
-// then contains a draft or a refused prompt, or is empty because its text was sent.
+// then contains a draft or a refused prompt, or is empty because its text was sent. The texts of edited
+// messages are drafts, too (edit.js).
 
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
@@ -22,10 +23,13 @@ let returned = []; // sent texts that were put back into the composer
 let isCut = false; // true: the connection was lost or restored after the last text was sent
 let rest = 0; // seconds for which the page has been connected without a script run in progress
 
-const key = () => `${DRAFTS}${person}:${place}:${tab}`;
+const unsaved = new Map(); // drafts that are only in memory, by their storage keys
+
+const keyOf = (name) => `${DRAFTS}${person}:${name}:${tab}`;
+const key = () => keyOf(place);
 const read = (name) => {
   try {
-    return { text: "", sent: [], ...JSON.parse(localStorage.getItem(name)) };
+    return { text: "", sent: [], ...(unsaved.get(name) ?? JSON.parse(localStorage.getItem(name))) };
   } catch {
     return { text: "", sent: [] };
   }
@@ -130,6 +134,20 @@ async function takeOver(data) {
     if (found) show(found);
   }
 }
+
+// Returns the draft of an edited message (without `at` if there is none). Only its own tab shows this draft.
+daybook.edited = (message) => read(keyOf(message));
+
+// Keeps the text of an edited message, in a temporary chat only in memory; `text` null: forgets the text.
+daybook.keepEdited = (message, text) => {
+  const draft = { text, sent: [], at: Date.now() },
+    isTemporary = place === "temporary" || document.querySelector(".st-key-temporary-sign");
+  unsaved.delete(keyOf(message));
+  localStorage.removeItem(keyOf(message));
+  if (text === null) return;
+  if (place === null || isTemporary) unsaved.set(keyOf(message), draft);
+  else localStorage.setItem(keyOf(message), JSON.stringify(draft));
+};
 
 daybook.noteDraftSent = () => {
   [isCut, returned] = [false, []];
@@ -247,5 +265,7 @@ daybook.capture(document, "input", ({ target }) => {
 
 addEventListener("storage", ({ key: changed }) => {
   // null: the page "Your data", in another tab, has cleared all drafts of this browser
-  if (changed === null && place !== null && daybook.composer()) show("");
+  if (changed !== null) return;
+  unsaved.clear();
+  if (place !== null && daybook.composer()) show("");
 });

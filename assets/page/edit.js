@@ -1,30 +1,42 @@
 // Editing a message in place: its field gets the focus, Escape leaves the field, and Ctrl+Enter or Send
 // brings the sent prompt into view. (Streamlit itself sends on Ctrl+Enter.) The server gets the text only
-// when it is sent, so this script keeps it while another chat is shown.
+// when it is sent, so drafts.js keeps it until the server has taken it, or until Escape or Cancel is pressed.
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
 let drawn = null; // the field that was open when the page was last drawn; null: none
 let edited = null; // the id of the message whose field is open
 let left = null; // the id of the message whose field was closed; null once its Edit button has the focus
-// the text of the field and the key of its element, kept while another chat or page is shown
-let typed = { key: null, text: "" };
+let sent = null; // the id and the chat of the sent message, until the page shows if the server took its text
 
-const key = () =>
+const id = () =>
   field()
     .closest('[class*="st-key-text-of-"]')
-    .className.match(/st-key-text-of-\S+/)[0];
+    .className.match(/st-key-text-of-(\S+)/)[1];
+const chat = () => new URLSearchParams(location.search).get("c");
+const editButton = (message) => document.querySelector(`button[data-act="edit"][data-message="${message}"]`);
+
+// Forgets the sent text if the page shows another version in place of its message. The text is kept if the
+// session had ended, or if a new session on the server ignored the press and closed the field.
+function settle() {
+  const isDrawn = !daybook.isRunning() || document.querySelector(".st-key-stop");
+  if (!sent || !isDrawn || !daybook.composer()) return;
+  if (!field() && !editButton(sent.id) && chat() === sent.chat) daybook.keepEdited(sent.id, null);
+  sent = null;
+}
 
 daybook.onDraw(() => {
   const now = field();
   if (now && now !== drawn) {
     daybook.leavePlace(); // the focus scrolls the page to the field, so the page must not keep its position
-    if (typed.key === key()) daybook.typeInto(now, typed.text);
+    const { text, at } = daybook.edited(id());
+    if (at) daybook.typeInto(now, text);
     now.focus();
     now.setSelectionRange(now.value.length, now.value.length);
   }
+  if (!now) settle();
   if (!now && drawn) left = edited;
   drawn = now;
-  const button = !now && left && document.querySelector(`button[data-act="edit"][data-message="${left}"]`);
+  const button = !now && left && editButton(left);
   if (!button) return;
   left = null;
   if (document.activeElement === document.body) button.focus({ preventScroll: true });
@@ -32,17 +44,20 @@ daybook.onDraw(() => {
 
 function send() {
   edited = null;
+  sent = { id: id(), chat: chat() };
   if (field().closest(".st-key-edit-prompt")) daybook.noteSent();
 }
 
 daybook.capture(document, "click", ({ target }) => {
   const button = target.closest('button[data-act="edit"]');
-  if (button) [edited, typed] = [button.dataset.message, { key: null, text: "" }];
+  if (button) edited = button.dataset.message;
+  settle();
   if (target.closest(".st-key-send-message button")) send();
+  if (target.closest(".st-key-leave-message button")) daybook.keepEdited(id(), null);
 });
 
 daybook.capture(document, "input", ({ target }) => {
-  if (target === field()) typed = { key: key(), text: target.value };
+  if (target === field()) daybook.keepEdited(id(), target.value);
 });
 
 daybook.capture(window, "keydown", (event) => {
