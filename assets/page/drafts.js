@@ -83,11 +83,17 @@ function withoutReturned(chat, text) {
   return text.startsWith(again) ? text.slice(again.length).trimStart() : text;
 }
 
+// Stores `draft`, or keeps it in memory if it must not be stored or if local storage is full; null: drops it.
+function write(name, draft, isStored = true) {
+  unsaved.delete(name);
+  localStorage.removeItem(name);
+  if (draft && !(isStored && daybook.store(name, JSON.stringify(draft)))) unsaved.set(name, draft);
+}
+
 function save(text, sent = sentHere()) {
   last = text;
   unstored = place === "temporary" ? sent : [];
-  if (!text && !sent.length) localStorage.removeItem(key());
-  else if (place !== "temporary") localStorage.setItem(key(), JSON.stringify({ text, sent, at: Date.now() }));
+  if (place !== "temporary") write(key(), text || sent.length ? { text, sent, at: Date.now() } : null);
 }
 
 function show(text) {
@@ -140,13 +146,9 @@ daybook.edited = (message) => read(keyOf(message));
 
 // Keeps the text of an edited message, in a temporary chat only in memory; `text` null: forgets the text.
 daybook.keepEdited = (message, text) => {
-  const draft = { text, sent: [], at: Date.now() },
-    isTemporary = place === "temporary" || document.querySelector(".st-key-temporary-sign");
-  unsaved.delete(keyOf(message));
-  localStorage.removeItem(keyOf(message));
-  if (text === null) return;
-  if (place === null || isTemporary) unsaved.set(keyOf(message), draft);
-  else localStorage.setItem(keyOf(message), JSON.stringify(draft));
+  const isTemporary = place === "temporary" || document.querySelector(".st-key-temporary-sign"),
+    draft = text === null ? null : { text, sent: [], at: Date.now() };
+  write(keyOf(message), draft, place !== null && !isTemporary);
 };
 
 daybook.noteDraftSent = () => {
@@ -254,9 +256,9 @@ function noteUser(user) {
 }
 
 daybook.capture(document, "submit", ({ target }) => {
-  // `person` is not known on a page without a composer
-  if (target.dataset.person)
-    localStorage.setItem(LEAVING, [target.dataset.person, tab, Date.now()].join(":"));
+  const who = target.dataset.person; // `person` is not known on a page without a composer
+  if (who && !daybook.store(LEAVING, [who, tab, Date.now()].join(":")))
+    drop((name) => name.startsWith(`${DRAFTS}${who}:`)); // because the next page cannot know that `who` left
 });
 
 daybook.capture(document, "input", ({ target }) => {

@@ -653,3 +653,87 @@ def test_sent_edited_text_that_the_server_did_not_take_stays(new_editing_tab):
                 tab.arrives()
 
         assert tab.edits("m1") == "Half shade?", after
+
+
+FULL = """() => {
+  let name = "x", part = "x".repeat(1 << 20);
+  for (; part.length; part = part.slice(0, part.length / 2)) {
+    try { while (true) localStorage.setItem(name += "x", part); } catch {}
+  }
+}"""  # fills the local storage of the site
+
+
+def test_drafts_are_kept_apart_in_memory_while_local_storage_is_full(new_tab):
+    tab = new_tab().arrives("garden")
+    tab.types("One")
+    tab.page.evaluate(FULL)
+
+    tab.types("One, and more than was stored")
+    tab.arrives("garden", prompts=[(3, "Two")])
+    tab.arrives("roses").holds("")
+    tab.sends("Three")
+    tab.types("Four")
+    tab.arrives("roses", prompts=[(5, "Three")]).holds("Four")
+
+    tab.arrives("garden").holds("One, and more than was stored")
+    tab.arrives("roses", prompts=[(5, "Three")]).holds("Four")
+    assert "One" not in tab.drafts()
+
+
+def test_edited_text_is_kept_in_memory_while_local_storage_is_full(new_editing_tab):
+    tab = new_editing_tab().arrives()
+    tab.page.evaluate(FULL)
+    tab.edits("m1")
+    tab.field.fill("Half shade?")
+
+    assert tab.edits("m2") == "Shade?"
+    assert tab.edits("m1") == "Half shade?"
+
+
+def test_ended_session_deletes_the_users_drafts_if_local_storage_is_full(new_tab):
+    new_tab().arrives().types("One")
+    new_tab().arrives(person="omar").types("Two")
+    account = new_tab().loads()
+    account.page.evaluate(FULL)
+
+    account.ends_the_session()
+
+    assert account.drafts() == ["Two"]
+
+
+def test_theme_that_cannot_be_stored_leaves_the_other_scripts_alone(new_tab):
+    tab = new_tab()
+    tab.page.evaluate(FULL)
+    tab.loads()
+    script = (_ASSETS / "page" / "theme.js").read_text("utf-8")
+    tab.page.evaluate("daybook.isPosting = () => false")
+    tab.page.add_script_tag(content=f"{{{script}; window.isWhole = true}}")
+    drawn = """async () => {
+      window.isHere = true;
+      let count = 0;
+      daybook.onDraw(() => count++);
+      document.body.insertAdjacentHTML("beforeend", '<i data-theme="dark"></i>');
+      for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame);
+      return [count > 0, window.isWhole];
+    }"""
+
+    assert tab.page.evaluate(drawn) == [True, True]
+    tab.page.wait_for_timeout(300)  # in which a reload would happen
+    assert tab.page.evaluate("window.isHere")
+
+
+def test_error_of_one_function_does_not_stop_the_others_of_a_frame(new_tab):
+    tab = new_tab().loads()
+    errors = []
+    tab.page.on("pageerror", lambda error: errors.append(str(error)))
+    is_called = tab.page.evaluate("""async () => {
+      let isCalled = false;
+      daybook.onDraw(() => { throw new Error("a bug"); });
+      daybook.onDraw(() => isCalled = true);
+      document.body.append(document.createElement("p"));
+      for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame);
+      return isCalled;
+    }""")
+
+    assert is_called
+    assert errors == ["a bug"]
