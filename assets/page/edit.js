@@ -42,18 +42,34 @@ daybook.onDraw(() => {
   if (document.activeElement === document.body) button.focus({ preventScroll: true });
 });
 
-function send() {
+function send(event) {
+  if (daybook.isTooLong(field().value.trim(), field().closest(".st-key-edit-prompt, .st-key-edit-reply"))) {
+    event.preventDefault();
+    event.stopPropagation();
+    return;
+  }
   edited = null;
   sent = { id: id(), chat: chat() };
   if (field().closest(".st-key-edit-prompt")) daybook.noteSent();
 }
 
-daybook.capture(document, "click", ({ target }) => {
+// Streamlit sends the field's text with a press of Cancel, too, and a text that is much too long would close
+// the websocket. Returns true if the field was emptied.
+function emptyIfTooLong() {
+  if (!daybook.isTooLong(field().value)) return false;
+  daybook.typeInto(field(), "");
+  return true;
+}
+
+daybook.capture(document, "click", (event) => {
+  const { target } = event;
   const button = target.closest('button[data-act="edit"]');
   if (button) edited = button.dataset.message;
   settle();
-  if (target.closest(".st-key-send-message button")) send();
-  if (target.closest(".st-key-leave-message button")) daybook.keepEdited(id(), null);
+  if (target.closest(".st-key-send-message button")) send(event);
+  if (!target.closest(".st-key-leave-message button")) return;
+  emptyIfTooLong();
+  daybook.keepEdited(id(), null);
 });
 
 daybook.capture(document, "input", ({ target }) => {
@@ -65,6 +81,9 @@ daybook.capture(window, "keydown", (event) => {
   if (event.key === "Escape") {
     event.preventDefault();
     event.stopPropagation(); // otherwise Escape would stop a reply
-    document.querySelector(".st-key-leave-message button")?.click();
-  } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
+    const leave = () => document.querySelector(".st-key-leave-message button")?.click();
+    if (emptyIfTooLong())
+      setTimeout(leave); // Streamlit takes the empty text only after this listener
+    else leave();
+  } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send(event);
 });

@@ -489,9 +489,10 @@ class EditingTab(Tab):
 
     def loads(self):
         super().loads()
-        script = (_ASSETS / "page" / "edit.js").read_text("utf-8")
-        stubs = "daybook.leavePlace = daybook.noteSent = () => {};"
-        self.page.add_script_tag(content=f"{{{stubs}{script}}}")
+        self.page.evaluate("daybook.leavePlace = daybook.noteSent = () => {}")
+        for name in "edit.js", "send.js":
+            script = (_ASSETS / "page" / name).read_text("utf-8")
+            self.page.add_script_tag(content=f"{{{script}}}")
         self.page.evaluate("document.body.append(document.createElement('main'))")
         return self
 
@@ -737,3 +738,37 @@ def test_error_of_one_function_does_not_stop_the_others_of_a_frame(new_tab):
 
     assert is_called
     assert errors == ["a bug"]
+
+
+@pytest.mark.parametrize("leave", ["Escape", "Cancel"])
+def test_edited_text_that_is_too_long_does_not_reach_the_server(new_editing_tab, leave):
+    """Streamlit sends the text of the field with a press of Send, Cancel or Ctrl+Enter."""
+    tab = new_editing_tab().arrives()
+    tab.edits("m1")
+    tab.page.evaluate("""() => {
+      window.sent = [];
+      const text = document.querySelector("main textarea");
+      document.querySelector("main").addEventListener("click", ({ target }) =>
+        sent.push([target.textContent, text.value.length]));
+      text.addEventListener("keydown", ({ key }) => key === "Enter" && sent.push([key, text.value.length]));
+    }""")
+    words = "This message is too long (200,001 of 200,000 bytes). Send it in parts."
+    tab.field.fill("x" * 200_001)
+
+    tab.page.get_by_role("button", name="Send").click()
+    assert tab.page.get_by_role("alert").text_content() == words
+    tab.field.press("Control+Enter")
+    assert tab.page.get_by_role("alert").text_content() == words
+    assert tab.page.evaluate("sent") == []
+    tab.field.fill("x" * 200_000)
+    tab.page.get_by_role("button", name="Send").click()
+    tab.field.press("Control+Enter")
+    assert tab.page.evaluate("sent") == [["Send", 200_000], ["Enter", 200_000]]
+
+    tab.field.fill("x" * 200_001)
+    if leave == "Escape":
+        tab.field.press("Escape")
+    else:
+        tab.page.get_by_role("button", name="Cancel").click()
+    until(lambda: tab.page.evaluate("sent").pop() == ["Cancel", 0])
+    assert tab.edits("m1") == "Shade?"
