@@ -56,6 +56,16 @@ window.daybook = {
       addEventListener(sign, () => line.remove(), { once: true, capture: true });
   },
 
+  // Stores `value` in local storage. Returns false if local storage is full.
+  store(name, value) {
+    try {
+      localStorage.setItem(name, value);
+      return true;
+    } catch {
+      return false;
+    }
+  },
+
   // Sets the value of a field by the native setter and an `input` event: React ignores a plain assignment.
   typeInto(field, text) {
     const { set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value");
@@ -74,6 +84,12 @@ new MutationObserver(() => {
   if (frame) return;
   frame = requestAnimationFrame(() => {
     frame = 0;
-    for (const act of drawn) act();
+    for (const act of drawn) {
+      try {
+        act();
+      } catch (error) {
+        reportError(error); // the other functions are called all the same
+      }
+    }
   });
 }).observe(document, { childList: true, subtree: true, attributeFilter: ["data-stale"] });

@@ -1,7 +1,8 @@
 // Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, but at
 // most for a month. Tabs do not share drafts, but a tab without a draft takes over the draft of a closed
 // tab. A Streamlit component (pages/_parts/browser.py) calls `keepDrafts` after a script run. The composer
-// then contains a draft or a refused prompt, or is empty because its text was sent.
+// then contains a draft or a refused prompt, or is empty because its text was sent. The texts of edited
+// messages are drafts, too (edit.js).
 
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
@@ -22,10 +23,13 @@ let returned = []; // sent texts that were put back into the composer
 let isCut = false; // true: the connection was lost or restored after the last text was sent
 let rest = 0; // seconds for which the page has been connected without a script run in progress
 
-const key = () => `${DRAFTS}${person}:${place}:${tab}`;
+const unsaved = new Map(); // drafts that are only in memory, by their storage keys
+
+const keyOf = (name) => `${DRAFTS}${person}:${name}:${tab}`;
+const key = () => keyOf(place);
 const read = (name) => {
   try {
-    return { text: "", sent: [], ...JSON.parse(localStorage.getItem(name)) };
+    return { text: "", sent: [], ...(unsaved.get(name) ?? JSON.parse(localStorage.getItem(name))) };
   } catch {
     return { text: "", sent: [] };
   }
@@ -79,11 +83,17 @@ function withoutReturned(chat, text) {
   return text.startsWith(again) ? text.slice(again.length).trimStart() : text;
 }
 
+// Stores `draft`, or keeps it in memory if it must not be stored or if local storage is full; null: drops it.
+function write(name, draft, isStored = true) {
+  unsaved.delete(name);
+  localStorage.removeItem(name);
+  if (draft && !(isStored && daybook.store(name, JSON.stringify(draft)))) unsaved.set(name, draft);
+}
+
 function save(text, sent = sentHere()) {
   last = text;
   unstored = place === "temporary" ? sent : [];
-  if (!text && !sent.length) localStorage.removeItem(key());
-  else if (place !== "temporary") localStorage.setItem(key(), JSON.stringify({ text, sent, at: Date.now() }));
+  if (place !== "temporary") write(key(), text || sent.length ? { text, sent, at: Date.now() } : null);
 }
 
 function show(text) {
@@ -130,6 +140,16 @@ async function takeOver(data) {
     if (found) show(found);
   }
 }
+
+// Returns the draft of an edited message (without `at` if there is none). Only its own tab shows this draft.
+daybook.edited = (message) => read(keyOf(message));
+
+// Keeps the text of an edited message, in a temporary chat only in memory; `text` null: forgets the text.
+daybook.keepEdited = (message, text) => {
+  const isTemporary = place === "temporary" || document.querySelector(".st-key-temporary-sign"),
+    draft = text === null ? null : { text, sent: [], at: Date.now() };
+  write(keyOf(message), draft, place !== null && !isTemporary);
+};
 
 daybook.noteDraftSent = () => {
   [isCut, returned] = [false, []];
@@ -236,9 +256,9 @@ function noteUser(user) {
 }
 
 daybook.capture(document, "submit", ({ target }) => {
-  // `person` is not known on a page without a composer
-  if (target.dataset.person)
-    localStorage.setItem(LEAVING, [target.dataset.person, tab, Date.now()].join(":"));
+  const who = target.dataset.person; // `person` is not known on a page without a composer
+  if (who && !daybook.store(LEAVING, [who, tab, Date.now()].join(":")))
+    drop((name) => name.startsWith(`${DRAFTS}${who}:`)); // because the next page cannot know that `who` left
 });
 
 daybook.capture(document, "input", ({ target }) => {
@@ -247,5 +267,7 @@ daybook.capture(document, "input", ({ target }) => {
 
 addEventListener("storage", ({ key: changed }) => {
   // null: the page "Your data", in another tab, has cleared all drafts of this browser
-  if (changed === null && place !== null && daybook.composer()) show("");
+  if (changed !== null) return;
+  unsaved.clear();
+  if (place !== null && daybook.composer()) show("");
 });

@@ -1,48 +1,79 @@
 // Editing a message in place: its field gets the focus, Escape leaves the field, and Ctrl+Enter or Send
 // brings the sent prompt into view. (Streamlit itself sends on Ctrl+Enter.) The server gets the text only
-// when it is sent, so this script keeps it while another chat is shown.
+// when it is sent, so drafts.js keeps it until the server has taken it, or until Escape or Cancel is pressed.
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
 let drawn = null; // the field that was open when the page was last drawn; null: none
 let edited = null; // the id of the message whose field is open
 let left = null; // the id of the message whose field was closed; null once its Edit button has the focus
-// the text of the field and the key of its element, kept while another chat or page is shown
-let typed = { key: null, text: "" };
+let sent = null; // the id and the chat of the sent message, until the page shows if the server took its text
 
-const key = () =>
+const id = () =>
   field()
     .closest('[class*="st-key-text-of-"]')
-    .className.match(/st-key-text-of-\S+/)[0];
+    .className.match(/st-key-text-of-(\S+)/)[1];
+const chat = () => new URLSearchParams(location.search).get("c");
+const editButton = (message) => document.querySelector(`button[data-act="edit"][data-message="${message}"]`);
+
+// Forgets the sent text if the page shows another version in place of its message. The text is kept if the
+// session had ended, or if a new session on the server ignored the press and closed the field.
+function settle() {
+  const isDrawn = !daybook.isRunning() || document.querySelector(".st-key-stop");
+  if (!sent || !isDrawn || !daybook.composer()) return;
+  if (!field() && !editButton(sent.id) && chat() === sent.chat) daybook.keepEdited(sent.id, null);
+  sent = null;
+}
 
 daybook.onDraw(() => {
   const now = field();
   if (now && now !== drawn) {
     daybook.leavePlace(); // the focus scrolls the page to the field, so the page must not keep its position
-    if (typed.key === key()) daybook.typeInto(now, typed.text);
+    const { text, at } = daybook.edited(id());
+    if (at) daybook.typeInto(now, text);
     now.focus();
     now.setSelectionRange(now.value.length, now.value.length);
   }
+  if (!now) settle();
   if (!now && drawn) left = edited;
   drawn = now;
-  const button = !now && left && document.querySelector(`button[data-act="edit"][data-message="${left}"]`);
+  const button = !now && left && editButton(left);
   if (!button) return;
   left = null;
   if (document.activeElement === document.body) button.focus({ preventScroll: true });
 });
 
-function send() {
+function send(event) {
+  if (daybook.isTooLong(field().value.trim(), field().closest(".st-key-edit-prompt, .st-key-edit-reply"))) {
+    event.preventDefault();
+    event.stopPropagation();
+    return;
+  }
   edited = null;
+  sent = { id: id(), chat: chat() };
   if (field().closest(".st-key-edit-prompt")) daybook.noteSent();
 }
 
-daybook.capture(document, "click", ({ target }) => {
+// Streamlit sends the field's text with a press of Cancel, too, and a text that is much too long would close
+// the websocket. Returns true if the field was emptied.
+function emptyIfTooLong() {
+  if (!daybook.isTooLong(field().value)) return false;
+  daybook.typeInto(field(), "");
+  return true;
+}
+
+daybook.capture(document, "click", (event) => {
+  const { target } = event;
   const button = target.closest('button[data-act="edit"]');
-  if (button) [edited, typed] = [button.dataset.message, { key: null, text: "" }];
-  if (target.closest(".st-key-send-message button")) send();
+  if (button) edited = button.dataset.message;
+  settle();
+  if (target.closest(".st-key-send-message button")) send(event);
+  if (!target.closest(".st-key-leave-message button")) return;
+  emptyIfTooLong();
+  daybook.keepEdited(id(), null);
 });
 
 daybook.capture(document, "input", ({ target }) => {
-  if (target === field()) typed = { key: key(), text: target.value };
+  if (target === field()) daybook.keepEdited(id(), target.value);
 });
 
 daybook.capture(window, "keydown", (event) => {
@@ -50,6 +81,9 @@ daybook.capture(window, "keydown", (event) => {
   if (event.key === "Escape") {
     event.preventDefault();
     event.stopPropagation(); // otherwise Escape would stop a reply
-    document.querySelector(".st-key-leave-message button")?.click();
-  } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
+    const leave = () => document.querySelector(".st-key-leave-message button")?.click();
+    if (emptyIfTooLong())
+      setTimeout(leave); // Streamlit takes the empty text only after this listener
+    else leave();
+  } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send(event);
 });

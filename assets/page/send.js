@@ -21,7 +21,14 @@ function cancel() {
 const grouped = (number) => number.toLocaleString("en");
 const tooLong = (size) =>
   `This message is too long (${grouped(size)} of ${grouped(LONGEST)} bytes). Send it in parts.`;
-const tell = (sentence) => daybook.tell(document.querySelector('[data-testid="stBottom"]'), sentence);
+const bottom = () => document.querySelector('[data-testid="stBottom"]');
+
+// Returns true if `text` is too long to be sent; a line at the end of `place`, if given, says so.
+daybook.isTooLong = (text, place) => {
+  const size = 3 * text.length > LONGEST ? new Blob([text]).size : 0;
+  if (size > LONGEST) daybook.tell(place, tooLong(size));
+  return size > LONGEST;
+};
 
 // Returns true if the composer's text can be sent now. If not, a line says why; or, if the page is only
 // being drawn, the text is sent once the page is drawn.
@@ -30,9 +37,8 @@ function isFree() {
   const text = daybook.composer().value.trim();
   if (!text) return true;
   if (daybook.isOffline()) return false;
-  const size = 3 * text.length > LONGEST ? new Blob([text]).size : 0;
-  if (size > LONGEST) tell(tooLong(size));
-  else if (stop()?.dataset.stale === "false") tell(WAIT);
+  if (daybook.isTooLong(text, bottom())) return false;
+  if (stop()?.dataset.stale === "false") daybook.tell(bottom(), WAIT);
   else if (daybook.isRunning() && (stop() || isSent))
     waiting = requestAnimationFrame(() => submit()?.click());
   else return true;

@@ -17,7 +17,7 @@ function apply() {
   // popovers and dialogs are drawn outside .stApp and need the scheme as well
   document.documentElement.style.colorScheme = shown === "system" ? "" : shown;
   const name = JSON.stringify(shown[0].toUpperCase() + shown.slice(1));
-  for (const path of PATHS) localStorage.setItem(`stActiveTheme-${path}-v2`, name);
+  for (const path of PATHS) daybook.store(`stActiveTheme-${path}-v2`, name);
 }
 
 apply();
@@ -31,7 +31,7 @@ function follow() {
   const theme = document.querySelector("i[data-theme]")?.dataset.theme ?? shown;
   if (theme === shown || isKept() || daybook.isPosting()) return;
   shown = theme;
-  localStorage.setItem(KEY, shown);
+  if (!daybook.store(KEY, shown)) return; // after a reload, the page would have the same theme as before
   apply();
   location.reload();
 }

@@ -21,6 +21,7 @@ from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import AccountRole
 from services.domain.accounts import Invitation, SignUps
+from services.domain.addresses import LONGEST_ADDRESS
 
 _MODES = {
     SignUps.OPEN: ("Open", "Anyone can create an account."),
@@ -48,7 +49,12 @@ def draw(admin: UserServices) -> None:
     else:
         with st.form("invitation-form"):
             with row():
-                st.text_input("Email (optional)", key="invitation-email", width=260)
+                st.text_input(
+                    "Email (optional)",
+                    max_chars=LONGEST_ADDRESS,
+                    key="invitation-email",
+                    width=260,
+                )
                 key, form = "invitation-role", str.capitalize
                 st.selectbox("Role", AccountRole, format_func=form, key=key, width=170)
             outcomes.draw("invitation")

@@ -17,6 +17,7 @@ from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import AccountRole, UserId
 from services.domain.accounts import Limits, UserOrder, UserUsage
+from services.domain.addresses import LONGEST_ADDRESS
 from services.errors import BadInput, LastAdmin, NotFound
 
 _ORDERS = {
@@ -71,7 +72,9 @@ def figures(user: UserUsage) -> list[GridRow]:
 def draw(admin: UserServices) -> None:
     """Draw the list of users, and the limits and the role of a chosen user."""
     with row("user-search"):
-        sought = st.text_input("Search users", key="user-words", width=260)
+        sought = st.text_input(
+            "Search users", key="user-words", max_chars=LONGEST_ADDRESS, width=260
+        )
         order = st.selectbox("Sort by", _ORDERS, format_func=_ORDERS.__getitem__, width=220)
         draw_download("/export/users.csv")
     page_key = f"user-page-{sought}-{order}"
@@ -292,7 +295,11 @@ def delete_dialog(user: UserUsage) -> None:
         f"{words.count(user.conversations, 'chat')}, memories, spaces and preferences"
         " will be permanently deleted. Costs and message counts remain in the totals."
     )
-    typed = st.text_input("Type the email address to confirm", key=f"delete-{user.user_id}")
+    typed = st.text_input(
+        "Type the email address to confirm",
+        max_chars=LONGEST_ADDRESS,
+        key=f"delete-{user.user_id}",
+    )
     if not editing.is_confirmed("Delete user", "delete-user"):
         return
     if typed.strip().lower() != user.email.lower():

@@ -15,6 +15,7 @@ from pages._tab import ROWS, tab
 from services.bootstrap import UserServices
 from services.domain import Conversation, ConversationId, Space, SpaceId
 from services.domain.accounts import Expiring
+from services.domain.limits import LONGEST_TITLE
 
 Listed = Mapping[str, Conversation]  # conversations, keyed by their ids
 
@@ -23,6 +24,7 @@ def draw_filter() -> None:
     """Draw the field that filters the list by title."""
     st.text_input(
         "Search titles",
+        max_chars=LONGEST_TITLE,
         type="search",
         live=True,
         label_visibility="collapsed",

@@ -26,6 +26,7 @@ from services.domain import (
     Usage,
 )
 from services.domain.context import ContextPlan, Forecast
+from services.domain.limits import LONGEST_SUMMARY
 from services.domain.models import LimitSource
 from services.errors import ChatFull, NewerVersion
 
@@ -259,7 +260,8 @@ def summary_dialog(conversation_id: ConversationId) -> None:
     seen = editing.seen_at_opening(key, now)
     st.caption(_covered(thread, seen))
     with st.form("summary", border=False):
-        text = st.text_area(words.SUMMARY, seen.text, height=320, key=key)
+        most = max(LONGEST_SUMMARY, len(seen.text))
+        text = st.text_area(words.SUMMARY, seen.text, max_chars=most, height=320, key=key)
         is_saved = editing.is_submitted()
     with st.container(horizontal=True):
         is_asked_again = st.button(words.REGENERATE, icon=":material/refresh:", type="tertiary")

@@ -13,7 +13,7 @@ EmailAddress = NewType("EmailAddress", str)
 
 # the address of the single user of a deployment without sign-in
 NO_ADDRESS = EmailAddress("owner@daybook.invalid")
-_LONGEST_ADDRESS = 254  # characters; RFC 5321 limits the address in angle brackets to 256
+LONGEST_ADDRESS = 254  # characters; RFC 5321 limits the address in angle brackets to 256
 # no mailbox can have this domain, because RFC 2606 reserves .invalid
 _NO_MAILBOX = "@daybook.invalid"
 # the domain of the random addresses that replace those of deleted accounts (in SQL: private.delete_account)
@@ -45,7 +45,7 @@ def checked_address(text: str) -> EmailAddress:
     A valid address is a dot-atom (RFC 5322), an @ and a domain of at least two labels of ASCII letters, digits and
     hyphens, as in `private.is_address` in SQL. International domains are not converted: users type the xn-- form.
     """
-    address = text.lower() if len(text) <= _LONGEST_ADDRESS and text.isascii() else ""
+    address = text.lower() if len(text) <= LONGEST_ADDRESS and text.isascii() else ""
     if not _ADDRESS.fullmatch(address) or address.endswith(_DELETED):
         raise BadAddress
     return EmailAddress(address)

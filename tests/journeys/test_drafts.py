@@ -482,3 +482,293 @@ def test_draft_stays_while_another_chat_is_not_found(new_tab):
 
     tab.arrives("new").holds("")
     tab.arrives("garden").holds("One")
+
+
+class EditingTab(Tab):
+    """A tab with a chat whose messages have buttons that edit them."""
+
+    def loads(self):
+        super().loads()
+        self.page.evaluate("daybook.leavePlace = daybook.noteSent = () => {}")
+        for name in "edit.js", "send.js":
+            script = (_ASSETS / "page" / name).read_text("utf-8")
+            self.page.add_script_tag(content=f"{{{script}}}")
+        self.page.evaluate("document.body.append(document.createElement('main'))")
+        return self
+
+    def draws(self, html):
+        self.page.evaluate(
+            """async (html) => {
+              document.querySelector("main").innerHTML = html;
+              for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame);
+            }""",
+            html,
+        )
+
+    def shows(self, *messages):
+        """Draw a chat with an Edit button for each of *messages*."""
+        self.draws(
+            "".join(
+                f'<button data-act="edit" data-message="{one}">{one}</button>' for one in messages
+            )
+        )
+        return self
+
+    def edits(self, message):
+        """Press Edit below *message*, and draw the field; return the text that the field shows."""
+        self.shows(message)
+        self.page.get_by_role("button", name=message).click()
+        self.draws(f"""
+          <div class="st-key-edit-prompt">
+            <div class="st-key-text-of-{message}"><textarea>Shade?</textarea></div>
+            <div class="st-key-send-message"><button>Send</button></div>
+            <div class="st-key-leave-message"><button>Cancel</button></div>
+          </div>
+        """)
+        return self.field.input_value()
+
+    @property
+    def field(self):
+        return self.page.locator("main textarea")
+
+    def stored(self):
+        """Return all that the browser stores, as one text."""
+        return self.page.evaluate("JSON.stringify([{ ...localStorage }, { ...sessionStorage }])")
+
+
+@pytest.fixture
+def new_editing_tab(browser):
+    with browser.new_context() as context:
+        yield lambda: EditingTab(context)
+
+
+@pytest.mark.parametrize("place", ["garden", "temporary"])
+def test_edited_texts_stay_until_they_are_sent(new_editing_tab, place):
+    """The server closes the field when another message is edited, or when the tab gets a new session."""
+    tab = new_editing_tab().arrives(place)
+    tab.edits("m1")
+    tab.field.fill("Half shade?")
+    assert tab.edits("m2") == "Shade?"
+    tab.field.fill("")
+    tab.shows("m1", "m2")
+
+    assert tab.edits("m1") == "Half shade?"
+    assert tab.edits("m2") == ""
+    assert ("Half shade?" in tab.stored()) is (place == "garden")
+
+
+def test_edited_text_is_not_stored_before_the_chat_is_known(new_editing_tab):
+    tab = new_editing_tab().loads()
+    tab.edits("m1")
+    tab.field.fill("Half shade?")
+
+    assert "Half shade?" not in tab.stored()
+    assert tab.edits("m1") == "Half shade?"
+
+
+def test_page_with_the_sign_of_a_temporary_chat_stores_no_edited_text(new_editing_tab):
+    """The component that says which chat is shown has not been called yet for a temporary chat brought back."""
+    tab = new_editing_tab().arrives("garden")
+    tab.page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<i class=\"st-key-temporary-sign\"></i>')"
+    )
+    tab.edits("m1")
+    tab.field.fill("Half shade?")
+
+    assert "Half shade?" not in tab.stored()
+
+
+def test_edited_text_stays_after_a_reload_of_its_tab(new_editing_tab):
+    tab = new_editing_tab().arrives()
+    tab.edits("m1")
+    tab.field.fill("Half shade?")
+    other = new_editing_tab().arrives()
+
+    tab.page.reload()
+    tab.arrives()
+
+    assert tab.edits("m1") == "Half shade?"
+    assert other.edits("m1") == "Shade?"
+    assert other.arrives("m1").page.locator(".st-key-composer textarea").input_value() == ""
+
+
+def test_ended_session_deletes_edited_texts(new_editing_tab):
+    tab = new_editing_tab().arrives()
+    tab.edits("m1")
+    tab.field.fill("Half shade?")
+
+    new_editing_tab().loads().ends_the_session().opens_a_page(401)
+
+    assert "Half shade?" not in tab.stored()
+
+
+@pytest.mark.parametrize("press", ["Escape", "Cancel"])
+def test_left_field_forgets_its_text(new_editing_tab, press):
+    tab = new_editing_tab().arrives()
+    tab.edits("m1")
+    tab.field.fill("Half shade?")
+    if press == "Escape":
+        tab.field.press("Escape")
+    else:
+        tab.page.get_by_role("button", name="Cancel").click()
+
+    assert "Half shade?" not in tab.stored()
+    assert tab.edits("m1") == "Shade?"
+
+
+@pytest.mark.parametrize("press", ["Control+Enter", "Send"])
+@pytest.mark.parametrize("stop", ["", '<div class="st-key-stop"></div>'])
+def test_sent_edited_text_is_forgotten_once_its_version_is_shown(new_editing_tab, press, stop):
+    """While its reply streams, a script runs, and there is a Stop button."""
+    tab = new_editing_tab().arrives()
+    tab.edits("m1")
+    tab.field.fill("Half shade?")
+    if press == "Send":
+        tab.page.get_by_role("button", name="Send").click()
+    else:
+        tab.field.press(press)
+    if stop:
+        tab.page.evaluate("document.querySelector('.stApp').dataset.testScriptState = 'running'")
+    tab.draws('<button data-act="edit" data-message="m2"></button>' + stop)
+
+    assert "Half shade?" not in tab.stored()
+    assert tab.edits("m1") == "Shade?"
+
+
+def test_sent_edited_text_that_the_server_did_not_take_stays(new_editing_tab):
+    tab = new_editing_tab().arrives()
+    for after in "its message", "another chat", "the sign-in page":
+        tab.edits("m1")
+        tab.field.fill("Half shade?")
+        tab.page.get_by_role("button", name="Send").click()
+        match after:
+            case "its message":
+                tab.shows("m1")
+            case "another chat":  # opened after the server has refused the text
+                tab.page.evaluate("history.replaceState(null, '', '?c=roses')")
+                tab.shows("m5")
+            case _:
+                tab.page.evaluate("document.querySelector('.st-key-composer').remove()")
+                tab.draws("<p></p>")
+                tab.page.reload()
+                tab.arrives()
+
+        assert tab.edits("m1") == "Half shade?", after
+
+
+FULL = """() => {
+  let name = "x", part = "x".repeat(1 << 20);
+  for (; part.length; part = part.slice(0, part.length / 2)) {
+    try { while (true) localStorage.setItem(name += "x", part); } catch {}
+  }
+}"""  # fills the local storage of the site
+
+
+def test_drafts_are_kept_apart_in_memory_while_local_storage_is_full(new_tab):
+    tab = new_tab().arrives("garden")
+    tab.types("One")
+    tab.page.evaluate(FULL)
+
+    tab.types("One, and more than was stored")
+    tab.arrives("garden", prompts=[(3, "Two")])
+    tab.arrives("roses").holds("")
+    tab.sends("Three")
+    tab.types("Four")
+    tab.arrives("roses", prompts=[(5, "Three")]).holds("Four")
+
+    tab.arrives("garden").holds("One, and more than was stored")
+    tab.arrives("roses", prompts=[(5, "Three")]).holds("Four")
+    assert "One" not in tab.drafts()
+
+
+def test_edited_text_is_kept_in_memory_while_local_storage_is_full(new_editing_tab):
+    tab = new_editing_tab().arrives()
+    tab.page.evaluate(FULL)
+    tab.edits("m1")
+    tab.field.fill("Half shade?")
+
+    assert tab.edits("m2") == "Shade?"
+    assert tab.edits("m1") == "Half shade?"
+
+
+def test_ended_session_deletes_the_users_drafts_if_local_storage_is_full(new_tab):
+    new_tab().arrives().types("One")
+    new_tab().arrives(person="omar").types("Two")
+    account = new_tab().loads()
+    account.page.evaluate(FULL)
+
+    account.ends_the_session()
+
+    assert account.drafts() == ["Two"]
+
+
+def test_theme_that_cannot_be_stored_leaves_the_other_scripts_alone(new_tab):
+    tab = new_tab()
+    tab.page.evaluate(FULL)
+    tab.loads()
+    script = (_ASSETS / "page" / "theme.js").read_text("utf-8")
+    tab.page.evaluate("daybook.isPosting = () => false")
+    tab.page.add_script_tag(content=f"{{{script}; window.isWhole = true}}")
+    drawn = """async () => {
+      window.isHere = true;
+      let count = 0;
+      daybook.onDraw(() => count++);
+      document.body.insertAdjacentHTML("beforeend", '<i data-theme="dark"></i>');
+      for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame);
+      return [count > 0, window.isWhole];
+    }"""
+
+    assert tab.page.evaluate(drawn) == [True, True]
+    tab.page.wait_for_timeout(300)  # in which a reload would happen
+    assert tab.page.evaluate("window.isHere")
+
+
+def test_error_of_one_function_does_not_stop_the_others_of_a_frame(new_tab):
+    tab = new_tab().loads()
+    errors = []
+    tab.page.on("pageerror", lambda error: errors.append(str(error)))
+    is_called = tab.page.evaluate("""async () => {
+      let isCalled = false;
+      daybook.onDraw(() => { throw new Error("a bug"); });
+      daybook.onDraw(() => isCalled = true);
+      document.body.append(document.createElement("p"));
+      for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame);
+      return isCalled;
+    }""")
+
+    assert is_called
+    assert errors == ["a bug"]
+
+
+@pytest.mark.parametrize("leave", ["Escape", "Cancel"])
+def test_edited_text_that_is_too_long_does_not_reach_the_server(new_editing_tab, leave):
+    """Streamlit sends the text of the field with a press of Send, Cancel or Ctrl+Enter."""
+    tab = new_editing_tab().arrives()
+    tab.edits("m1")
+    tab.page.evaluate("""() => {
+      window.sent = [];
+      const text = document.querySelector("main textarea");
+      document.querySelector("main").addEventListener("click", ({ target }) =>
+        sent.push([target.textContent, text.value.length]));
+      text.addEventListener("keydown", ({ key }) => key === "Enter" && sent.push([key, text.value.length]));
+    }""")
+    words = "This message is too long (200,001 of 200,000 bytes). Send it in parts."
+    tab.field.fill("x" * 200_001)
+
+    tab.page.get_by_role("button", name="Send").click()
+    assert tab.page.get_by_role("alert").text_content() == words
+    tab.field.press("Control+Enter")
+    assert tab.page.get_by_role("alert").text_content() == words
+    assert tab.page.evaluate("sent") == []
+    tab.field.fill("x" * 200_000)
+    tab.page.get_by_role("button", name="Send").click()
+    tab.field.press("Control+Enter")
+    assert tab.page.evaluate("sent") == [["Send", 200_000], ["Enter", 200_000]]
+
+    tab.field.fill("x" * 200_001)
+    if leave == "Escape":
+        tab.field.press("Escape")
+    else:
+        tab.page.get_by_role("button", name="Cancel").click()
+    until(lambda: tab.page.evaluate("sent").pop() == ["Cancel", 0])
+    assert tab.edits("m1") == "Shade?"

@@ -125,7 +125,7 @@ def test_chosen_theme_waits_until_a_temporary_chat_is_over(person):
     expect(page.locator(".stApp")).to_have_css("color-scheme", "dark")
 
 
-def test_edited_text_stays_while_another_chat_is_open(person):
+def test_edited_text_stays_until_it_is_sent(person):
     maya = person()
     maya.arrives()
     field = maya.page.locator(".st-key-edit-prompt textarea")
@@ -141,8 +141,12 @@ def test_edited_text_stays_while_another_chat_is_open(person):
     maya.hears_all_of("You said: Sun?")
     maya.opens("Shade?")
     expect(field).to_have_value("Half shade?")
+    maya.page.reload()
+    edit.click()
+    expect(field).to_have_value("Half shade?")
     maya.page.get_by_role("button", name="Send", exact=True).click()
     maya.hears_all_of("You said: Half shade?")
+    assert "Half shade?" not in maya.page.evaluate("JSON.stringify(localStorage)")
 
     edit.click()
     field.fill("Moss?")
