@@ -11,6 +11,13 @@ from tests.stack.apps import running, until
 
 SECONDS = 20.0  # longer than every time-out of the app, and than the lease of a turn
 
+_COUNT_RUNS = """() => {
+  const app = document.querySelector(".stApp");
+  window.runs = 0;
+  new MutationObserver(() => (runs += app.dataset.testScriptState === "running"))
+    .observe(app, { attributeFilter: ["data-test-script-state"] });
+}"""
+
 
 @pytest.fixture(scope="module")
 def frail(make_app):
@@ -95,6 +102,49 @@ def test_reply_interrupted_by_a_kill_is_kept(frail, person):
     maya.page.reload()
     maya.hears_all_of("You said: Tell me all")
     assert len(maya.texts()) == 4
+
+
+def test_first_press_after_a_restart_works(make_app, person):
+    with running(make_app("restarted", "sqlite")) as app:
+        app.until_ready()
+        maya = person(url=app.url)
+        maya.arrives()
+        maya.asks("Peas")
+        maya.hears_all_of("You said: Peas")
+        beside, behind = maya.new_tab(), maya.new_tab()
+        for tab in (beside, behind):
+            tab.visit(f"/?c={maya.conversation_id}")
+            tab.hears_all_of("You said: Peas")
+        beside.page.get_by_role("button", name="Edit message").click()
+        edited = beside.page.locator(".st-key-edit-prompt textarea")
+        edited.fill("Beans")
+        behind.opens_preferences()
+        behind.dialog.get_by_role("textbox").fill("Be brief")
+        maya.begins_a_new_chat()
+        maya.composer.fill("A thought")
+        tabs = maya, beside, behind
+        for tab in tabs:
+            tab.page.evaluate(_COUNT_RUNS)
+        app.kill()
+        for tab in tabs:
+            tab.sees("Reconnecting… Your unsent message is kept.")
+        app.start()
+        app.until_ready()
+        for tab in tabs:
+            tab.page.wait_for_selector('[data-test-connection-state="CONNECTED"]')
+        until(lambda: maya.page.evaluate("runs"))
+        maya.sees_no_reply_coming()
+
+        maya.row("Peas").click()  # once
+        maya.is_in("Peas")
+        maya.begins_a_new_chat()
+        expect(maya.composer).to_have_value("A thought")
+
+        expect(edited).to_have_value("Beans")
+        expect(behind.dialog.get_by_role("textbox")).to_have_value("Be brief")
+        behind.page.keyboard.press("Escape")
+        until(lambda: behind.page.evaluate("runs"))
+        behind.begins_a_new_chat()
 
 
 def partial_reply(app):
