@@ -9,10 +9,10 @@ const FIRST = 1000, // milliseconds until the first poll after an outage has beg
   AWAY = 1000, // milliseconds; a tab that was left for longer is rerun when it is shown again
   SOON = 300; // milliseconds until the page of a tab that is shown again or connected again is rerun
 // selectors of content that a new session would not draw again: an edited message, title or fact, a temporary
-// chat, and the link of an invitation
+// chat, the instructions of a new chat, and the link of an invitation
 const KEPT = [
   '.st-key-edit-prompt, .st-key-edit-reply, [class*="st-key-editing-"]',
-  ".st-key-temporary-sign, .st-key-invitation-link",
+  ".st-key-temporary-sign, .st-key-new-own-instructions, .st-key-invitation-link",
 ].join();
 let tell = null; // the function that reruns the page, set by a component (pages/_parts/browser.py)
 let isAway = false,

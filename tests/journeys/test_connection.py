@@ -241,6 +241,7 @@ def test_run_that_streamlit_requests_is_enough_after_a_reconnection(page, reruns
         '<div class="st-key-edit-reply"></div>',
         '<div class="st-key-editing-title"></div>',
         '<div class="st-key-temporary-sign"></div>',
+        '<div class="st-key-new-own-instructions"></div>',
         '<div class="st-key-invitation-link"></div>',
     ],
 )
