@@ -91,7 +91,7 @@ with show_errors():
         on_submit=turns.send,
         args=[thread, space_id, temporary_chat, setup.offer.info.name],
     )
-    turns.give_back_untaken(typed, place)
+    turns.give_back_untaken(typed, place, is_new=thread is None)
     deferred(
         drafts_place,
         partial(

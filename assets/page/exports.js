@@ -1,6 +1,6 @@
 // A user's exports run one at a time. Before a download, this script asks the server whether an export may
-// begin: a refused download could not show the reason, and without an answer from the server, the browser
-// would leave the page.
+// begin: a refused download could not show the reason, and the browser would leave the page if there were no
+// answer, a redirection, or the error page of a proxy.
 
 const OFFLINE = "Daybook did not answer. Try again in a moment.";
 const STARTED = 1000; // milliseconds within which the server begins an export
@@ -13,9 +13,9 @@ daybook.capture(document, "submit", async (event) => {
   if (asked.has(form)) return; // a second download would cancel the first
   asked.add(form);
   const address = `${form.action}?${new URLSearchParams(new FormData(form))}`;
-  const signal = AbortSignal.timeout(10_000);
-  const answer = await fetch(address, { method: "HEAD", signal }).catch(() => null);
-  const refusal = answer ? answer.status === 429 && form.dataset.running : OFFLINE;
+  const request = { method: "HEAD", redirect: "error", signal: AbortSignal.timeout(10_000) };
+  const answer = await fetch(address, request).catch(() => null);
+  const refusal = answer?.status === 429 ? form.dataset.running : !answer?.ok && OFFLINE;
   setTimeout(() => asked.delete(form), refusal ? 0 : STARTED);
   if (refusal) return daybook.tell(form, refusal);
   daybook.submit(form);

@@ -9,7 +9,8 @@ const rows = () =>
 // the filter text for which Enter was pressed: its first result is opened once found, unless the user presses
 // another key or button first
 let sought = "";
-const control = /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl";
+const isMac = /^Mac|^iP/.test(navigator.platform),
+  control = isMac ? "⌘" : "Ctrl";
 
 function focus(tries) {
   if (isInView()) field().select();
@@ -69,17 +70,23 @@ function sheet() {
   return made;
 }
 
+// Returns true for the key of `letter`, or for its place on a keyboard without Latin letters.
+const isKey = ({ key, code }, letter, place) =>
+  key?.toLowerCase() === letter || (code === place && key?.length === 1 && key > "~");
+
 function hear(event) {
   const isRow = rows().includes(event.target),
     isField = event.target === field();
   const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
+  // on a Mac, Ctrl+K deletes to the end of the line
+  const isControl = isMac ? event.metaKey : event.ctrlKey;
   sought = "";
   if (document.querySelector(".db-keys")?.open) {
     event.stopPropagation(); // the page behind the dialog must not receive the key
-  } else if (event.key?.toLowerCase() === "k" && !isPlain && !event.shiftKey && !event.altKey) {
+  } else if (isKey(event, "k", "KeyK") && isControl && !event.shiftKey && !event.altKey) {
     event.preventDefault();
     jump();
-  } else if (event.key === "/" && (event.ctrlKey || event.metaKey) && !event.altKey) {
+  } else if (isKey(event, "/", "Slash") && (event.ctrlKey || event.metaKey) && !event.altKey) {
     event.preventDefault();
     sheet().showModal();
   } else if (isField && event.key === "Escape") {

@@ -121,11 +121,16 @@ class DeferredDrawing:
             fill()
 
 
-def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
-    """Put *typed* back into the composer if `send` was not called for it, for example because the server was restarted."""
+def give_back_untaken(typed: str | None, place: ConversationId | None, *, is_new: bool) -> None:
+    """Put *typed* back into the composer if `send` was not called for it, for example because the server was restarted.
+
+    *is_new*: True if the chat has no messages yet; the tab has then lost the choices made for the chat.
+    """
     is_taken, tab().is_taken = tab().is_taken, False
     if typed and not is_taken:
-        sentence = "Daybook was restarted. Please send again."
+        sentence = "The connection was lost. Please send again."
+        if is_new:
+            sentence = "The connection was lost. Model, instructions and context were reset: check them, then send again."
         tab().callbacks.keep(Refusal(sentence, typed, place))
         st.rerun()
 

@@ -178,3 +178,95 @@ def test_outage_is_told_once_no_dialog_is_open(page):
     page.evaluate("document.querySelector('[role=dialog]').remove()")
     until_after_looks(lambda: page.evaluate("told"))
     assert page.evaluate("told") == [True]
+
+
+STATES = """(states) => states.forEach((state) => {
+  document.querySelector(".stApp").dataset.testConnectionState = state;
+})"""
+
+
+@pytest.fixture
+def reruns(page):
+    """Return a function that lets a second pass, and returns how often the page was rerun so far."""
+    page.evaluate("""
+      window.told = [];
+      daybook.watchDatabase(false, (isAway) => told.push(isAway));
+    """)
+
+    def count():
+        page.clock.run_for(1000)
+        return page.evaluate("told.length")
+
+    return count
+
+
+def test_page_is_rerun_once_after_each_reconnection(page, reruns):
+    for times in (1, 2):
+        page.evaluate(STATES, ["PINGING_SERVER", "CONNECTING"])
+        assert reruns() == times - 1
+        page.evaluate(STATES, ["CONNECTED"])
+
+        assert reruns() == times
+        assert reruns() == times
+
+
+def test_page_is_not_rerun_at_its_first_connection(page):
+    page.evaluate(STATES, ["CONNECTING", "CONNECTED"])
+    page.evaluate("""
+      window.told = [];
+      daybook.watchDatabase(false, (isAway) => told.push(isAway));
+    """)
+    page.clock.run_for(1000)
+
+    assert page.evaluate("told") == []
+
+
+@pytest.mark.parametrize("state", ["running", "rerunRequested"])
+def test_run_that_streamlit_requests_is_enough_after_a_reconnection(page, reruns, state):
+    page.evaluate(STATES, ["CONNECTING", "CONNECTED"])
+    is_in(page, state)
+    assert reruns() == 0
+
+    is_in(page, "notRunning")
+
+    assert reruns() == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '<div role="dialog"></div>',
+        '<div role="menu"></div>',
+        '<div class="st-key-edit-prompt"></div>',
+        '<div class="st-key-edit-reply"></div>',
+        '<div class="st-key-editing-title"></div>',
+        '<div class="st-key-temporary-sign"></div>',
+        '<div class="st-key-new-own-instructions"></div>',
+        '<div class="st-key-invitation-link"></div>',
+    ],
+)
+def test_rerun_after_a_reconnection_waits_for_open_content(page, reruns, content):
+    page.evaluate(f"document.body.insertAdjacentHTML('beforeend', '{content}')")
+    for _ in range(2):
+        page.evaluate(STATES, ["CONNECTING", "CONNECTED"])
+        assert reruns() == 0
+
+    page.evaluate("document.body.lastElementChild.remove()")
+
+    assert reruns() == 1
+    assert reruns() == 1
+
+
+def test_hidden_tab_is_rerun_when_it_is_shown_again(page, reruns):
+    hide = """(isHidden) => {
+      Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    page.evaluate(STATES, ["CONNECTING", "CONNECTED"])
+    assert reruns() == 0
+    page.clock.run_for(1000)
+
+    page.evaluate(hide, False)
+
+    assert reruns() == 1

@@ -86,8 +86,9 @@ def test_export_that_is_requested_twice_begins_once(open_page):
     assert [method for method, *_ in asked] == ["HEAD", "GET"] * 2
 
 
-def test_export_without_an_answer_keeps_the_page(open_page):
-    page, asked = open_page(None)
+@pytest.mark.parametrize("status", [None, 500, 502, 503, 504])
+def test_export_that_cannot_begin_keeps_the_page(open_page, status):
+    page, asked = open_page(status)
 
     page.get_by_role("button").click()
 

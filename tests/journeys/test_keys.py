@@ -159,6 +159,40 @@ def test_control_and_slash_open_the_shortcuts(browser, platform, search):
     page.close()
 
 
+@pytest.mark.parametrize("platform", ["Linux", "MacIntel"])
+@pytest.mark.parametrize("control", ["ctrlKey", "metaKey"])
+@pytest.mark.parametrize(
+    ("key", "code", "is_k"),
+    [
+        *(("k", "KeyK", True), ("K", "KeyK", True), ("k", "KeyV", True)),
+        *(("л", "KeyK", True), ("κ", "KeyK", True), ("ל", "KeyK", True), ("ن", "KeyK", True)),
+        *(("t", "KeyK", False), ("л", "KeyL", False), ("Unidentified", "KeyK", False)),
+    ],
+)
+def test_search_is_found_on_every_keyboard(browser, platform, control, key, code, is_k):
+    page = page_with(browser, "keys.js", FILTER, platform)
+    event = {"key": key, "code": code, control: True, "bubbles": True}
+
+    page.evaluate("(event) => dispatchEvent(new KeyboardEvent('keydown', event))", event)
+
+    # on a Mac, Ctrl+K deletes to the end of the line
+    is_ours = is_k and control == ("metaKey" if platform == "MacIntel" else "ctrlKey")
+    is_focused = page.locator("input").evaluate("(field) => field === document.activeElement")
+    assert is_focused is is_ours
+    page.close()
+
+
+@pytest.mark.parametrize(("key", "is_slash"), [("/", True), ("ظ", True), ("-", False)])
+def test_shortcuts_open_on_every_keyboard(browser, key, is_slash):
+    page = page_with(browser, "keys.js", FILTER)
+    event = {"key": key, "code": "Slash", "ctrlKey": True, "bubbles": True}
+
+    page.evaluate("(event) => dispatchEvent(new KeyboardEvent('keydown', event))", event)
+
+    assert page.get_by_role("dialog", name="Keyboard shortcuts").count() == is_slash
+    page.close()
+
+
 @pytest.mark.parametrize("script", ["edit.js", "keys.js"])
 @pytest.mark.parametrize("key", ["Enter", "Escape"])
 def test_key_that_composes_a_letter_is_no_key(browser, key, script):

@@ -11,6 +11,13 @@ from tests.stack.apps import running, until
 
 SECONDS = 20.0  # longer than every time-out of the app, and than the lease of a turn
 
+_COUNT_RUNS = """() => {
+  const app = document.querySelector(".stApp");
+  window.runs = 0;
+  new MutationObserver(() => (runs += app.dataset.testScriptState === "running"))
+    .observe(app, { attributeFilter: ["data-test-script-state"] });
+}"""
+
 
 @pytest.fixture(scope="module")
 def frail(make_app):
@@ -95,6 +102,29 @@ def test_reply_interrupted_by_a_kill_is_kept(frail, person):
     maya.page.reload()
     maya.hears_all_of("You said: Tell me all")
     assert len(maya.texts()) == 4
+
+
+def test_first_press_after_a_restart_works(make_app, person):
+    with running(make_app("restarted", "sqlite")) as app:
+        app.until_ready()
+        maya = person(url=app.url)
+        maya.arrives()
+        maya.asks("Peas")
+        maya.hears_all_of("You said: Peas")
+        maya.begins_a_new_chat()
+        maya.composer.fill("A thought")
+        maya.page.evaluate(_COUNT_RUNS)
+        app.kill()
+        maya.sees("Reconnecting… Your unsent message is kept.")
+        app.start()
+        app.until_ready()
+        until(lambda: maya.page.evaluate("runs"))
+        maya.sees_no_reply_coming()
+
+        maya.row("Peas").click()  # once
+        maya.is_in("Peas")
+        maya.begins_a_new_chat()
+        expect(maya.composer).to_have_value("A thought")
 
 
 def partial_reply(app):

@@ -306,12 +306,22 @@ def test_callback_of_a_replaced_run_finishes(open_chat, database, monkeypatch):
     assert app.session_state[KEY].edited_title is None
 
 
-def test_prompt_sent_to_a_restarted_server_comes_back(open_app, maya, monkeypatch):
+def test_prompt_sent_to_a_restarted_server_comes_back(open_chat, monkeypatch):
+    monkeypatch.setattr(turns, "send", lambda *_: None)  # a restarted server calls no callback
+    app, _ = open_chat("One", "Two")
+
+    send(app, "A thought")
+
+    assert app.warning[0].value == "The connection was lost. Please send again."
+    assert in_composer(app) == "A thought"
+
+
+def test_lost_choices_for_a_new_chat_are_told(open_app, maya, monkeypatch):
     monkeypatch.setattr(turns, "send", lambda *_: None)  # a restarted server calls no callback
 
     app = send(open_app(maya), "A thought")
 
-    assert "Daybook was restarted" in app.warning[0].value
+    assert "Model, instructions and context were reset" in app.warning[0].value
     assert in_composer(app) == "A thought"
 
 
