@@ -13,6 +13,12 @@ from services.errors import AppError, SignedOut, StoreUnavailable, WrongCredenti
 from services.events import log_event
 
 
+@pytest.fixture(autouse=True)
+def _no_listeners(monkeypatch):
+    """Call no listener of other tests, which may need other measures."""
+    monkeypatch.setattr("services.events._listeners", [])
+
+
 def test_event_is_one_line_of_json(caplog):
     caplog.set_level(logging.INFO, "daybook")
 
