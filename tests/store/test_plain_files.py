@@ -211,6 +211,18 @@ def test_list_put_in_by_hand_becomes_a_chat_once(place, incoming):
     assert [one.conversation.id for one in chats(place)] == [thread.conversation.id]
 
 
+def test_second_file_of_a_name_replaces_no_other_file(place, incoming):
+    texts = [json.dumps([{"role": "user", "content": text}]) for text in ("A", "B", "A", "B")]
+    for number, text in enumerate(texts, 1):
+        (incoming / "chat.json").write_text(text)
+        assert len(chats(place)) == min(number, 2)
+
+    done = sorted(path.read_text() for path in (incoming / "done").iterdir())
+    assert done == texts[:2]
+    assert (incoming / "done" / "chat.json").read_text() == texts[0]
+    assert unread_files(place.path, MAYA) == []
+
+
 def test_file_that_begins_with_a_byte_order_mark_is_read(place, incoming):
     (incoming / "garden.json").write_text(json.dumps(SAID), "utf-8-sig")
 
