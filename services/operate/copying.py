@@ -10,7 +10,7 @@ from services.domain import ConversationId, UserId
 from services.domain.addresses import NO_ADDRESS
 from services.errors import BadInput, Misconfigured
 from services.operate.accounts import opens
-from services.store.copies import CopySource, CopyTarget, lacking, other_data
+from services.store.copies import CopySource, CopyTarget, chat_missing, lacking, other_data
 from services.store.credentials import open_stored
 from services.store.tables import schema
 from services.store.tables.protocol import Table
@@ -115,6 +115,11 @@ class Copying:
             raise BadInput(
                 "The source still has to destroy what was deleted: start Daybook there, and stop it after a minute."
             )
+        if schema.MESSAGES.name in names:
+            chats = {one.id for one in self.source.rows(schema.CONVERSATIONS, user_id)}
+            for one in self.source.rows(schema.MESSAGES, user_id):
+                if one.conversation_id not in chats:
+                    raise chat_missing(one.conversation_id)
         return [schema.TABLES[name] for name in names]
 
     def _number(self, user_ids: Iterable[UserId]) -> None:

@@ -13,7 +13,7 @@ from services.crypto.plain import NO_VAULT
 from services.domain import ConversationId, UserId
 from services.domain.rows import MessageRow
 from services.errors import BadInput, Tampered
-from services.store.copies import CopiedTable, CopySource, Row
+from services.store.copies import CopiedTable, CopySource, Row, chat_missing
 from services.store.rows import ReceiptRow, ThoughtsRow
 from services.store.sealed.seals import DOCUMENTS, ConversationSeals, document_place
 from services.store.tables import schema
@@ -101,7 +101,7 @@ class UserTexts:
         plain = cast(list[Any], rows)
         if table is schema.COUNTS:
             for one in self._known.keys() - {row.id for row in self._read(schema.CONVERSATIONS)}:
-                raise BadInput(f"The chat {one} is missing, but not all of its rows: delete them.")
+                raise chat_missing(one)
             return cast(list[Row], [self._counted(row, 1) for row in plain])
         if table is schema.PIECES:
             self._pieces.clear()

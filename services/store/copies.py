@@ -89,3 +89,7 @@ def other_data() -> BadInput:
     return BadInput(
         "The target holds other data: name a new store, or the one of a copy that was cut short."
     )
+
+
+def chat_missing(conversation_id: ConversationId) -> BadInput:
+    return BadInput(f"The chat {conversation_id} is missing, but not all of its rows: delete them.")

@@ -171,7 +171,7 @@ class Operator(Protocol):
         ...
 
     def backup(self, target: Path) -> None:
-        """Copy the store to the file *target*, and record the time.
+        """Copy the store to the file *target*, and record the time if the store can be written.
 
         Raise BadInput, which names another way to make a backup, if this store cannot be copied to a file.
         """

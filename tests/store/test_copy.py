@@ -399,6 +399,24 @@ def test_user_without_an_address_needs_a_store_without_sign_in(run, tmp_path):
     assert rows_of(target) == rows_of(source)
 
 
+def test_chat_without_its_row_is_named(run, source, target, tmp_path):
+    files = tmp_path / "files"
+    assert run("copy", named(source), named(files))[0] == 0
+    texts = {one: one.read_text() for one in files.glob("*/user.jsonl")}
+    document, text = next(each for each in texts.items() if '"table":"conversations"' in each[1])
+    lines = text.splitlines(keepends=True)
+    line = next(one for one in lines if '"table":"conversations"' in one)
+    document.write_text(text.replace(line, ""))
+
+    code, said = run("copy", named(files), named(target))
+
+    assert (code, said) == (
+        1,
+        f"The chat {json.loads(line)['id']} is missing, but not all of its rows: delete them.",
+    )
+    assert {name for name, *_ in rows_of(target)} == {schema.ROOT_KEY.name}
+
+
 def test_store_of_a_running_app_is_refused(copy, source, target):
     for path in source, target:
         with opened(path):

@@ -16,7 +16,9 @@ from services.domain.policies import Summary, Window
 from services.errors import Misconfigured, StoreBlocked
 from services.store.files import FilesPlace
 from services.store.files import place as places
+from services.store.files.documents import Damaged, Document
 from services.store.files.incoming import take_up, unread_files
+from services.store.operator import Mark
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import MESSAGES
 from tests.store.conformance.talk import SUMMARY, a_fact
@@ -78,6 +80,80 @@ def test_text_changed_by_hand_is_read(place):
     assert [one.body for one in thread.messages] == ["When do I sow peas?", "In April."]
 
 
+def rewritten(data, **form):
+    """Return *data*, JSON lines, as a script would write them with the given options of `json.dumps`."""
+    return "".join(json.dumps(json.loads(line), **form) + "\n" for line in data.splitlines())
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        rewritten,
+        lambda data: rewritten(data, sort_keys=True, separators=(",", ":")),
+        lambda data: data.replace(',"content":', ', "content": '),
+        lambda data: "\ufeff" + data,
+        lambda data: data.replace("\n", "\n\n"),
+        lambda data: data.replace("\n", "\r\n \r\n"),
+        lambda data: data.removesuffix("\n"),
+    ],
+    ids=["spaces", "sorted", "space", "mark", "blank", "crlf", "end"],
+)
+def test_files_written_by_other_tools_are_read_and_go_on(place, edit):
+    database = InMemoryDatabase(MAYA, make_store=place.open, keys=keys)
+    chat = database.hold("Garden", "When do I sow peas?", "In März.")
+    database.deployment.close()
+    files = sorted(place.path.rglob("*.jsonl"))
+    usual = {one: one.read_bytes() for one in files}
+    for one, data in usual.items():
+        one.write_bytes(edit(data.decode()).encode())
+
+    assert place.check()["files"][0] is Mark.OK
+    database = InMemoryDatabase(MAYA, make_store=place.open, keys=keys)
+    assert [one.body for one in database.thread(chat).messages] == [
+        "When do I sow peas?",
+        "In März.",
+    ]
+    database.go_on(chat, "And beans?", "In May.")
+    database.deployment.close()
+
+    (thread,) = chats(place)
+    assert thread.is_whole
+    assert [one.body for one in thread.messages[-2:]] == ["And beans?", "In May."]
+    file = place.path / str(MAYA) / "chats" / f"{chat}.jsonl"
+    assert file.read_bytes().startswith(b'{"table":"')
+    assert b"\n\n" not in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        '{"role": "user", "content": "a"}',
+        '{"table": "messages", "content": "a"}',
+        '{"table": ["messages"]}',
+        '{"table": "others"}',
+        "[1]",
+        "[" * 100_000,
+        '{"table": "messages", "content": "\\ud800"}',
+    ],
+)
+def test_line_that_is_no_row_stays_damaged(line):
+    with pytest.raises(Damaged):
+        Document(line.encode() + b"\n", is_plain=True)
+
+
+@pytest.mark.parametrize("edit", [rewritten, str.rstrip, "{}\n".format])
+def test_sealed_file_written_by_another_tool_is_damaged(tmp_path, edit):
+    place = FilesPlace(tmp_path / "daybook")
+    database = InMemoryDatabase(MAYA, make_store=place.open)
+    chat = database.hold("Garden", "When do I sow peas?", "In March.")
+    database.deployment.close()
+    file = place.path / str(MAYA) / "chats" / f"{chat}.jsonl"
+    file.write_text(edit(file.read_text()))
+
+    assert place.check()["files"][0] is Mark.FAIL
+
+
 @pytest.mark.parametrize("text", ['{"text": "They sow "peas"."}', '["peas"]', "1", "null"])
 def test_text_broken_by_hand_is_marked_and_replaced(place, text):
     database = InMemoryDatabase(MAYA, make_store=place.open, keys=keys)
@@ -133,6 +209,18 @@ def test_list_put_in_by_hand_becomes_a_chat_once(place, incoming):
     assert [one.name for one in (incoming / "done").iterdir()] == ["garden.json"]
     (incoming / "again.json").write_text(json.dumps(SAID))
     assert [one.conversation.id for one in chats(place)] == [thread.conversation.id]
+
+
+def test_second_file_of_a_name_replaces_no_other_file(place, incoming):
+    texts = [json.dumps([{"role": "user", "content": text}]) for text in ("A", "B", "A", "B")]
+    for number, text in enumerate(texts, 1):
+        (incoming / "chat.json").write_text(text)
+        assert len(chats(place)) == min(number, 2)
+
+    done = sorted(path.read_text() for path in (incoming / "done").iterdir())
+    assert done == texts[:2]
+    assert (incoming / "done" / "chat.json").read_text() == texts[0]
+    assert unread_files(place.path, MAYA) == []
 
 
 def test_file_that_begins_with_a_byte_order_mark_is_read(place, incoming):

@@ -14,7 +14,7 @@ from services.domain.accounts import CredentialsAction
 from services.domain.addresses import NO_ADDRESS, ConfirmedBy
 from services.domain.sign_in_methods import SignInMethod, UsedMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
-from services.errors import BadInput, FactorNeeded, Misconfigured, WrongCredentials
+from services.errors import BadInput, FactorNeeded, Misconfigured, StoreBlocked, WrongCredentials
 from services.operate.accounts import (
     free_address,
     has_way_in,
@@ -30,6 +30,7 @@ from services.store.credentials import lookups_of, open_stored, seal_stored
 from services.store.operator import Mark, PresentKeys
 from services.store.sign_in_policy import SignInPolicy
 from services.store.sqlite import SqlitePlace
+from services.store.sqlite.store import SqliteStore
 from services.store.tables.backend import TablesBackend
 from services.store.tables.opening import check_root_key, only_account
 from services.store.tables.operator import TablesOperator
@@ -347,6 +348,19 @@ def test_backup_is_a_store_and_its_time_is_shown(accounts, operator, tmp_path):
     _, session = accounts.sign_up_with(email, PASSWORD)
     operator.grant_admin(email)
     assert session.backend.administration.health().figures["Last backup"] <= datetime.now(UTC)
+
+
+def test_backup_of_a_store_that_takes_no_data_succeeds(operator, tables, tmp_path, monkeypatch):
+    def refuse(tables, user_id, work, *, is_lasting):
+        raise StoreBlocked("The disk takes no more data.")
+
+    target = tmp_path / "backup.db"
+    with monkeypatch.context() as changed:
+        changed.setattr(SqliteStore, "run", refuse)
+        operator.backup(target)
+
+    with closing(SqlitePlace(target).open()) as copy:
+        assert rows(copy, ACCOUNTS) == []
 
 
 def test_backup_into_a_missing_folder_names_it(operator, tmp_path):

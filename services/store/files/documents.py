@@ -1,8 +1,13 @@
 """Documents: files of rows, each row a JSON object on its own line."""
 
+import json
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from services.domain.json_texts import read_json
 from services.store.files.layout import TABLES
 from services.store.tables.protocol import Table
 from services.store.tables.row_texts import read_row, row_text
@@ -10,6 +15,7 @@ from services.store.tables.schema import MESSAGES
 
 Key = tuple[str, str]  # a row's table name and key
 _START = b'{"table":"'
+_OBJECT = TypeAdapter(dict[str, Any])
 # In files, the field "body" of a message is named "content", as in other chat programs. The replacement of these bytes
 # never hits a message's text, because JSON escapes the quotes in texts.
 _OWN_NAME, _COMMON_NAME = b',"body":', b',"content":'
@@ -42,6 +48,18 @@ def read_line(line: bytes) -> tuple[Table[Any], Any]:
         raise Damaged from None
 
 
+def _read_edited(line: bytes) -> tuple[Table[Any], Any]:
+    """Return the table and the row of a line in any valid form of JSON. Raise Damaged as `read_line` does."""
+    try:
+        fields = read_json(_OBJECT, line)
+        table = TABLES[fields.pop("table")]
+        if table is MESSAGES and "content" in fields:
+            fields["body"] = fields.pop("content")
+        return table, read_row(table, json.dumps(fields))
+    except (ValueError, KeyError, TypeError):  # TypeError: the table's name is a list or an object
+        raise Damaged from None
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A change that has yet to be written to a file."""
@@ -54,18 +72,37 @@ class Change:
 class Document:
     """The rows of one file by table and key, in the order in which they were first stored."""
 
-    def __init__(self, data: bytes = b"") -> None:
-        """Read the rows of a file. Raise Damaged if a line is not a row, or the last line is incomplete."""
+    def __init__(self, data: bytes = b"", *, is_plain: bool = False) -> None:
+        """Read the rows of a file. Raise Damaged if a line is not a row, or the last line is incomplete.
+
+        *is_plain*: other tools may have written the file, with a byte order mark, blank lines, lines in any valid form
+        of JSON, and without the last line break. The next change then replaces the file.
+        """
         self.rows: dict[str, dict[str, Any]] = {}
         self.size = 0  # total size of the lines in bytes
         self._lines: dict[Key, bytes] = {}
         self._added: list[bytes] = []  # lines to append, unless the file must be rewritten
+        # _is_stored: true if lines can be appended to the file
         self._is_rewritten, self._is_stored = False, bool(data)
+        if is_plain and data.startswith(BOM_UTF8):
+            data, self._is_stored = data.removeprefix(BOM_UTF8), False
         *lines, rest = data.split(b"\n")
         if rest:
-            raise Damaged
+            if not is_plain:
+                raise Damaged
+            lines.append(rest)
+            self._is_stored = False
         for line in lines:
-            table, row = read_line(line)
+            try:
+                table, row = read_line(line)
+            except Damaged:
+                if not is_plain:
+                    raise
+                self._is_stored = False
+                if not line.strip():
+                    continue
+                table, row = _read_edited(line)
+                line = line_of(table, row)
             self._put(table, str(table.key(row)), row, line)
 
     @property

@@ -68,7 +68,10 @@ def take_up(tables: AllTables, folder: Path, policy: MemoryPolicy) -> None:
             done = file.parent / "done"
             with suppress(OSError):
                 done.mkdir(mode=0o700, exist_ok=True)
-                file.replace(done / file.name)
+                target = done / file.name
+                if os.path.lexists(target) and _content(target) != content:  # keep the earlier file
+                    target = done / f"{file.stem} {conversation_id}{file.suffix}"
+                file.replace(target)
 
 
 def unread_files(folder: Path, user_id: UserId) -> list[str]:

@@ -79,7 +79,7 @@ class FilesPlace:
             raise Misconfigured(f"{self.path} cannot be used: {reason}.") from None
 
     def check(self) -> dict[str, Finding]:
-        damaged = [path for path in sorted(self.path.rglob("*.jsonl")) if not _is_whole(path)]
+        damaged = [path for path in sorted(self.path.rglob("*.jsonl")) if not self._is_whole(path)]
         if damaged:
             names = ", ".join(str(path.relative_to(self.path)) for path in damaged)
             return {"files": (Mark.FAIL, f"damaged: {names}; put a backup back")}
@@ -98,10 +98,17 @@ class FilesPlace:
                 disk.replace(".gitignore", b"*\n")
                 disk.replace(_MARK, json.dumps(self._mark).encode())
             disk.sync_name(".")  # a process may have been killed before it synced the folder
-            return FilesStore(disk, lock)
+            return FilesStore(disk, lock, is_plain=self.is_plain)
         except BaseException:
             disk.close()
             raise
+
+    def _is_whole(self, path: Path) -> bool:
+        try:
+            Document(path.read_bytes(), is_plain=self.is_plain)
+        except (Damaged, OSError):
+            return False
+        return True
 
     @property
     def _mark(self) -> dict[str, object]:
@@ -136,11 +143,3 @@ def _make_folder(path: Path) -> None:
         # no error if the folder exists: an admin may have made it inside a folder that Daybook cannot list
         if not path.is_dir():
             raise
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        Document(path.read_bytes())
-    except (Damaged, OSError):
-        return False
-    return True

@@ -45,9 +45,9 @@ _DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to 
 class FilesStore:
     """Implements `AllTables` over the files in one folder. Any thread may call any member."""
 
-    def __init__(self, disk: Disk, lock: FileLock) -> None:
+    def __init__(self, disk: Disk, lock: FileLock, *, is_plain: bool) -> None:
         """Apply the journals that an earlier process left. *lock*: the store's lock, already acquired. Raise Damaged, OSError."""
-        self._disk, self._file_lock = disk, lock
+        self._disk, self._file_lock, self._is_plain = disk, lock, is_plain
         self._lock, self._syncing = threading.RLock(), threading.Lock()
         # cached documents by path; the most recently used document is last
         self._documents = OrderedDict[str, Document]()
@@ -127,7 +127,7 @@ class FilesStore:
         """Return the document at *path*; an empty document if there is no file."""
         found = self._documents.get(path)
         if found is None:
-            found = Document(self._disk.read(path + _END) or b"")
+            found = Document(self._disk.read(path + _END) or b"", is_plain=self._is_plain)
             self._keep(path, found)
             self._drop_some()
         self._documents.move_to_end(path)
@@ -280,7 +280,8 @@ class FilesStore:
             operations, cut = operations + found, cut + len(data) - whole
         sizes = read_sizes(self._disk.read(_SIZES))
         for path in {one.path for one in operations}:
-            self._keep(path, _document(self._disk.read(path + _END) or b"", sizes.get(path)))
+            data = self._disk.read(path + _END) or b""
+            self._keep(path, _document(data, sizes.get(path), is_plain=self._is_plain))
             self._documents[path].rewrite()
         if cut:
             log_event("journal.cut", bytes=cut)
@@ -428,15 +429,15 @@ class FilesBlock(CheckedBlock):
         return [folder + one for one in self._store.names(f"{self._user_id}/{folder[:-1]}")]
 
 
-def _document(data: bytes, size: int | None) -> Document:
+def _document(data: bytes, size: int | None, *, is_plain: bool) -> Document:
     """Parse *data* as a document. If *data* is damaged, parse only the *size* bytes from before an unfinished append.
 
     Raise Damaged if these bytes are damaged, too, or *size* is None.
     """
     try:
         # first try all of *data*, because the file may have been edited or replaced since the append
-        return Document(data)
+        return Document(data, is_plain=is_plain)
     except Damaged:
         if size is None:
             raise
-        return Document(data[:size])
+        return Document(data[:size], is_plain=is_plain)

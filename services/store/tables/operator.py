@@ -246,7 +246,8 @@ class TablesOperator:
         with self._tables() as tables:
             self.place.backup(target)
             made = schema.Backup(self.now())
-            tables.of(None).run(lambda block: block.put(schema.BACKUP, made))
+            with suppress(StoreUnavailable):  # the copy is whole, even if the store's disk is full
+                tables.of(None).run(lambda block: block.put(schema.BACKUP, made))
 
     def load(
         self,
