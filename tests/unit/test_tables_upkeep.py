@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.domain import AccountRole, UserId
-from services.domain.accounts import Failure, SessionEnd
+from services.domain.accounts import Failure, SessionEnd, UserOrder
 from services.errors import NotFound, OverBudget, StoreUnavailable
 from services.rules.accounts import Counter, Lookup, StoredInvitation, StoredStep
 from services.rules.budget import NO_CAP, Deployment
@@ -200,6 +200,24 @@ def test_cap_set_during_a_sweep_counts_a_deleted_user(
     tables = deployment.accounts.backend.all_tables.of(maya.id)
     assert tables.run(lambda block: block.select(BUDGETS)) == []
     assert tables.run(lambda block: block.get(DEPLOYMENT, "deployment")).spent == 1000
+
+
+def test_users_in_the_order_of_addresses_are_read_a_page_at_a_time(deployment, monkeypatch):
+    admin, *users = deployment.sign_up_admin(), *[deployment.sign_up() for _ in range(6)]
+    accounts = deployment.accounts.backend.tables.run(lambda block: block.select(schema.ACCOUNTS))
+    addresses = sorted(one.email for one in accounts)
+    run, blocks = InMemoryTables.run, []
+
+    def run_counted(tables, work, **options):
+        blocks.append(work)
+        return run(tables, work, **options)
+
+    monkeypatch.setattr(InMemoryTables, "run", run_counted)
+    page = admin.administration.list_users("", UserOrder.EMAIL, 3, 2)
+
+    assert [one.email for one in page.users] == addresses[3:5]
+    assert page.total == 1 + len(users)
+    assert len(blocks) == 1 + 2
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
