@@ -85,11 +85,14 @@ def open_tables(
     *is_start*: True if the app is starting, False for a command, even if the command opens the store as the app would
     (*is_app*).
     """
+    from services.store.tables.administration import abandon_count
     from services.store.tables.opening import check_root_key
 
     tables = place.open(is_app=is_app)
     try:
         check_root_key(tables, root_keys, is_start=is_start)
+        if is_start:  # the process that began the count may have been killed
+            tables.of(None).run(abandon_count)
     except AppError:
         tables.close()
         raise

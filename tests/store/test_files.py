@@ -48,6 +48,7 @@ NEVER = 10**9  # seconds
 SOON = 0.02  # seconds
 FULL = OSError(errno.ENOSPC, "No space left on device")
 READ_ONLY = OSError(errno.EROFS, "Read-only file system")
+FORBIDDEN = PermissionError(errno.EACCES, "Permission denied", "shared/nonces.jsonl")
 BROKEN = OSError(errno.EIO, "Input/output error")
 MAYA, OMAR = UserId(UUID(int=1)), UserId(UUID(int=2))
 
@@ -493,6 +494,98 @@ def test_half_append_is_cut_off_before_anything_is_written(stored, faults, quick
         faults.errors.clear()
         until(lambda: is_written(stored))
     assert opened_numbers(stored) == [1, 2]
+
+
+NAMED = r"^daybook/shared/nonces\.jsonl cannot be written: make daybook and all in it writable"
+
+
+@pytest.mark.parametrize("act", [add, change])
+def test_file_that_cannot_be_written_stops_no_other_file(stored, faults, heard, quick, act):
+    with closing(stored.open()) as store:
+        numbers(store)
+        faults.errors["open", "shared/nonces"] = FORBIDDEN
+        expected = act(store)
+        until(lambda: heard)
+        settings = stored.path / "shared" / "settings.jsonl"
+        for days in (7, 8):
+            store.of(None).run(
+                lambda block, days=days: block.put(SETTINGS, Settings(retention_days=days))
+            )
+            until(lambda days=days: settings.exists() and b"%d" % days in settings.read_bytes())
+        with pytest.raises(StoreBlocked, match=NAMED):
+            put(store, 3)
+        assert numbers(store) == expected
+        faults.errors.clear()
+
+        until(lambda: is_written(stored))
+
+        put(store, 4)
+    assert opened_numbers(stored) == [*expected, 4]
+
+
+@pytest.mark.parametrize("point", [("open", "shared/nonces"), ("create", "journal-")])
+def test_journal_that_a_file_does_not_follow_stops_growing(
+    stored, faults, heard, quick, monkeypatch, point
+):
+    def change_settings():
+        store.of(None).run(lambda block: block.put(SETTINGS, Settings()))
+
+    with closing(stored.open()) as store:
+        numbers(store)
+        faults.errors[point] = FORBIDDEN
+        put(store, 2)
+        until(lambda: heard)
+        change_settings()
+        monkeypatch.setattr(stores, "_LARGEST_JOURNAL", 0)
+        with pytest.raises(StoreBlocked, match=NAMED):
+            change_settings()
+        assert numbers(store) == [1, 2]
+        faults.errors.clear()
+
+        until(lambda: is_written(stored))
+
+        change_settings()
+    assert opened_numbers(stored) == [1, 2]
+
+
+def test_failed_append_loses_no_append_of_the_same_round(stored, faults, heard, quick):
+    def put_account(store, number, *, and_a_number):
+        row = AccountRow(id=UserId(UUID(int=number)), email=None, role=AccountRole.USER)
+
+        def both(block):
+            block.put(ACCOUNTS, row)
+            if and_a_number:
+                block.put(NONCES, Nonce(UUID(int=number), NOON))
+
+        store.of(None).run(both)
+
+    def ids(store):
+        return [one.id.int for one in store.of(None).run(lambda block: block.select(ACCOUNTS))]
+
+    with closing(stored.open()) as store:
+        put_account(store, 1, and_a_number=False)
+        until(lambda: is_written(stored))
+        faults.errors["write", "shared/nonces"] = FULL
+        put_account(store, 2, and_a_number=True)
+        until(lambda: len(heard) > 1)
+        copy = FilesPlace(stored.path.with_name("copy"))
+        shutil.copytree(stored.path, copy.path)
+        faults.errors.clear()
+        until(lambda: is_written(stored))
+    for place in (stored, copy):
+        with closing(place.open()) as store:
+            assert (ids(store), numbers(store)) == ([1, 2], [1, 2])
+
+
+def test_start_names_the_file_that_cannot_be_written(stored, faults, slow):
+    place = killed(stored, 2)
+    faults.errors["open", "shared/nonces"] = FORBIDDEN
+
+    with pytest.raises(Misconfigured, match=r"shared/nonces\.jsonl cannot be used: Permission"):
+        place.open()
+
+    faults.errors.clear()
+    assert opened_numbers(place) == [1, 2]
 
 
 def removed(path):

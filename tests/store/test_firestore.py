@@ -23,6 +23,7 @@ from google.cloud.firestore_v1.types import Document, Value, Write
 
 from services.crypto import RootKeys, new_key
 from services.domain import AccountRole, UserId
+from services.domain.accounts import UserOrder
 from services.domain.revisions import OpenPlace
 from services.errors import BadInput, Misconfigured, StoreBlocked, StoreUnavailable
 from services.store.firestore import FirestorePlace
@@ -126,6 +127,20 @@ def test_whole_table_is_read_in_pages(store, wire, monkeypatch):
     assert found(store.of(MAYA)) == [*"abcde"]
     assert wire.counts["reads"] == 5
     assert wire.counts["calls"] >= 3
+
+
+def test_rows_of_all_users_are_found_on_several_pages(firestore, monkeypatch):
+    monkeypatch.setattr(stores, "_PAGE", 2)
+    small, beds = Range("size", up_to=2), [Bed(str(size), size=size) for size in range(3)]
+    with closing(new_place(firestore).open(is_app=False)) as store:
+        put(store.of(MAYA), *beds)
+        put(store.of(OMAR), Bed("a", "south", 3), Bed("b", size=1))
+
+        assert store.rows_of_all(BEDS, small) == {MAYA: beds, OMAR: [Bed("b", size=1)]}
+        assert store.rows_of_all(BEDS, None) == {
+            MAYA: beds,
+            OMAR: [Bed("a", "south", 3), Bed("b", size=1)],
+        }
 
 
 def test_keys_with_a_slash_or_a_space_name_one_row_each(store):
@@ -619,6 +634,39 @@ def test_many_rows_are_read_in_a_few_calls(accounts, store, wire):
     # a session is found by a query of its own
     assert billed.pop("ended") < 60
     assert max(billed.values()) < 10
+
+
+def test_figures_of_all_users_are_read_in_a_few_calls(accounts, store, wire):
+    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    say(store_of(session), unsaid("Garden"), "When do I sow peas?", "In March.")
+    tables, today = store.of(session.user_id), datetime.now(UTC).date()
+    [[account], [budget], [day]] = [
+        tables.run(lambda block, table=table: block.select(table))
+        for table in (schema.ACCOUNTS, schema.BUDGETS, schema.DAYS)
+    ]
+    tables.run(lambda block: block.put(schema.ACCOUNTS, replace(account, role=AccountRole.ADMIN)))
+    for number in range(1, 30):
+        user_id = UserId(UUID(int=number))
+
+        def copy(block, user_id=user_id):
+            email = f"{user_id}@daybook.test"
+            block.put(schema.ACCOUNTS, replace(account, id=user_id, email=email))
+            block.put(schema.BUDGETS, budget)
+            block.put(schema.DAYS, day)
+
+        store.of(user_id).run(copy)
+    administration = session.backend.administration
+    calls = {order: partial(administration.list_users, "", order, 0, 1) for order in UserOrder}
+    calls |= {"usage": partial(administration.usage, (today, today))}
+    calls |= {"deployment": administration.deployment}
+    found, billed = {}, {}
+    for name, call in calls.items():
+        wire.counts.clear()
+        found[name] = call()
+        billed[name] = wire.counts["calls"]
+
+    assert found["usage"].active_users == found[UserOrder.COST].total == 30
+    assert max(billed.values()) < 15
 
 
 def test_opening_a_chat_is_billed_for_one_receipt(accounts, wire):

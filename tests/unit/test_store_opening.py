@@ -13,12 +13,13 @@ from services.domain import AccountRole, UserId
 from services.domain.policies import Window
 from services.embedded.folders import Folders
 from services.errors import Misconfigured
+from services.rules.budget import NO_CAP, Deployment
 from services.settings import Settings
 from services.store.files import FilesPlace
 from services.store.sqlite import SqlitePlace
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.opening import check_root_key, let_first_account_be_admin, only_account
-from services.store.tables.schema import ACCOUNTS, AccountRow
+from services.store.tables.schema import ACCOUNTS, DEPLOYMENT, AccountRow
 from services.stores import open_copy_source, open_operator, open_tables, place_of
 
 FIRST, SECOND, OTHER = new_key(), new_key(), new_key()
@@ -119,6 +120,17 @@ def test_refused_store_is_closed_again(store, monkeypatch):
         open_tables(place, RootKeys({1: OTHER}, 1))
 
     assert closed == [True]
+
+
+@pytest.mark.parametrize(("is_start", "left"), [(True, None), (False, NO_CAP)])
+def test_start_abandons_the_count_of_a_killed_process(store, is_start, left):
+    store.of(None).run(lambda block: block.put(DEPLOYMENT, Deployment(monthly_cap_micro=NO_CAP)))
+    place = type("Place", (), {"open": lambda self, *, is_app: store})()
+
+    open_tables(place, ring(FIRST), is_start=is_start)
+
+    row = store.of(None).run(lambda block: block.get(DEPLOYMENT, "deployment"))
+    assert row.monthly_cap_micro == left
 
 
 def test_first_account_becomes_admin_where_nobody_else_can_sign_up(store):

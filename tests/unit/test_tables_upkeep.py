@@ -9,12 +9,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.domain import AccountRole, UserId
-from services.domain.accounts import Failure, SessionEnd
+from services.domain.accounts import Failure, SessionEnd, UserOrder
 from services.errors import NotFound, OverBudget, StoreUnavailable
 from services.rules.accounts import Counter, Lookup, StoredInvitation, StoredStep
+from services.rules.budget import NO_CAP, Deployment
 from services.store.tables import schema
 from services.store.tables.content import text_bytes
 from services.store.tables.in_memory import InMemoryBlock, InMemoryStore, InMemoryTables
+from services.store.tables.rows import TablesRows
 from services.store.tables.schema import (
     BUDGETS,
     DEPLOYMENT,
@@ -198,6 +200,64 @@ def test_cap_set_during_a_sweep_counts_a_deleted_user(
     tables = deployment.accounts.backend.all_tables.of(maya.id)
     assert tables.run(lambda block: block.select(BUDGETS)) == []
     assert tables.run(lambda block: block.get(DEPLOYMENT, "deployment")).spent == 1000
+
+
+def test_users_in_the_order_of_addresses_are_read_a_page_at_a_time(deployment, monkeypatch):
+    admin, *users = deployment.sign_up_admin(), *[deployment.sign_up() for _ in range(6)]
+    accounts = deployment.accounts.backend.tables.run(lambda block: block.select(schema.ACCOUNTS))
+    addresses = sorted(one.email for one in accounts)
+    run, blocks = InMemoryTables.run, []
+
+    def run_counted(tables, work, **options):
+        blocks.append(work)
+        return run(tables, work, **options)
+
+    monkeypatch.setattr(InMemoryTables, "run", run_counted)
+    page = admin.administration.list_users("", UserOrder.EMAIL, 3, 2)
+
+    assert [one.email for one in page.users] == addresses[3:5]
+    assert page.total == 1 + len(users)
+    assert len(blocks) == 1 + 2
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_cap_whose_count_fails_leaves_nothing_counted(deployment, monkeypatch, number):
+    admin, maya = deployment.sign_up_admin(), deployment.sign_up()
+    answer(maya.store, first_turn("When?"), "In March.", cost_micro=1000)
+    tables, run, done = deployment.accounts.backend.all_tables, InMemoryTables.run, []
+
+    def run_unless_lost(tables, work, **options):
+        done.append(work)
+        if len(done) == number + 1:
+            raise StoreUnavailable
+        return run(tables, work, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InMemoryTables, "run", run_unless_lost)
+        with pytest.raises(StoreUnavailable):
+            admin.administration.set_deployment_cap(3000)
+
+    row = tables.of(None).run(lambda block: block.get(DEPLOYMENT, "deployment"))
+    assert row.monthly_cap_micro is None
+    answer(maya.store, first_turn("And then?"), "In May.", cost_micro=1000)
+    assert tables.of(None).run(lambda block: block.get(DEPLOYMENT, "deployment")) == row
+    admin.administration.set_deployment_cap(3000)
+    assert tables.of(None).run(lambda block: block.get(DEPLOYMENT, "deployment")).spent == 2000
+
+
+def test_failed_count_leaves_a_later_one_alone(deployment, monkeypatch):
+    admin, tables = deployment.sign_up_admin(), deployment.accounts.backend.tables
+    later = Deployment(monthly_cap_micro=NO_CAP, counting=7)
+
+    def count_beside_another(rows, counting):
+        tables.run(lambda block: block.put(DEPLOYMENT, later))
+        raise StoreUnavailable
+
+    monkeypatch.setattr(TablesRows, "count", count_beside_another)
+    with pytest.raises(StoreUnavailable):
+        admin.administration.set_deployment_cap(3000)
+
+    assert tables.run(lambda block: block.get(DEPLOYMENT, "deployment")) == later
 
 
 def test_no_more_than_the_cap_of_all_is_reserved_at_once(deployment):

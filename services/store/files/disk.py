@@ -90,10 +90,11 @@ class Disk:
 
     def cut(self, name: str, size: int) -> None:
         """Truncate a file to *size* bytes if it is longer."""
-        with suppress(FileNotFoundError), self._opened(name, os.O_WRONLY) as descriptor:
-            if os.fstat(descriptor).st_size > size:
-                self.truncate(descriptor, size)
-                self.sync(descriptor)
+        with suppress(FileNotFoundError):
+            if self.size(name) > size:
+                with self._opened(name, os.O_WRONLY) as descriptor:
+                    self.truncate(descriptor, size)
+                    self.sync(descriptor)
 
     def destroy(self, name: str) -> None:
         """Overwrite a file with zeros and remove it, and then its folders if they are empty; do nothing if there is no file.

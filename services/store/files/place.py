@@ -76,7 +76,9 @@ class FilesPlace:
             raise Misconfigured(error.public) from None
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise Misconfigured(f"{self.path} cannot be used: {reason}.") from None
+            is_made = os.path.isdir(self.path)
+            path = self.path / f"{error.filename or ''}" if is_made else self.path
+            raise Misconfigured(f"{path} cannot be used: {reason}.") from None
 
     def check(self) -> dict[str, Finding]:
         damaged = [path for path in sorted(self.path.rglob("*.jsonl")) if not self._is_whole(path)]

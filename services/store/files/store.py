@@ -1,6 +1,7 @@
 """The tables in JSON files: a block returns once its journal line is on the disk; documents are written soon after."""
 
 import errno
+import os
 import re
 import threading
 from collections import OrderedDict
@@ -40,6 +41,7 @@ _JOURNAL, _END = "journal-", ".jsonl"
 # sizes can be trusted
 _SIZES = "appends.json"
 _DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to its size
+_FORBIDDEN = errno.EACCES, errno.EPERM, errno.EROFS
 
 
 class FilesStore:
@@ -55,6 +57,8 @@ class FilesStore:
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
         self._failure = ""  # why the store is blocked until a restart; "": it is not blocked
+        self._missed = ""  # why the last writing of documents failed; "": it did not fail
+        self._unwritable = set[str]()  # the paths of documents whose files may not be written
         self._is_closed, self._due, self._is_full = False, threading.Event(), threading.Event()
         # the newest journal gets new writes; an older journal is destroyed once the documents on the disk have its writes
         self._journals = list[AppendedFile]()
@@ -98,6 +102,7 @@ class FilesStore:
                 answer = work(block)
                 journal = self._journals[-1]
                 if operations := block.operations():
+                    self._check_documents(operations, journal)
                     self._store(operations, journal)
                     if is_lasting:
                         journal.lasting_size = journal.size
@@ -205,7 +210,10 @@ class FilesStore:
             try:
                 with self._errors():
                     self._write_documents()
+                self._missed = ""
             except Exception as error:  # noqa: BLE001 (even a bug: the journal has the changes)
+                is_known = isinstance(error, StoreUnavailable)
+                self._missed = error.public if is_known else StoreUnavailable.public
                 log_event("documents.missed", error=type(error))
                 self._due.set()
                 if not is_last:
@@ -216,7 +224,7 @@ class FilesStore:
     def _write_documents(self) -> None:
         """Write the changed documents to the disk, and destroy the journals that are no longer needed."""
         self._cut_appends()  # the previous call may have failed while it appended
-        changed = dict[str, Document]()
+        changed, failed = dict[str, Document](), dict[str, OSError]()
         try:
             with self._lock:
                 self._check()
@@ -235,9 +243,23 @@ class FilesStore:
                 sizes = {path: self._disk.size(path + _END) for path in appended}
                 self._disk.replace(_SIZES, sizes_text(sizes))
             for path, change in changes.items():
-                self._write(path + _END, change)
-            if appended:
-                self._disk.destroy(_SIZES)
+                try:
+                    self._write(path + _END, change)
+                except SyncFailed:
+                    raise
+                except (
+                    OSError
+                ) as error:  # the other documents do not wait until this one can be written
+                    failed[path] = error
+            self._unwritable = {path for path, one in failed.items() if one.errno in _FORBIDDEN}
+            if not failed.keys() & appended:
+                if appended:
+                    self._disk.destroy(_SIZES)
+                # the next call writes only these documents again; after a failed append, it writes all of them again,
+                # because it first cuts off what this call has appended
+                changed = {path: changed[path] for path in failed}
+            for error in failed.values():
+                raise error
         except BaseException:
             with self._lock:
                 for one in changed.values():
@@ -316,6 +338,12 @@ class FilesStore:
 
     # --- errors
 
+    def _check_documents(self, operations: list[Operation], journal: AppendedFile) -> None:
+        """Raise StoreBlocked if a file of *operations* may not be written, or the journal grows because documents are missed."""
+        is_refused = any(one.path in self._unwritable for one in operations)
+        if self._missed and (is_refused or journal.size > _LARGEST_JOURNAL):
+            raise StoreBlocked(self._missed)
+
     def _check(self) -> None:
         if self._failure:
             raise StoreBlocked(self._failure)
@@ -341,8 +369,9 @@ class FilesStore:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 sentence = f"The disk of {name} takes no more data: free some space."
-            elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                sentence = f"{name} cannot be written: make it and all in it writable."
+            elif error.errno in _FORBIDDEN:
+                file = os.path.normpath(f"{name}/{error.filename or ''}")
+                sentence = f"{file} cannot be written: make {name} and all in it writable."
             else:
                 raise StoreUnavailable(type(error).__name__, error.errno) from None
             raise StoreBlocked(sentence) from None

@@ -47,16 +47,33 @@ class FirestoreStore:
         where: Mapping[str, object] | None = None,
         within: Range | None = None,
     ) -> list[UserId]:
+        found = self._of_all(table, where or {}, within, is_whole=False)
+        return list(dict.fromkeys(owner for owner, _ in found))
+
+    def rows_of_all(self, table: Table[Row], within: Range | None) -> dict[UserId, list[Row]]:
+        rows = dict[UserId, list[Row]]()
+        for owner, document in self._of_all(table, {}, within, is_whole=True):
+            rows.setdefault(owner, []).append(row_of(table, document))
+        return rows
+
+    def _of_all(
+        self,
+        table: Table[Any],
+        where: Mapping[str, object],
+        within: Range | None,
+        *,
+        is_whole: bool,
+    ) -> list[tuple[UserId, Document]]:
+        """Return the matching documents of all users; *is_whole*: with all fields."""
         order = (within.field,) if within else ()
-        chosen = Selection(table, where or {}, within, order)
-        query = query_of(chosen, is_of_all=True)
+        query = query_of(Selection(table, where, within, order), is_of_all=True)
         compared = [StructuredQuery.FieldReference(field_path=name) for name in order]
-        query.select = StructuredQuery.Projection(fields=compared or [_NAME])
+        if not is_whole:
+            query.select = StructuredQuery.Projection(fields=compared or [_NAME])
         skipped = len(self.database.documents.split("/")) + 1
         with errors():
-            found = _paged(self.database, self.database.documents, query, order=order)
-            owners = dict.fromkeys(one.name.split("/")[skipped] for one in found)
-        return [UserId(UUID(owner)) for owner in owners]
+            found = list(_paged(self.database, self.database.documents, query, order=order))
+        return [(UserId(UUID(one.name.split("/")[skipped])), one) for one in found]
 
     def run(
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool

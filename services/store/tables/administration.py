@@ -5,6 +5,7 @@ budgets.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from uuid import UUID, uuid4
@@ -14,6 +15,7 @@ from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import Invitation, Limits, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
+from services.errors import StoreUnavailable
 from services.rules import NOT_FOUND, TOO_MANY, Refusal, part_of
 from services.rules.accounts import (
     FACTOR_NEEDED,
@@ -72,6 +74,13 @@ def end_sessions(tables: AllTables, user_id: UserId) -> None:
 
     while tables.of(None).run(end):
         pass
+
+
+def abandon_count(block: Block, counting: int | None = None) -> None:
+    """Remove `NO_CAP`, unless a later count than *counting* has begun: every turn would write the deployment's sums."""
+    row = deployment_of(block)
+    if row.monthly_cap_micro == NO_CAP and counting in (None, row.counting):
+        block.put(schema.DEPLOYMENT, replace(row, monthly_cap_micro=None))
 
 
 def put_models(block: Block, settings: ModelSettings) -> None:
@@ -250,9 +259,14 @@ class TablesAdministration(TablesReports):
                 self._note(block, "caps.deployment", monthly_cap_micro=changed)
 
         counting, user_ids = self.run("set_deployment_cap", begin)
-        for user_id in user_ids:
-            TablesRows(user_id, self.tables.of(user_id), self.caller.now).count(counting)
-        self.run("set_deployment_cap", finish)
+        try:
+            for user_id in user_ids:
+                TablesRows(user_id, self.tables.of(user_id), self.caller.now).count(counting)
+            self.run("set_deployment_cap", finish)
+        except BaseException:
+            with suppress(StoreUnavailable):  # then the next start of the app abandons the count
+                self.tables.of(None).run(partial(abandon_count, counting=counting))
+            raise
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
         def change(block: Block) -> Refusal | None:

@@ -24,6 +24,7 @@ from services.store.tables.protocol import (
     StoredWrite,
     Table,
     Tables,
+    rows_of_all,
 )
 from services.store.tables.rows import TablesRows
 
@@ -108,6 +109,9 @@ class NotedStore:
         within: Range | None = None,
     ) -> list[UserId]:
         return self.store.owners(table, where, within)
+
+    def rows_of_all(self, table: Table[Row], within: Range | None) -> dict[UserId, list[Row]]:
+        return rows_of_all(self.store, table, within)
 
     def close(self) -> None:
         self.store.close()

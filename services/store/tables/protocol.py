@@ -131,6 +131,27 @@ class JoinsBlocks(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsAll(Protocol):
+    """A store that reads the rows of all users faster than in a block (transaction) for each user."""
+
+    def rows_of_all(self, table: Table[Row], within: Range | None) -> dict[UserId, list[Row]]:
+        """Return the rows in *within*, keyed by user; not all are of the same moment."""
+        ...
+
+
+def rows_of_all(
+    tables: AllTables, table: Table[Row], within: Range | None = None
+) -> dict[UserId, list[Row]]:
+    """Return the rows of all users in *within*, keyed by user."""
+    if isinstance(tables, ReadsAll):
+        return tables.rows_of_all(table, within)
+    owners = tables.owners(table, within=within)
+    return {
+        one: tables.of(one).run(lambda block: block.select(table, {}, within)) for one in owners
+    }
+
+
 class StorePlace(Protocol):
     """The place that `DAYBOOK_STORE` names, where a deployment's store exists or will be made."""
 

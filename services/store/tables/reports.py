@@ -1,4 +1,4 @@
-"""Reports for admins over tables: counts, costs and the audit log. Each user's daily totals are read in one transaction."""
+"""Reports for admins over tables: counts, costs and the audit log. The figures of a user are read in one transaction."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -27,17 +27,22 @@ from services.store.tables import schema
 from services.store.tables.access import Caller, deployment_of, settings_of
 from services.store.tables.blocks import accepted, found
 from services.store.tables.content import counts_of
-from services.store.tables.protocol import AllTables, Answer, Block, Range
-from services.store.tables.schema import AccountRow, UsageDay
-from services.store.tables.usage import days_of, has_replies, report_of, sums_of, turns_of
+from services.store.tables.protocol import AllTables, Answer, Block, Range, rows_of_all
+from services.store.tables.schema import AccountRow, ModelUsage, UsageDay
+from services.store.tables.usage import (
+    days_between,
+    days_of,
+    has_replies,
+    report_of,
+    sums_of,
+    turns_of,
+)
 
 _PAGE = 500  # maximum rows of one page
-_ORDERS: Mapping[UserOrder, Callable[[UserUsage], float]] = {
-    UserOrder.COST: lambda row: row.cost_this_month_micro,
-    UserOrder.REPLIES: lambda row: row.replies_this_month,
-    UserOrder.TOKENS: lambda row: row.tokens_in_this_month + row.tokens_out_this_month,
-    UserOrder.ACTIVE: lambda row: row.last_active_at.timestamp() if row.last_active_at else 0,
-    UserOrder.EMAIL: lambda _: 0,
+_FIGURES: Mapping[UserOrder, Callable[[list[ModelUsage]], int]] = {
+    UserOrder.COST: lambda month: sums_of(month)["cost_micro"],
+    UserOrder.REPLIES: lambda month: turns_of(month, Purpose.REPLY),
+    UserOrder.TOKENS: lambda month: sum(one.tokens_in + one.tokens_out for one in month),
 }
 
 
@@ -84,9 +89,25 @@ class TablesReports:
         )
         words = words.strip().lower()
         found = [row for row in accounts if words in (row.email or "").lower()]
-        rows = [row for account in found if (row := self._user(account))]
-        rows.sort(key=lambda row: (-_ORDERS[order](row), row.email))
-        return UserPage(tuple(rows[skip : skip + min(at_most, _PAGE)]), len(rows))
+        figures = self._figures(order)
+        found.sort(key=lambda row: (-figures.get(row.id, 0), row.email or ""))
+        page = found[skip : skip + min(at_most, _PAGE)]
+        rows = [row for account in page if (row := self._user(account))]
+        return UserPage(tuple(rows), len(found))
+
+    def _figures(self, order: UserOrder) -> Mapping[UserId, float]:
+        """Return the figures of users by which *order* sorts; a user without use has none."""
+        if order is UserOrder.EMAIL:
+            return {}
+        if order is UserOrder.ACTIVE:
+            budgets = rows_of_all(self.tables, schema.BUDGETS)
+            used = {one: row.last_active_at for one, rows in budgets.items() for row in rows}
+            return {one: at.timestamp() for one, at in used.items() if at}
+        month = rows_of_all(self.tables, schema.DAYS, days_between(*self._month()))
+        return {
+            one: _FIGURES[order]([each for day in days for each in day.sums])
+            for one, days in month.items()
+        }
 
     def _user(self, account: AccountRow) -> UserUsage | None:
         """Return the row of a user in the list of users; None if the account was just deleted."""
@@ -128,11 +149,8 @@ class TablesReports:
 
     def _days_of_all(self, verb: str, first: date, last: date) -> list[list[UsageDay]]:
         """Return the daily usage of each user, including deleted users."""
-        accounts = self.run(verb, lambda block: block.select(schema.ACCOUNTS))
-        return [
-            self.tables.of(one.id).run(lambda block: days_of(block, first, last))
-            for one in accounts
-        ]
+        self.run(verb, lambda _: None)
+        return list(rows_of_all(self.tables, schema.DAYS, days_between(first, last)).values())
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
         if user_id:

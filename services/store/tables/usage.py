@@ -98,10 +98,10 @@ def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
 
 def days_of(block: Block, first_day: date, last_day: date) -> list[UsageDay]:
     """Return the daily totals of one user, sorted by day."""
-    return block.select(schema.DAYS, {}, _between(first_day, last_day), ("day",))
+    return block.select(schema.DAYS, {}, days_between(first_day, last_day), ("day",))
 
 
-def _between(first_day: date, last_day: date) -> Range:
+def days_between(first_day: date, last_day: date) -> Range:
     """Return the range of these days. There is no day before `date.min`, so its usage, which cannot exist, is left out."""
     above = max(first_day, date.min + _ONE_DAY) - _ONE_DAY
     return Range("day", above=above, up_to=last_day)
@@ -187,7 +187,7 @@ class TablesUsage:
 
     @atomic
     def report(self, block: Block, first_day: date, last_day: date) -> UsageReport:
-        days = _between(first_day, last_day)
+        days = days_between(first_day, last_day)
         entries, sums = block.select(schema.LEDGER, {}, days), days_of(block, first_day, last_day)
         turns = found(block, schema.TURNS, {one.turn_id for one in entries})
         chats = {turn.id: turn.conversation_id for turn in turns}
