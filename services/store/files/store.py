@@ -242,14 +242,13 @@ class FilesStore:
             if appended:
                 sizes = {path: self._disk.size(path + _END) for path in appended}
                 self._disk.replace(_SIZES, sizes_text(sizes))
+            # the other documents do not wait until one that failed can be written
             for path, change in changes.items():
                 try:
                     self._write(path + _END, change)
                 except SyncFailed:
                     raise
-                except (
-                    OSError
-                ) as error:  # the other documents do not wait until this one can be written
+                except OSError as error:
                     failed[path] = error
             self._unwritable = {path for path, one in failed.items() if one.errno in _FORBIDDEN}
             if not failed.keys() & appended:
