@@ -22,7 +22,7 @@ from services.embedded.processes import Server
 from services.embedded.reports import Running
 from services.embedded.stack import Stack
 from services.embedded.supabase_api import fetch_modules
-from services.llm.openai_model import OpenAIModel, connect
+from services.llm.openai_model import OpenAIModel, _Stream, connect
 from tests import firestore as firestore_parts
 from tests import runs
 from tests.fakes import INFO
@@ -136,6 +136,19 @@ def model(server):
         OpenAIModel(client, INFO.name, first_token_seconds=20, between_tokens_seconds=20)
     ) as made:
         yield made
+
+
+@pytest.fixture
+def pause_begins(monkeypatch):
+    """Return an event that is set once a call of a model pauses after a failed attempt."""
+    begins, note = threading.Event(), _Stream._note_pause
+
+    def noted(stream, failure):
+        note(stream, failure)
+        begins.set()
+
+    monkeypatch.setattr(_Stream, "_note_pause", noted)
+    return begins
 
 
 def pytest_report_header():

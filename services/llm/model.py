@@ -34,7 +34,10 @@ class ModelStream(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Cancel the request immediately; the iteration then ends without an error. Any thread may call this."""
+        """Cancel the request immediately. Any thread may call this.
+
+        The iteration then ends without an error, or, between two attempts, with that of the first: no model was called.
+        """
         ...
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from math import inf
 from queue import SimpleQueue
 from typing import cast
@@ -107,7 +108,7 @@ class OpenAIModel:
         self._thread.start()
 
     def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> "_Stream":
-        return _Stream(self._loop, lambda emit: self._reply(messages, max_tokens, emit))
+        return _Stream(self._loop, partial(self._reply, messages, max_tokens))
 
     def named(self, name: str, *, is_reasoning: bool = False) -> "OpenAIModel":
         """Return another model at the same endpoint. Both share their connections, and closing one closes both."""
@@ -144,9 +145,16 @@ class OpenAIModel:
         return None
 
     async def _reply(
-        self, messages: Sequence[ContextMessage], max_tokens: int, emit: Callable[[Piece], None]
+        self,
+        messages: Sequence[ContextMessage],
+        max_tokens: int,
+        emit: Callable[[Piece], None],
+        pause_after: Callable[[ModelFailure | None], None],
     ) -> ModelFailure | None:
-        """Emit the reply piece by piece; return the failure, if any, instead of raising an error of the SDK."""
+        """Emit the reply piece by piece; return the failure, if any, instead of raising an error of the SDK.
+
+        *pause_after* is called with the failure of an attempt before the pause that follows, and with None after the pause.
+        """
         deadline = self._loop.time() + self._first_token_seconds
         refused = self._refused_parameters
         pauses = iter(_PAUSES)
@@ -179,7 +187,9 @@ class OpenAIModel:
             pause = max(next(pauses, inf), retry_after)
             if pause > _LONGEST_PAUSE or self._loop.time() + pause >= deadline:
                 return failure
+            pause_after(failure)
             await asyncio.sleep(pause)
+            pause_after(None)
 
     def _allowed_reply(self, refusal: LimitRefusal, max_tokens: int) -> int:
         """Report the limits in *refusal* to `_on_refusal`; return the longest reply that they allow, at most *max_tokens*."""
@@ -247,9 +257,13 @@ class _Stream:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        reply: Callable[[Callable[[Piece], None]], Coroutine[None, None, ModelFailure | None]],
+        reply: Callable[
+            [Callable[[Piece], None], Callable[[ModelFailure | None], None]],
+            Coroutine[None, None, ModelFailure | None],
+        ],
     ) -> None:
         self._loop, self._reply = loop, reply
+        self._paused_after: ModelFailure | None = None  # None: no pause between two attempts
         self._request: Future[ModelFailure | None] | None = None
         self._is_cancelled = False
 
@@ -257,7 +271,8 @@ class _Stream:
         if self._is_cancelled:
             return
         pieces = SimpleQueue[Piece | None]()
-        request = asyncio.run_coroutine_threadsafe(self._reply(pieces.put), self._loop)
+        reply = self._reply(pieces.put, self._note_pause)
+        request = asyncio.run_coroutine_threadsafe(reply, self._loop)
         request.add_done_callback(lambda _: pieces.put(None))
         self._request = request
         if self._is_cancelled:  # `cancel` was called before `_request` was set
@@ -267,10 +282,12 @@ class _Stream:
                 yield piece
         finally:
             request.cancel()  # end the request if the caller left the iteration early
-        if self._is_cancelled or request.cancelled():
-            return
-        if failure := request.result():
+        is_cancelled = self._is_cancelled or request.cancelled()
+        if failure := self._paused_after if is_cancelled else request.result():
             raise ModelUnavailable(failure)
+
+    def _note_pause(self, failure: ModelFailure | None) -> None:
+        self._paused_after = failure
 
     def cancel(self) -> None:
         self._is_cancelled = True

@@ -117,6 +117,18 @@ def test_stop_before_the_first_word_leaves_the_prompt(chat, server):
     assert said(chat.open(turn.conversation_id)) == ["Hello"]
 
 
+def test_stop_in_the_pause_after_a_refusal_costs_nothing(chat, database, server, pause_begins):
+    server.script(status=429, retry_after="9")
+    turn = chat.begin(None, "Hello")
+    assert pause_begins.wait(20)
+
+    turn.stop()
+
+    done(turn)
+    assert turn.failure is None
+    assert [cost for _, cost in database.costs()] == [0]
+
+
 @pytest.mark.parametrize(
     ("script", "failure", "reply"),
     [
