@@ -1,7 +1,7 @@
 """Choosing and opening a deployment's store. A vendor's library is imported only if the store needs it."""
 
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from services.domain import UserId
 from services.domain.policies import policy_named
 from services.embedded.folders import Folders, choose_folders, home_unknown
 from services.embedded.plan import Endpoints, read_root_keys, read_secrets, running_endpoints
-from services.errors import AppError, Misconfigured, StoreUnavailable
+from services.errors import AppError, FileDamaged, Misconfigured, StoreUnavailable
 from services.settings import Settings
 from services.store.backend import Backend, StoredCredentials
 from services.store.copies import CopySource, CopyTarget
@@ -92,7 +92,8 @@ def open_tables(
     try:
         check_root_key(tables, root_keys, is_start=is_start)
         if is_start:  # the process that began the count may have been killed
-            tables.of(None).run(abandon_count)
+            with suppress(FileDamaged):  # the pages say which file is damaged
+                tables.of(None).run(abandon_count)
     except AppError:
         tables.close()
         raise

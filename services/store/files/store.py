@@ -41,7 +41,6 @@ _JOURNAL, _END = "journal-", ".jsonl"
 # sizes can be trusted
 _SIZES = "appends.json"
 _DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to its size
-_FORBIDDEN = errno.EACCES, errno.EPERM, errno.EROFS
 
 
 class FilesStore:
@@ -58,7 +57,6 @@ class FilesStore:
         self._names = dict[str, set[str]]()  # names of documents, by folder
         self._failure = ""  # why the store is blocked until a restart; "": it is not blocked
         self._missed = ""  # why the last writing of documents failed; "": it did not fail
-        self._unwritable = set[str]()  # the paths of documents whose files may not be written
         self._is_closed, self._due, self._is_full = False, threading.Event(), threading.Event()
         # the newest journal gets new writes; an older journal is destroyed once the documents on the disk have its writes
         self._journals = list[AppendedFile]()
@@ -102,7 +100,7 @@ class FilesStore:
                 answer = work(block)
                 journal = self._journals[-1]
                 if operations := block.operations():
-                    self._check_documents(operations, journal)
+                    self._check_size(journal)
                     self._store(operations, journal)
                     if is_lasting:
                         journal.lasting_size = journal.size
@@ -250,7 +248,6 @@ class FilesStore:
                     raise
                 except OSError as error:
                     failed[path] = error
-            self._unwritable = {path for path, one in failed.items() if one.errno in _FORBIDDEN}
             if not failed.keys() & appended:
                 if appended:
                     self._disk.destroy(_SIZES)
@@ -337,10 +334,9 @@ class FilesStore:
 
     # --- errors
 
-    def _check_documents(self, operations: list[Operation], journal: AppendedFile) -> None:
-        """Raise StoreBlocked if a file of *operations* may not be written, or the journal grows because documents are missed."""
-        is_refused = any(one.path in self._unwritable for one in operations)
-        if self._missed and (is_refused or journal.size > _LARGEST_JOURNAL):
+    def _check_size(self, journal: AppendedFile) -> None:
+        """Raise StoreBlocked if *journal* is large because documents cannot be written."""
+        if self._missed and journal.size > _LARGEST_JOURNAL:
             raise StoreBlocked(self._missed)
 
     def _check(self) -> None:
@@ -368,7 +364,7 @@ class FilesStore:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 sentence = f"The disk of {name} takes no more data: free some space."
-            elif error.errno in _FORBIDDEN:
+            elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 file = os.path.normpath(f"{name}/{error.filename or ''}")
                 sentence = f"{file} cannot be written: make {name} and all in it writable."
             else:
