@@ -91,7 +91,8 @@ with show_errors():
         on_submit=turns.send,
         args=[thread, space_id, temporary_chat, setup.offer.info.name],
     )
-    turns.give_back_untaken(typed, place, is_new=thread is None)
+    is_temporary = temporary_chat is not None
+    turns.give_back_untaken(typed, place, is_new=thread is None, is_temporary=is_temporary)
     deferred(
         drafts_place,
         partial(

@@ -8,6 +8,14 @@ window.daybook = {
   // The CSS selector of the buttons that open another chat.
   LEADS: 'button[data-act="open"], .st-key-new-chat button',
 
+  // The CSS selector of content that a new session on the server would not draw again: an edited message,
+  // title or fact, a temporary chat, choices for a new chat, a refused prompt, and the link of an invitation.
+  KEPT: [
+    '.st-key-edit-prompt, .st-key-edit-reply, [class*="st-key-editing-"]',
+    '.st-key-temporary-sign, i[data-chosen], [class*="st-key-refusal-"] [class*="st-key-dismiss-"]',
+    ".st-key-invitation-link",
+  ].join(),
+
   // Registers `act`, a function that is called in the animation frame after each change of the page, before
   // the change is painted; at most once per frame, because most of these functions measure elements, which
   // forces a layout.

@@ -6,21 +6,20 @@ const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edi
 let drawn = null; // the field that was open when the page was last drawn; null: none
 let edited = null; // the id of the message whose field is open
 let left = null; // the id of the message whose field was closed; null once its Edit button has the focus
-let sent = null; // the id and the chat of the sent message, until the page shows if the server took its text
+let sent = null; // the id of the sent message, until the page shows whether the server took its text
 
 const id = () =>
   field()
     .closest('[class*="st-key-text-of-"]')
     .className.match(/st-key-text-of-(\S+)/)[1];
-const chat = () => new URLSearchParams(location.search).get("c");
 const editButton = (message) => document.querySelector(`button[data-act="edit"][data-message="${message}"]`);
 
-// Forgets the sent text if the page shows another version in place of its message. The text is kept if the
+// Forgets the sent text once the page says that it was stored. The text is kept if it was refused, if the
 // session had ended, or if a new session on the server ignored the press and closed the field.
 function settle() {
-  const isDrawn = !daybook.isRunning() || document.querySelector(".st-key-stop");
-  if (!sent || !isDrawn || !daybook.composer()) return;
-  if (!field() && !editButton(sent.id) && chat() === sent.chat) daybook.keepEdited(sent.id, null);
+  if (!sent) return;
+  if (document.querySelector(`i[data-stored-edit="${sent}"]`)) daybook.keepEdited(sent, null);
+  else if (daybook.isRunning()) return;
   sent = null;
 }
 
@@ -49,7 +48,7 @@ function send(event) {
     return;
   }
   edited = null;
-  sent = { id: id(), chat: chat() };
+  sent = id();
   if (field().closest(".st-key-edit-prompt")) daybook.noteSent();
 }
 
@@ -65,7 +64,6 @@ daybook.capture(document, "click", (event) => {
   const { target } = event;
   const button = target.closest('button[data-act="edit"]');
   if (button) edited = button.dataset.message;
-  settle();
   if (target.closest(".st-key-send-message button")) send(event);
   if (!target.closest(".st-key-leave-message button")) return;
   emptyIfTooLong();

@@ -1,13 +1,7 @@
 // Applies the theme chosen in Preferences to every page. Streamlit stores a theme in the browser for each
 // path, and reads it only when a page is loaded.
 
-// selectors of content that a reload would lose: an edited message, title or fact, a temporary chat, Undo,
-// the instructions of a new chat, and the link of an invitation
-const KEPT = [
-  '.st-key-edit-prompt, .st-key-edit-reply, [class*="st-key-editing-"]',
-  '.st-key-temporary-sign, .st-key-undo [class*="st-key-undo-"]',
-  ".st-key-new-own-instructions, .st-key-invitation-link",
-].join();
+const KEPT = `${daybook.KEPT}, .st-key-undo [class*="st-key-undo-"]`; // a reload would lose Undo, too
 const KEY = "daybook-theme",
   PATHS = ["/", "/memory", "/usage", "/data", "/account", "/admin"];
 // the theme that this page shows; another tab may have stored a different one since

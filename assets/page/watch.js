@@ -8,12 +8,6 @@ const FIRST = 1000, // milliseconds until the first poll after an outage has beg
   USUAL = 8000, // maximum milliseconds between two polls
   AWAY = 1000, // milliseconds; a tab that was left for longer is rerun when it is shown again
   SOON = 300; // milliseconds until the page of a tab that is shown again or connected again is rerun
-// selectors of content that a new session would not draw again: an edited message, title or fact, a temporary
-// chat, the instructions of a new chat, and the link of an invitation
-const KEPT = [
-  '.st-key-edit-prompt, .st-key-edit-reply, [class*="st-key-editing-"]',
-  ".st-key-temporary-sign, .st-key-new-own-instructions, .st-key-invitation-link",
-].join();
 let tell = null; // the function that reruns the page, set by a component (pages/_parts/browser.py)
 let isAway = false,
   timer = 0,
@@ -51,7 +45,7 @@ daybook.redraw = () => {
 
 // Reruns the page after a reconnection, once this closes no dialog or menu and loses no content.
 function catchUp() {
-  if (daybook.isCovered() || document.querySelector(KEPT)) owed = setTimeout(catchUp, SOON);
+  if (daybook.isCovered() || document.querySelector(daybook.KEPT)) owed = setTimeout(catchUp, SOON);
   else daybook.redraw();
 }
 

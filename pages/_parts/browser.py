@@ -159,6 +159,16 @@ def print_page(end: Callable[[], None]) -> None:
     _PRINT(key="print", height="content", on_done_change=end)
 
 
+def mark_stored_edit(message_id: MessageId) -> None:
+    """Say that a new version of a message was stored, so that the browser forgets its edited text (assets/page/edit.js)."""
+    st.html(f'<i hidden data-stored-edit="{message_id}"></i>')
+
+
+def mark_choices() -> None:
+    """Say that the page shows choices for a new chat, which a new session would lose (assets/page/_shared.js)."""
+    st.html("<i hidden data-chosen></i>")
+
+
 def set_theme(theme: Theme) -> None:
     """Show all pages in *theme* in this browser (assets/page/theme.js)."""
     st.html(f'<i hidden data-theme="{theme}"></i>')

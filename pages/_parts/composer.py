@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import memory, models, preferences, words
+from pages._parts import browser, memory, models, preferences, words
 from pages._parts.elements import quiet_button
 from pages._session import ask_for
 from services import bootstrap
@@ -34,6 +34,8 @@ def draw_tools(services: ChatParts, view: ThreadView, new: NewConversation) -> N
         label = words.CUSTOM_INSTRUCTIONS if new.instructions else words.INSTRUCTIONS
         key = "new-own-instructions" if new.instructions else "new-instructions"
         quiet_button(label, "sticky_note_2", key, ask_for, preferences.instructions_dialog, None)
+        if new.model or new.policy or new.instructions:
+            browser.mark_choices()
     else:
         memory.draw_unsent(services, view)
         memory.draw_meter(view)

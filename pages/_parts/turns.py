@@ -9,7 +9,7 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import new_conversation, temporary, words
+from pages._parts import browser, new_conversation, temporary, words
 from pages._parts.elements import quiet_button
 from pages._parts.thoughts import StreamedReply
 from pages._session import address, find_user, keep_errors
@@ -121,16 +121,22 @@ class DeferredDrawing:
             fill()
 
 
-def give_back_untaken(typed: str | None, place: ConversationId | None, *, is_new: bool) -> None:
+def give_back_untaken(
+    typed: str | None, place: ConversationId | None, *, is_new: bool, is_temporary: bool
+) -> None:
     """Put *typed* back into the composer if `send` was not called for it, for example because the server was restarted.
 
-    *is_new*: True if the chat has no messages yet; the tab has then lost the choices made for the chat.
+    The tab has then lost the choices for a new chat (*is_new*), and a temporary chat (*is_temporary*).
     """
     is_taken, tab().is_taken = tab().is_taken, False
     if typed and not is_taken:
         sentence = "The connection was lost. Please send again."
-        if is_new:
-            sentence = "The connection was lost. Model, instructions and context were reset: check them, then send again."
+        if is_temporary:
+            sentence = (
+                "The connection was lost, and this temporary chat was deleted. Please send again."
+            )
+        elif is_new:
+            sentence = "The connection was lost. Choices for this chat were reset: check them, then send again."
         tab().callbacks.keep(Refusal(sentence, typed, place))
         st.rerun()
 
@@ -208,6 +214,8 @@ def draw_refusals(
                         st.caption("This draft is saved in the chat where you wrote it.")
                     key = f"dismiss-{refusal.id}"
                     quiet_button(words.DISMISS, "close", key, tab().callbacks.forget, [refusal])
+        if stored := tab().stored_edit:
+            browser.mark_stored_edit(stored)
     return said
 
 

@@ -16,7 +16,7 @@ from services.errors import ModelGone
 
 def edit(message_id: MessageId) -> None:
     """Make the next run draw the message in a text field, so that it can be edited. For use in callbacks."""
-    tab().edited_message = message_id
+    tab().edited_message, tab().stored_edit = message_id, None
 
 
 def is_edited(message: Message) -> bool:
@@ -85,6 +85,7 @@ def _save(conversation_id: ConversationId, message: Message, key: str, model: st
     else:
         chat.edit_reply(conversation_id, message.id, text)
     _leave()
+    tab().stored_edit = message.id
     turns.show(None)
 
 

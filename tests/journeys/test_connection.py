@@ -241,7 +241,8 @@ def test_run_that_streamlit_requests_is_enough_after_a_reconnection(page, reruns
         '<div class="st-key-edit-reply"></div>',
         '<div class="st-key-editing-title"></div>',
         '<div class="st-key-temporary-sign"></div>',
-        '<div class="st-key-new-own-instructions"></div>',
+        "<i hidden data-chosen></i>",
+        '<div class="st-key-refusal-1"><p class="st-key-dismiss-1"></p></div>',
         '<div class="st-key-invitation-link"></div>',
     ],
 )

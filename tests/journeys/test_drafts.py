@@ -629,7 +629,7 @@ def test_sent_edited_text_is_forgotten_once_its_version_is_shown(new_editing_tab
         tab.field.press(press)
     if stop:
         tab.page.evaluate("document.querySelector('.stApp').dataset.testScriptState = 'running'")
-    tab.draws('<button data-act="edit" data-message="m2"></button>' + stop)
+    tab.draws('<i hidden data-stored-edit="m1"></i>' + stop)
 
     assert "Half shade?" not in tab.stored()
     assert tab.edits("m1") == "Shade?"
@@ -637,13 +637,15 @@ def test_sent_edited_text_is_forgotten_once_its_version_is_shown(new_editing_tab
 
 def test_sent_edited_text_that_the_server_did_not_take_stays(new_editing_tab):
     tab = new_editing_tab().arrives()
-    for after in "its message", "another chat", "the sign-in page":
+    for after in "its message", "later messages", "another chat", "the sign-in page":
         tab.edits("m1")
         tab.field.fill("Half shade?")
         tab.page.get_by_role("button", name="Send").click()
         match after:
             case "its message":
                 tab.shows("m1")
+            case "later messages":  # a new session does not draw the earlier ones
+                tab.shows("m7")
             case "another chat":  # opened after the server has refused the text
                 tab.page.evaluate("history.replaceState(null, '', '?c=roses')")
                 tab.shows("m5")

@@ -3,6 +3,7 @@
 from playwright.sync_api import expect
 
 from tests.journeys.people import DESK, PHONE
+from tests.stack.apps import until
 
 
 def test_messages_are_edited_regenerated_deleted_and_restored(person):
@@ -39,6 +40,7 @@ def test_messages_are_edited_regenerated_deleted_and_restored(person):
     maya.hears("word5")
     expect(maya.messages.filter(has_text="Sun?")).not_to_be_visible()
     maya.hears_all_of("word30")
+    until(lambda: "Half shade?" not in maya.stored())
     head = page.locator(".st-key-chat-head").bounding_box()
     top = maya.messages.first.bounding_box()["y"]
     assert 0 <= top - head["y"] - head["height"] < 40
@@ -55,6 +57,7 @@ def test_messages_are_edited_regenerated_deleted_and_restored(person):
     written.fill("Ferns, of course.")
     page.get_by_role("button", name="Save", exact=True).click()
     maya.hears_all_of("Ferns, of course.")
+    until(lambda: "Ferns, of course." not in maya.stored())
     expect(maya.last_reply).to_contain_text("Edited")
 
     page.set_viewport_size(PHONE)

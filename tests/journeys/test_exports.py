@@ -33,7 +33,10 @@ def open_page(browser):
                 if status is None:
                     route.abort()
                     return
-                route.fulfill(status=status if route.request.method == "HEAD" else got, body="day")
+                is_head, headers = route.request.method == "HEAD", {}
+                if status == 303:
+                    headers["Location"] = "/"
+                route.fulfill(status=status if is_head else got, body="day", headers=headers)
 
             page = context.new_page()
             page.route("**/*", serve)
@@ -93,6 +96,15 @@ def test_export_that_cannot_begin_keeps_the_page(open_page, status):
     page.get_by_role("button").click()
 
     expect(page.get_by_role("alert")).to_have_text("Daybook did not answer. Try again in a moment.")
+    assert asked == [("HEAD", "/export/usage.csv", "zone=UTC")]
+
+
+def test_export_of_an_ended_session_keeps_the_page(open_page):
+    page, asked = open_page(303)
+
+    page.get_by_role("button").click()
+
+    expect(page.get_by_role("alert")).to_have_text("The export could not begin. Reload the page.")
     assert asked == [("HEAD", "/export/usage.csv", "zone=UTC")]
 
 

@@ -54,7 +54,7 @@ def test_form_is_posted_once(page):
     assert page.evaluate("posts") == 2
 
 
-@pytest.mark.parametrize("kept", ["new-own-instructions", "invitation-link"])
+@pytest.mark.parametrize("kept", ["temporary-sign", "invitation-link"])
 def test_chosen_theme_waits_for_what_a_reload_would_lose(page, kept):
     assert page.evaluate(CHOOSE, f"st-key-{kept}") is None
 

@@ -321,7 +321,16 @@ def test_lost_choices_for_a_new_chat_are_told(open_app, maya, monkeypatch):
 
     app = send(open_app(maya), "A thought")
 
-    assert "Model, instructions and context were reset" in app.warning[0].value
+    assert "Choices for this chat were reset" in app.warning[0].value
+    assert in_composer(app) == "A thought"
+
+
+def test_lost_temporary_chat_is_told(open_app, maya, monkeypatch):
+    monkeypatch.setattr(turns, "send", lambda *_: None)  # a restarted server calls no callback
+
+    app = send(open_app(maya, temporary="1"), "A thought")
+
+    assert "this temporary chat was deleted" in app.warning[0].value
     assert in_composer(app) == "A thought"
 
 
