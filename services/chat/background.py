@@ -5,12 +5,12 @@ task. If a task fails, or the user's budget cannot pay for it, the conversation 
 kind runs per conversation.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from uuid import uuid4
 
 from services.chat.live_turn import LiveTurn, LiveTurns
@@ -50,7 +50,7 @@ from services.memory.facts import (
 from services.memory.titles import clean_title, plan_title
 from services.store.port import Store
 
-# time limit of one model call in seconds, by the purpose of the call
+# maximum seconds from the first token of a model call to its end, by the purpose of the call; the client limits the time before
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
 # maximum model calls of one task, which may need several: a long conversation, for example, is summarised in chunks
 _MOST_CALLS = 40
@@ -269,14 +269,14 @@ class UserTasks:
 
         *about* is the message that the call is about. Raise the errors of `PaidCalls.begin` and of the model.
         """
-        give_up_at = time.monotonic() + _SECONDS[purpose]
         offer = self.choices.setup(thread).offer
         plan = _with_room_for_thoughts(plan, offer.info)
         call = new_call(thread, offer, plan, about, None, purpose=purpose)
         turn = self.calls.begin(call)
 
         def beat(_: str) -> None:
-            if time.monotonic() > give_up_at:
+            first_ms = inf if turn.first_token_ms is None else turn.first_token_ms
+            if turn.waited_seconds() > first_ms / 1000 + _SECONDS[purpose]:
                 turn.stop()
             self.calls.checkpoint(turn, "")
 

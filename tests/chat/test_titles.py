@@ -158,11 +158,18 @@ def test_leaving_stops_and_charges_the_title(chat, server, database):
 
 def test_slow_title_is_given_up(chat, server, database, monkeypatch):
     monkeypatch.setitem(background._SECONDS, Purpose.TITLE, 0.1)
-    server.script_titles(fault="hang-headers")
+    server.script_titles(reply="Never", fault="hang", after=1)
 
     assert ask(chat).title == PROMPT
     assert database.turn_states() == [TurnState.COMPLETE, TurnState.STOPPED]
     assert len(database.costs()) == 2
+
+
+def test_title_of_a_server_that_begins_late_is_waited_for(chat, server, monkeypatch):
+    monkeypatch.setitem(background._SECONDS, Purpose.TITLE, 0.1)
+    server.script_titles(reply="Sowing peas", delay=2)
+
+    assert ask(chat).title == "Sowing peas"
 
 
 def test_deleted_conversation_stops_and_charges_its_title(chat, server, database):
