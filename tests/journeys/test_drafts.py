@@ -599,7 +599,7 @@ def test_ended_session_deletes_edited_texts(new_editing_tab):
 
     new_editing_tab().loads().ends_the_session().opens_a_page(401)
 
-    assert "Half shade?" not in tab.stored()
+    until(lambda: "Half shade?" not in tab.stored())  # another process of the browser sees it later
 
 
 @pytest.mark.parametrize("press", ["Escape", "Cancel"])
