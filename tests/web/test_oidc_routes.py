@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from html import escape
+from threading import current_thread
 from types import SimpleNamespace
 from unittest.mock import AsyncMock
 from urllib.parse import parse_qsl, urlsplit
@@ -1457,7 +1458,8 @@ def test_use_of_a_sign_in_costs_no_call_more(site, noor, monkeypatch):
     calls, run = [], InMemoryTables.run
 
     def counted(tables, work, **options):
-        calls.append(work)
+        if current_thread().name != "notice":  # of the new browser, after the answer
+            calls.append(work)
         return run(tables, work, **options)
 
     def calls_of_a_sign_in():
