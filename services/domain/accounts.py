@@ -330,7 +330,12 @@ class AuditEntry:
     @property
     def is_failure(self) -> bool:
         """True if the entry counts failed attempts, which a stranger may have made."""
-        return self.action in set(Failure)
+        return counts_failures(self.action)
+
+
+def counts_failures(action: str) -> bool:
+    """Return True if an audit entry with this *action* counts failed attempts."""
+    return action in set(Failure)
 
 
 # the word that a user types to confirm the deletion of the account in a deployment without sign-in

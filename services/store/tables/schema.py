@@ -11,7 +11,7 @@ from uuid import UUID
 
 from services.crypto import sha
 from services.domain import ConversationId, MessageId, Purpose, TurnId, UserId
-from services.domain.accounts import Exemption, Failure
+from services.domain.accounts import Exemption, Failure, counts_failures
 from services.domain.models import ModelSettings
 from services.domain.rows import ConversationRow, DocumentRow, MessageRow
 from services.domain.usage import UsageSum
@@ -165,7 +165,7 @@ class AuditRow:
 
     @property
     def is_failure(self) -> bool:
-        return self.action in set(Failure)
+        return counts_failures(self.action)
 
 
 @dataclass(frozen=True, slots=True)
