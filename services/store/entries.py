@@ -38,7 +38,7 @@ from services.store.codes import confirmed_again, reset
 from services.store.factors import Factors, given, turned_off, use_passkey
 from services.store.kept import marks, with_only
 from services.store.linking import noting_use, sign_in_linking
-from services.store.steps import Step
+from services.store.steps import OpenStep, Step
 
 Answer = TypeVar("Answer")
 
@@ -149,21 +149,6 @@ class PasskeyEntry:
 
 
 GivenFactor = FactorEntry | PasskeyEntry
-
-
-@dataclass(slots=True)
-class OpenStep:
-    """A step that waits for a proof; if several callers end the step, only one succeeds."""
-
-    step: Step
-    _end: Callable[[], object] = field(repr=False)
-    has_ended: bool = False
-
-    def end(self) -> None:
-        """End the step, unless this object has ended it already. Raise StepEnded if another caller has ended it."""
-        if not self.has_ended:
-            self._end()
-            self.has_ended = True
 
 
 @dataclass(frozen=True, slots=True)

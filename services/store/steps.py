@@ -54,6 +54,21 @@ class Step:
             raise StepEnded
 
 
+@dataclass(slots=True)
+class OpenStep:
+    """A step that waits for a proof; if several callers end the step, only one succeeds."""
+
+    step: Step
+    _end: Callable[[], object] = field(repr=False)
+    has_ended: bool = False
+
+    def end(self) -> None:
+        """End the step, unless this object has ended it already. Raise StepEnded if another caller has ended it."""
+        if not self.has_ended:
+            self._end()
+            self.has_ended = True
+
+
 _STEP = TypeAdapter(Step)
 Contents = TypeVar("Contents")
 

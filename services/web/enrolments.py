@@ -20,9 +20,9 @@ from services.domain.mails import NoticeKind
 from services.errors import AppError, StepEnded, StoreUnavailable, TooManyAttempts, WrongFactor
 from services.identity.totp import DIGITS, new_secret
 from services.store.codes import typed_code
-from services.store.entries import ENTRY, Enrolment, Entry, OpenStep, Way
+from services.store.entries import ENTRY, Enrolment, Entry, Way
 from services.store.failures import note_failure
-from services.store.steps import read_contents
+from services.store.steps import OpenStep, read_contents
 from services.web import shown_once
 from services.web.current_session import is_signed_in
 from services.web.entries import ENROL, Entries, FactorForm

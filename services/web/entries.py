@@ -31,14 +31,13 @@ from services.store.entries import (
     ENTRY,
     Entry,
     GivenFactor,
-    OpenStep,
     PasskeyEntry,
     WaitingEntry,
     Way,
 )
 from services.store.failures import note_failure
 from services.store.kept import read_marks
-from services.store.steps import Step, read_contents
+from services.store.steps import OpenStep, Step, read_contents
 from services.web.factor_check import REFUSED_FACTOR, FactorCheck, entry_of
 from services.web.forms import all_fields, local_path, read_step_id, with_query, with_reason
 from services.web.notices import Notices

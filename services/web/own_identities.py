@@ -33,10 +33,10 @@ from services.errors import (
 )
 from services.store.accounts import Accounts, AppSession, Checked
 from services.store.backend import NOT_COUNTED
-from services.store.entries import OpenStep, PasskeyEntry
+from services.store.entries import PasskeyEntry
 from services.store.identities import check_link, proof_of, renamed, unlinked
 from services.store.linking import account_of, given_identity, link, noting_use
-from services.store.steps import Step
+from services.store.steps import OpenStep, Step
 from services.users import Shared
 from services.web.changes import change_listed, require_proof
 from services.web.current_session import SignedIn, current_session

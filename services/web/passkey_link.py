@@ -17,7 +17,7 @@ from services.errors import (
 )
 from services.identity.passkeys import PasskeyUse, request_options
 from services.store.accounts import Checked
-from services.store.entries import OpenStep
+from services.store.steps import OpenStep
 from services.web.forms import read_step_id, with_reason
 from services.web.oidc_steps import SignOnSteps
 from services.web.oidc_visits import ACCOUNT, ACCOUNT_STEP
