@@ -96,9 +96,9 @@ class Layout:
             case _:
                 return self._all(table, "")
 
-    def selected(self, chosen: Selection[Any]) -> Iterator[str]:
-        """Return the documents that may contain the chosen rows."""
-        table, where, within = chosen.table, chosen.where, chosen.within
+    def selected(self, selection: Selection[Any]) -> Iterator[str]:
+        """Return the documents that may contain the selected rows."""
+        table, where, within = selection.table, selection.where, selection.within
         if table is TURNS and where.get("finished_at", "") is None:
             return iter([_OPEN])
         for column, start in (("client_turn_id", "client "), ("prompt_id", ""), ("parent_id", "")):

@@ -387,13 +387,13 @@ class FilesBlock(CheckedBlock):
                 return row
         return None
 
-    def find(self, chosen: Selection[Row]) -> list[Row]:
-        documents = self._layout.selected(chosen)
-        each = (self._rows(chosen.table, one).values() for one in documents)
-        if chosen.order:
-            return selected([row for rows in each for row in rows], chosen)
-        found = (row for rows in each for row in selected(rows, chosen))
-        return list(islice(found, chosen.limit))  # stops reading once there are enough rows
+    def find(self, selection: Selection[Row]) -> list[Row]:
+        documents = self._layout.selected(selection)
+        each = (self._rows(selection.table, one).values() for one in documents)
+        if selection.order:
+            return selected([row for rows in each for row in rows], selection)
+        found = (row for rows in each for row in selected(rows, selection))
+        return list(islice(found, selection.limit))  # stops reading once there are enough rows
 
     def operations(self) -> list[Operation]:
         """Return the writes of this block as operations on documents."""

@@ -24,9 +24,14 @@ def row_of(table: Table[Row], document: Document) -> Row:
     return read_row(table, document.fields[ROW].string_value)
 
 
-def query_of(chosen: Selection[Any], *, is_of_all: bool = False) -> StructuredQuery:
+def query_of(selection: Selection[Any], *, is_of_all: bool = False) -> StructuredQuery:
     """Return the query for a selection; *is_of_all*: select from all users' rows."""
-    table, where, within, order = chosen.table, chosen.where, chosen.within, chosen.order
+    table, where, within, order = (
+        selection.table,
+        selection.where,
+        selection.within,
+        selection.order,
+    )
     tests = [_test(name, _Compare.EQUAL, value) for name, value in where.items()]
     if within:
         if within.above is not None:
@@ -45,7 +50,7 @@ def query_of(chosen: Selection[Any], *, is_of_all: bool = False) -> StructuredQu
         from_=[selector],
         where=StructuredQuery.Filter(composite_filter=every) if tests else None,
         order_by=[_order(name) for name in order],
-        limit=None if sorts_here(table, order) else chosen.limit,
+        limit=None if sorts_here(table, order) else selection.limit,
     )
 
 

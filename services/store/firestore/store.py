@@ -135,18 +135,18 @@ class FirestoreBlock(CheckedBlock):
                 self._rows[name] = None if answer.missing else row_of(table, answer.found)
         return [row for name in names if (row := cast(Row | None, self._rows[name])) is not None]
 
-    def find(self, chosen: Selection[Row]) -> list[Row]:
-        query, table = query_of(chosen), chosen.table
+    def find(self, selection: Selection[Row]) -> list[Row]:
+        query, table = query_of(selection), selection.table
         parent = self._parent(table)
         asked = parent, str(query)
         if asked not in self._found:
-            read = _paged if chosen == Selection(table, {}) else Database.query
+            read = _paged if selection == Selection(table, {}) else Database.query
             self._found[asked] = [*read(self._database, parent, query, self.transaction)]
         found = self._found[asked]
         rows = [row_of(table, one) for one in found]
         self._rows.update((one.name, row) for one, row in zip(found, rows, strict=True))
-        is_sorted = not sorts_here(table, chosen.order)
-        return rows if is_sorted else in_order(rows, chosen.order)[: chosen.limit]
+        is_sorted = not sorts_here(table, selection.order)
+        return rows if is_sorted else in_order(rows, selection.order)[: selection.limit]
 
     def store_writes(self) -> None:
         """Commit the transaction with the writes of this block."""

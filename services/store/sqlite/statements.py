@@ -18,14 +18,14 @@ class Statement:
     values: tuple[Value, ...] = field(repr=False)
 
 
-def select(chosen: Selection[Any], owner: str | None, columns: str = "row") -> Statement:
-    """Return a SELECT of the chosen rows of *owner* (None: of a shared table, or of all users)."""
-    within = chosen.within
+def select(selection: Selection[Any], owner: str | None, columns: str = "row") -> Statement:
+    """Return a SELECT of the selected rows of *owner* (None: of a shared table, or of all users)."""
+    within = selection.within
     tests, values = list[str](), list[Value]()
     if owner is not None:
         tests.append(f"{OWNER} = ?")
         values.append(owner)
-    for name, value in chosen.where.items():
+    for name, value in selection.where.items():
         if value is None:  # `is null` without a parameter, so that SQLite can use partial indexes
             tests.append(f"{name} is null")
         else:
@@ -37,14 +37,14 @@ def select(chosen: Selection[Any], owner: str | None, columns: str = "row") -> S
             if bound is not None:
                 tests.append(f"{within.field} {comparison} ?")
                 values.append(value_of(bound))
-    sql = f"select {columns} from {chosen.table.name}"  # noqa: S608 (names of the schema)
+    sql = f"select {columns} from {selection.table.name}"  # noqa: S608 (names of the schema)
     if tests:
         sql += f" where {' and '.join(tests)}"
     if columns == "row":
-        sql += f" order by {', '.join(_order(chosen.order))}"
-    if chosen.limit is not None:
+        sql += f" order by {', '.join(_order(selection.order))}"
+    if selection.limit is not None:
         sql += " limit ?"
-        values.append(chosen.limit)
+        values.append(selection.limit)
     return Statement(sql, tuple(values))
 
 

@@ -64,9 +64,9 @@ class SqliteStore:
         within: Range | None = None,
     ) -> list[UserId]:
         columns = f"distinct {OWNER}"
-        chosen = statements.select(Selection(table, where or {}, within), None, columns)
+        statement = statements.select(Selection(table, where or {}, within), None, columns)
         with self._turn(), self._errors():
-            rows = self._connection.execute(chosen.sql, chosen.values).fetchall()
+            rows = self._connection.execute(statement.sql, statement.values).fetchall()
         return [UserId(UUID(text_of(row))) for row in rows]
 
     def run(
@@ -222,9 +222,9 @@ class SqliteBlock(CheckedBlock):
         found = self._read(statements.get(table, self._of(table), str(key)))
         return _row_of(table, found[0]) if found else None
 
-    def find(self, chosen: Selection[Row]) -> list[Row]:
-        statement = statements.select(chosen, self._of(chosen.table))
-        return [_row_of(chosen.table, row) for row in self._read(statement)]
+    def find(self, selection: Selection[Row]) -> list[Row]:
+        statement = statements.select(selection, self._of(selection.table))
+        return [_row_of(selection.table, row) for row in self._read(statement)]
 
     def store_writes(self) -> None:
         for table, key, row in self.writes:

@@ -63,8 +63,8 @@ class CheckedBlock(Block):
         return self.find(Selection(table, where or {}, within, order, limit))
 
     @abstractmethod
-    def find(self, chosen: Selection[Row]) -> list[Row]:
-        """Return the chosen rows, as `select` does."""
+    def find(self, selection: Selection[Row]) -> list[Row]:
+        """Return the selected rows, as `select` does."""
 
     def check_reading(self) -> None:
         if self.writes:

@@ -94,20 +94,20 @@ class InMemoryBlock(CheckedBlock):
         self.check_reading()
         return self._rows_of(table).get(str(key))
 
-    def find(self, chosen: Selection[Row]) -> list[Row]:
-        return selected(self._rows_of(chosen.table).values(), chosen)
+    def find(self, selection: Selection[Row]) -> list[Row]:
+        return selected(self._rows_of(selection.table).values(), selection)
 
 
-def selected(rows: Iterable[Row], chosen: Selection[Row]) -> list[Row]:
-    """Return the chosen ones of all *rows* of a table."""
+def selected(rows: Iterable[Row], selection: Selection[Row]) -> list[Row]:
+    """Return the rows of a *selection*, of all *rows* of its table."""
     found = list(rows)
-    if chosen.within:
-        found = _within(chosen.within, found)
-    for name, value in chosen.where.items():
+    if selection.within:
+        found = _within(selection.within, found)
+    for name, value in selection.where.items():
         found = [row for row in found if getattr(row, name) == value]
-    if chosen.order and chosen.order[0][0] == "-":
+    if selection.order and selection.order[0][0] == "-":
         found.reverse()  # in descending order, the most recently stored of equal rows comes first
-    return in_order(found, chosen.order)[: chosen.limit]
+    return in_order(found, selection.order)[: selection.limit]
 
 
 def in_order(rows: Iterable[Row], order: tuple[str, ...]) -> list[Row]:

@@ -149,7 +149,7 @@ class TablesReports:
 
     def _days_of_all(self, verb: str, first: date, last: date) -> list[list[UsageDay]]:
         """Return the daily usage of each user, including deleted users."""
-        self.run(verb, lambda _: None)
+        self.run(verb, lambda _: None)  # checks that the caller is an admin
         return list(rows_of_all(self.tables, schema.DAYS, days_between(first, last)).values())
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
