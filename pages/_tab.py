@@ -118,9 +118,8 @@ class Tab:
     # --- texts that are edited
 
     edited_message: MessageId | None = None
-    stored_edit: MessageId | None = (
-        None  # the last edited message of which a new version was stored
-    )
+    # the last edited message of which a new version was stored
+    stored_edit: MessageId | None = None
     # the key of the menu beside the title that is being edited, and the conversation of that title
     edited_title: tuple[str, ConversationId] | None = None
     # edited facts, keyed by the noun of their list (`FactList.noun`), each with the reason why saving it was refused, if any

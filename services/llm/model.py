@@ -36,7 +36,8 @@ class ModelStream(Protocol):
     def cancel(self) -> None:
         """Cancel the request immediately. Any thread may call this.
 
-        The iteration then ends without an error, or, between two attempts, with that of the first: no model was called.
+        The iteration then ends without an error. During the pause after a failed attempt, it raises ModelUnavailable for
+        that attempt, because no model is at work.
         """
         ...
 
