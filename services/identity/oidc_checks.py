@@ -91,6 +91,7 @@ def answer_of(
     is_verified = address is not None and (
         entry.trusts_address
         or any(_is_true(profile.get(one)) for one in ("email_verified", "xms_edov"))
+        or profile.get("xms_edov") == "1"  # the form that Entra sends in place of true at times
     )
     # at Google, a private account may have an address of the domain; only members of the domain have the claim hd
     is_member = not (entry.is_google and entry.domains) or claims.get("hd") in entry.domains

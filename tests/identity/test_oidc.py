@@ -457,6 +457,8 @@ def test_token_whose_claims_are_not_encoded_is_refused(corp, forger):
         ({"email_verified": LEFT_OUT, "xms_edov": True}, True),
         ({"email_verified": LEFT_OUT, "xms_edov": "true"}, True),
         ({"email_verified": LEFT_OUT, "xms_edov": 1}, True),
+        ({"email_verified": LEFT_OUT, "xms_edov": "1"}, True),
+        ({"email_verified": LEFT_OUT, "xms_edov": "0"}, False),
         *(
             ({"email_verified": value}, False)
             for value in (
