@@ -90,9 +90,8 @@ def test_ended_session_costs_a_sign_in_and_no_word(app, maya, omar):
     is_back()
 
     revoke(app, maya)
-    with suppress(
-        Error
-    ):  # the process, which asks once a minute, may have closed the tab's connection first
+    # the process asks once a minute for ended sessions, and may have closed the tab's connection first
+    with suppress(Error):
         maya.page.locator(".st-key-new-chat button").click(timeout=5000)
     maya.sees("You were signed out. Sign in to continue where you were")
     maya.enters("/session", maya.email)

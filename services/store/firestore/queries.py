@@ -26,13 +26,8 @@ def row_of(table: Table[Row], document: Document) -> Row:
 
 def query_of(selection: Selection[Any], *, is_of_all: bool = False) -> StructuredQuery:
     """Return the query for a selection; *is_of_all*: select from all users' rows."""
-    table, where, within, order = (
-        selection.table,
-        selection.where,
-        selection.within,
-        selection.order,
-    )
-    tests = [_test(name, _Compare.EQUAL, value) for name, value in where.items()]
+    table, within, order = selection.table, selection.within, selection.order
+    tests = [_test(name, _Compare.EQUAL, value) for name, value in selection.where.items()]
     if within:
         if within.above is not None:
             tests.append(_test(within.field, _Compare.GREATER_THAN, within.above))
