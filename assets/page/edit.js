@@ -7,6 +7,7 @@ let drawn = null; // the field that was open when the page was last drawn; null:
 let edited = null; // the id of the message whose field is open
 let left = null; // the id of the message whose field was closed; null once its Edit button has the focus
 let sent = null; // the id of the sent message, until the page shows whether the server took its text
+let isLeaving = false; // true while Escape waits for the button Cancel, which is drawn after the field
 
 const id = () =>
   field()
@@ -23,8 +24,15 @@ function settle() {
   sent = null;
 }
 
+function leave() {
+  const cancel = document.querySelector(".st-key-leave-message button");
+  isLeaving = !cancel && field() !== null;
+  cancel?.click();
+}
+
 daybook.onDraw(() => {
   const now = field();
+  if (isLeaving) leave();
   if (now && now !== drawn) {
     daybook.leavePlace(); // the focus scrolls the page to the field, so the page must not keep its position
     const { text, at } = daybook.edited(id());
@@ -79,7 +87,6 @@ daybook.capture(window, "keydown", (event) => {
   if (event.key === "Escape") {
     event.preventDefault();
     event.stopPropagation(); // otherwise Escape would stop a reply
-    const leave = () => document.querySelector(".st-key-leave-message button")?.click();
     if (emptyIfTooLong())
       setTimeout(leave); // Streamlit takes the empty text only after this listener
     else leave();

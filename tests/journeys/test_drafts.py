@@ -616,6 +616,20 @@ def test_left_field_forgets_its_text(new_editing_tab, press):
     assert tab.edits("m1") == "Shade?"
 
 
+def test_escape_waits_for_the_button_that_leaves_the_field(new_editing_tab):
+    tab = new_editing_tab().arrives()
+    tab.edits("m1")
+    tab.field.fill("Half shade?")
+    leave = "document.querySelector('.st-key-leave-message')"
+    tab.page.evaluate(f"(window.later = {leave}).remove()")
+    tab.field.press("Escape")
+    assert "Half shade?" in tab.stored()
+
+    tab.page.evaluate("document.querySelector('.st-key-edit-prompt').append(window.later)")
+
+    until(lambda: "Half shade?" not in tab.stored())
+
+
 @pytest.mark.parametrize("press", ["Control+Enter", "Send"])
 @pytest.mark.parametrize("stop", ["", '<div class="st-key-stop"></div>'])
 def test_sent_edited_text_is_forgotten_once_its_version_is_shown(new_editing_tab, press, stop):
