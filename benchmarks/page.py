@@ -19,7 +19,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,6 +37,7 @@ KEPT = 1000  # the number of conversations of a user; the app draws the first 30
 # the number of rows in the list, and that of a user with fewer conversations
 ROWS, FEW_ROWS = 30, 15
 KEEPER = "keeper@daybook.test"
+COOKIES = 40  # of each user over JSON files: one for each time that its cached data is dropped
 AFTER = 500  # milliseconds that a page needs to draw the last elements of its script
 Took = tuple[
     float, float
@@ -339,26 +340,44 @@ def daybook(
     browser: Browser, endpoint: rig.Endpoint, empty: str, **settings: str
 ) -> Iterator[Site]:
     """Yield the app with *settings* in its environment, and its users with their conversations."""
-    with rig.daybook(endpoint, **settings) as app, second_process(app) as sessions:
-        _, reader = sessions.sign_up_with(EMAIL, PASSWORD)
-        _, keeper = sessions.sign_up_with(KEEPER, PASSWORD)
+    with rig.daybook(endpoint, **settings) as app, ExitStack() as stack:
+        # only one process may open JSON files, so the app ends while another process stores the conversations
+        is_shared = not settings.get("DAYBOOK_STORE", "").startswith("json:")
+        crowded, *few = (f"{app.url}/?of={of}" for of in ("many", ROWS, FEW_ROWS))
+        emails = {app.url: EMAIL, crowded: KEEPER}
+        emails |= {address: f"reader-of-{address[-2:]}@daybook.test" for address in few}
+        if not is_shared:
+            app.interrupt()
+        with second_process(app) as sessions:
+            for email in emails.values():
+                sessions.sign_up_with(email, PASSWORD)
         let_talk_fast(app)
+
+        sessions = stack.enter_context(second_process(app))
+        reader, keeper, *listers = (
+            sessions.sign_in_with(email, PASSWORD)[1] for email in emails.values()
+        )
         kept = {length: converse(reader, rig.past(length)) for length in (SHORT, LONG)}
         hold(keeper, (f"Conversation {number}" for number in range(KEPT)))
-        context = _context(browser)
-        crowded = f"{app.url}/?of=many"
-        emails, listed = {crowded: KEEPER}, list[tuple[str, str]]()
-        for rows in (ROWS, FEW_ROWS):
-            address = f"{app.url}/?of={rows}"
-            emails[address] = f"reader-of-{rows}@daybook.test"
-            _, lister = sessions.sign_up_with(emails[address], PASSWORD)
-            let_talk_fast(app)
+        listed = list[tuple[str, str]]()
+        for address, rows, lister in zip(few, (ROWS, FEW_ROWS), listers, strict=True):
             hold(lister, (f"Conversation {number}" for number in range(rows - 1)))
             listed.append((address, _row(converse(lister, rig.past(SHORT)))))
 
+        def cookie_of(address: str) -> str:
+            return sessions.sign_in_with(emails.get(address, EMAIL), PASSWORD)[0]
+
+        if not is_shared:
+            cookies = {address: [cookie_of(address) for _ in range(COOKIES)] for address in emails}
+            stack.close()
+            app.start().until_ready()
+
+        context = _context(browser)
+
         def forget(address: str, context: BrowserContext = context) -> None:
-            email = emails.get(address, EMAIL)
-            rig.sign_in(context, app.url, rig.new_cookie(app, sessions, email))
+            at = address if address in emails else app.url
+            cookie = cookie_of(at) if is_shared else cookies[at].pop()
+            rig.sign_in(context, app.url, rig.opened(app, cookie))
 
         def new_context() -> BrowserContext:
             made = _context(browser)

@@ -104,7 +104,11 @@ def chromium() -> Iterator[Browser]:
 
 def new_cookie(app: App, sessions: WholeAccounts, email: str = EMAIL) -> str:
     """Return the cookie of *email* on one more device, for which the app has only opened the session."""
-    cookie, _ = sessions.sign_in_with(email, PASSWORD)
+    return opened(app, sessions.sign_in_with(email, PASSWORD)[0])
+
+
+def opened(app: App, cookie: str) -> str:
+    """Make *app* open the session of *cookie*; return the cookie's header."""
     text = f"__Host-sid={cookie}"
     httpx.get(f"{app.url}/media/none", headers={"Cookie": text}, trust_env=False)
     return text

@@ -10,8 +10,7 @@ prompt_N_ms       a single such turn in a chat of N messages
 list_ms, switch_… as in `page`: the app opened with 1,000 conversations; a switch to 500 messages
 first_character_ms as in `first_character`, in a new conversation
 
-The model runs elsewhere. Stores in files use sign-in by password, so that all pages have the same work. Pages over JSON are
-not drawn: its folder is one process's own, and another one stores the conversations.
+The model runs elsewhere. Stores in files use sign-in by password, so that all pages have the same work.
 
 --sync-ms N: only turns over JSON, on a disk whose fsync takes at least N ms. It slows the fsyncs of Python; SQLite's are in C.
 """
@@ -50,8 +49,6 @@ from tests.store.conftest import make_sessions
 from tests.stores import WholeAccounts, accounts_in_memory, store_of
 
 STORES = {"supabase": "", "sqlite": "sqlite:{}/daybook.db", "json": "json:{}/daybook"}
-# the stores that a second process, which stores the conversations, may open beside the app
-SHARED = ["supabase", "sqlite"]
 PLACES = {"sqlite": SqlitePlace, "json": FilesPlace}
 PLAIN = "plain"
 THREADS = USERS = 8
@@ -137,7 +134,7 @@ def measure(runs: int, turns: int, parts: set[str]) -> dict[str, Figures]:
     with rig.model() as endpoint, rig.empty_page() as empty, rig.chromium() as browser:
         with page.plain(browser, endpoint, empty) as site:
             figures[PLAIN] |= _pages(site, runs)
-        for name in SHARED:
+        for name in STORES:
             with (
                 tempfile.TemporaryDirectory(prefix="daybook-") as base,
                 page.daybook(browser, endpoint, empty, **_settings(name, base)) as site,

@@ -26,6 +26,7 @@ from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
 from services.operate.__main__ import operate as commands
 from services.rules.accounts import PROOF_LIFE
+from services.store.files import FilesPlace
 from services.store.sqlite import SqlitePlace
 from services.store.tables.access import settings_of
 from services.store.tables.backend import TablesBackend
@@ -43,6 +44,7 @@ _INFO = ModelInfo(
     cached_input_micro=25_000,
 )
 _SECONDS = 20.0
+_PLACES = {"sqlite": SqlitePlace, "json": FilesPlace}
 BY_AN_OPERATOR = "An admin changed how you sign in"  # the notice after a command that changes it
 
 
@@ -66,7 +68,7 @@ def operator_of(app):
 
 @contextmanager
 def second_process(app):
-    """Yield the accounts of the running *app*, as a second process opens them."""
+    """Yield the accounts of the running *app*, as a second process opens them; over JSON files the app must have ended."""
     root_keys = root_keys_of(app)
     with _backend(app, root_keys) as backend:
         yield WholeAccounts(backend, root_keys, idle_seconds=3600, lifetime_seconds=86400)
@@ -95,7 +97,8 @@ def _backend(app, root_keys):
 
 def _tables(store):
     """Return the tables at the place that a DAYBOOK_STORE names, to be closed."""
-    return closing(SqlitePlace(Path(store.partition(":")[2])).open(is_app=False))
+    kind, _, path = store.partition(":")
+    return closing(_PLACES[kind](Path(path)).open(is_app=False))
 
 
 @dataclass(slots=True)
