@@ -593,7 +593,9 @@ def test_first_account_of_a_file_is_admin_on_this_machine_alone(
 
     with closing(begun.tables):
         assert begun.tables.of(None).run(settings_of).first_account_is_admin is is_let
-    assert ("There is no admin" in capsys.readouterr().out) is not is_let
+    out = capsys.readouterr().out
+    assert ("There is no admin" in out) is not is_let
+    assert ("grant-admin EMAIL` with the app's settings" in out) is not is_let
     assert begun.secret is None
 
 
