@@ -162,11 +162,11 @@ class Settings(BaseSettings):
             )
         return SecretStr(text) if text else None
 
-    @field_validator("url")
+    @field_validator("url", "supabase_url")
     @classmethod
     def _check_url(cls, url: HttpUrl | None) -> HttpUrl | None:
         if url and not _ORIGIN.fullmatch(str(url)):
-            raise ValueError("Input should end after the host or port, as https://chat.example.org")
+            raise ValueError("Input should end after the host or port, as https://name.example.org")
         return url
 
     @model_validator(mode="after")
@@ -209,7 +209,7 @@ class Settings(BaseSettings):
             )
         if has_endpoint and not self.offered_models:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
-        if any(url and url.password for url in (self.supabase_url, self.openai_base_url)):
+        if self.openai_base_url and self.openai_base_url.password:
             # refused because HTTP clients write URLs, and so the password, to their logs
             raise ValueError("An address holds a password: leave it out, keys have their own names")
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:

@@ -81,6 +81,8 @@ def run_check(monkeypatch, tmp_path):
     """Run `check` on a hosted project whose API refuses every server proof."""
 
     def answer(_, request):
+        if request.url.host == "away.test":
+            raise httpx.ConnectError("no such host")
         refused = {"code": "42501", "message": "not allowed"}
         return httpx.Response(403 if "/rpc/" in request.url.path else 404, json=refused)
 
@@ -102,6 +104,20 @@ def test_refused_server_proof_says_to_migrate(run_check):
     advice = "the API takes no proof of these root keys: run `migrate` with them"
     assert (code, found["root keys"]) == (1, (check.Mark.FAIL, advice))
     assert found["max rows"] == (check.Mark.UNKNOWN, "not checked: needs the root keys")
+
+
+def test_api_that_is_away_accuses_no_root_key(run_check):
+    key = base64.urlsafe_b64encode(new_key()).decode()
+
+    code, found = run_check(DAYBOOK_ROOT_KEYS=key, SUPABASE_URL="https://away.test")
+
+    mark, text = found["root keys"]
+    assert (code, mark, text.partition(":")[0]) == (
+        1,
+        check.Mark.FAIL,
+        "not checked, because the API fails",
+    )
+    assert found["max rows"] == (check.Mark.UNKNOWN, "not checked: needs the API")
 
 
 def test_mail_server_is_checked_where_mail_is_set(run_check):

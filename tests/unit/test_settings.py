@@ -320,6 +320,13 @@ def test_public_address_with_more_than_a_host_is_refused(monkeypatch, rest):
     assert refusal().startswith("DAYBOOK_URL: Input should end after the host or port")
 
 
+@pytest.mark.parametrize("url", [f"{URL}/rest/v1", URL.replace("://", f"://me:{SECRET}@")])
+def test_address_of_supabase_with_more_than_a_host_is_refused(monkeypatch, url):
+    monkeypatch.setenv("SUPABASE_URL", url)
+
+    assert refusal().startswith("SUPABASE_URL: Input should end after the host or port")
+
+
 @pytest.mark.parametrize("user", [SECRET, f"me:{SECRET}"])
 def test_public_address_with_a_user_is_refused(monkeypatch, user):
     monkeypatch.setenv("DAYBOOK_URL", f"https://{user}@chat.example.org")
