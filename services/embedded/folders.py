@@ -143,9 +143,10 @@ class FolderLock:
     def acquire(self) -> bool:
         """Try to lock the folder. Return True if this app has the lock, False while a killed app's Postgres holds it.
 
-        Raise Misconfigured if another app holds the lock.
+        With the lock, delete the address of the last run. Raise Misconfigured if another app holds the lock.
         """
         if acquire_lock(self.descriptor):
+            (self._data / ADDRESS).unlink(missing_ok=True)
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
             return True

@@ -235,6 +235,15 @@ def test_wrong_address_ends_migrate_with_a_sentence(run, url, sentence):
     assert run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=ROOT_KEY) == (1, sentence)
 
 
+def test_refusal_of_a_running_database_is_told(run, migrated):
+    url = f"{servers.as_owner(migrated)} options='-c lock_timeout=50'"
+    with psycopg.connect(migrated) as other:
+        other.execute("lock table auth.users")
+        said = run("grant-admin", "maya@daybook.test", DATABASE_URL=url)
+
+    assert said == (1, "The database refused: canceling statement due to lock timeout.")
+
+
 def test_weak_root_key_ends_migrate_with_a_sentence(run):
     code, said = run("migrate", DATABASE_URL="postgresql:///", DAYBOOK_ROOT_KEYS="pw-7781")
 

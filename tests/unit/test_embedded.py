@@ -90,6 +90,22 @@ def test_lock_that_cannot_be_read_is_refused(places):
         plan.running_endpoints(places.data)
 
 
+def test_address_of_the_last_run_is_not_given_while_the_app_starts(places):
+    places.data.mkdir()
+    (places.data / folders.ADDRESS).write_text('{"supabase_url": "http://127.0.0.1:9"}')
+    starting = prepare(places, root_keys=None, with_database=True, with_model=False)
+
+    with (
+        contextlib.closing(starting.database.lock),
+        pytest.raises(Misconfigured) as refusal,
+    ):
+        plan.running_endpoints(places.data)
+
+    assert (
+        refusal.value.public == f"Daybook is starting on {places.data}: try again when it is ready."
+    )
+
+
 def test_folder_that_cannot_be_written_is_refused(places):
     places.data.write_text("")
 
