@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from services.domain.addresses import EmailAddress, checked_address
+from services.domain.passkeys import relying_party
 from services.domain.policies import POLICIES, WINDOW_MESSAGES, Summary
 from services.domain.sign_in_methods import ALL_METHODS, SignInMethod
 from services.errors import BadAddress, Misconfigured
@@ -281,7 +282,7 @@ class Settings(BaseSettings):
             ) from None
         if not methods:
             raise ValueError(
-                "DAYBOOK_SIGN_IN_METHODS lets nobody in: code needs DAYBOOK_SMTP_HOST (or DAYBOOK_MAIL=console), oidc needs DAYBOOK_OIDC; or add password"
+                "DAYBOOK_SIGN_IN_METHODS lets nobody in: code needs DAYBOOK_SMTP_HOST (or DAYBOOK_MAIL=console), oidc needs DAYBOOK_OIDC, passkey needs a host name with https in DAYBOOK_URL; or add password"
             )
         return self
 
@@ -298,7 +299,7 @@ class Settings(BaseSettings):
         works = {
             SignInMethod.PASSWORD: True,
             SignInMethod.CODE: bool(self.smtp_host or self.mail),
-            SignInMethod.PASSKEY: True,
+            SignInMethod.PASSKEY: relying_party(self.public_url, "http", "localhost") is not None,
             SignInMethod.OIDC: bool(self.providers),
         }
         return frozenset(one for one in self._named_methods if works[one])

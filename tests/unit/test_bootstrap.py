@@ -575,6 +575,16 @@ def test_process_without_a_home_is_refused_in_a_sentence(of_file, monkeypatch):
         deployment.read_deployment("http://127.0.0.1:8501")
 
 
+@pytest.mark.parametrize(("methods", "is_said"), [("passkey", True), ("passkey,password", False)])
+def test_start_says_that_passkeys_alone_make_no_account(of_file, capsys, methods, is_said):
+    of_file(DAYBOOK_SIGN_IN="local", DAYBOOK_SIGN_IN_METHODS=methods)
+
+    begun = deployment.read_deployment("http://127.0.0.1:8501")
+
+    begun.tables.close()
+    assert ("no new account can be created" in capsys.readouterr().out) is is_said
+
+
 @pytest.mark.parametrize(
     ("environment", "url", "is_let"),
     [

@@ -463,6 +463,9 @@ METHODS = "DAYBOOK_SIGN_IN_METHODS"
         (MAIL | PROVIDER, {*SignInMethod}),
         (MAIL | PROVIDER | {METHODS: " oidc, code ,,"}, {"oidc", "code"}),
         ({METHODS: "code,passkey"}, {"passkey"}),
+        ({METHODS: "passkey", "DAYBOOK_URL": "https://chat.example.org"}, {"passkey"}),
+        ({METHODS: "passkey", "DAYBOOK_URL": "http://localhost:8501"}, {"passkey"}),
+        ({"DAYBOOK_URL": "http://chat.example.org"}, {"password"}),
     ],
 )
 def test_methods_are_those_that_are_named_and_work_here(monkeypatch, chosen, methods):
@@ -482,6 +485,10 @@ def test_methods_are_those_that_are_named_and_work_here(monkeypatch, chosen, met
         ({METHODS: "code,oidc"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
         (MAIL | {METHODS: "oidc"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
         (PROVIDER | {METHODS: "code"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
+        (
+            {METHODS: "passkey", "DAYBOOK_URL": "https://192.168.1.5"},
+            "DAYBOOK_SIGN_IN_METHODS lets nobody in",
+        ),
         ({METHODS: "password,passwort"}, "DAYBOOK_SIGN_IN_METHODS holds some of password, code"),
         ({METHODS: "Password"}, "DAYBOOK_SIGN_IN_METHODS holds some of"),
     ],
