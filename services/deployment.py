@@ -138,6 +138,7 @@ def _secret_address(url: str, keys: Path) -> str:
     """
     if sys.stdout.isatty():
         return url
-    file = keys / "open.txt"
+    # the port, because another Daybook on this machine may use the same key folder
+    file = keys / f"open-{urlsplit(url).port or 80}.txt"
     write_private(file, f"{url}\n")
     return f"the address in {file}"

@@ -575,6 +575,16 @@ def test_process_without_a_home_is_refused_in_a_sentence(of_file, monkeypatch):
         deployment.read_deployment("http://127.0.0.1:8501")
 
 
+def test_secret_address_of_each_port_is_in_a_file_of_its_own(of_file, tmp_path):
+    of_file()
+
+    for port in (8501, 8502):
+        begun = deployment.read_deployment(f"http://localhost:{port}")
+        begun.tables.close()
+        written = (tmp_path / "keys" / f"open-{port}.txt").read_text()
+        assert written == f"http://localhost:{port}/open/{begun.secret}\n"
+
+
 @pytest.mark.parametrize(("methods", "is_said"), [("passkey", True), ("passkey,password", False)])
 def test_start_says_that_passkeys_alone_make_no_account(of_file, capsys, methods, is_said):
     of_file(DAYBOOK_SIGN_IN="local", DAYBOOK_SIGN_IN_METHODS=methods)
