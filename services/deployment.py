@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 from services import events, settings
 from services.crypto import RootKeys
 from services.domain.hosts import is_loopback
+from services.domain.sign_in_methods import SignInMethod
 from services.embedded.folders import choose_folders, write_private
 from services.embedded.plan import Endpoints, prepare
 from services.embedded.reports import (
     MAIL_IS_PRINTED,
     NEW_STORE,
     NO_ADMIN,
+    ONLY_PASSKEYS,
     Failed,
     Report,
     Running,
@@ -106,6 +108,8 @@ def read_deployment(url: str) -> Deployment:
         health.record(NO_ADMIN)
     if chosen.prints_mail:
         health.record(MAIL_IS_PRINTED)
+    if [*chosen.methods] == [SignInMethod.PASSKEY]:
+        health.record(ONLY_PASSKEYS)
     if notice := address_notice(chosen, url):
         health.record(notice)
     check = Future[Check]()
@@ -134,6 +138,7 @@ def _secret_address(url: str, keys: Path) -> str:
     """
     if sys.stdout.isatty():
         return url
-    file = keys / "open.txt"
+    # the port, because another Daybook on this machine may use the same key folder
+    file = keys / f"open-{urlsplit(url).port or 80}.txt"
     write_private(file, f"{url}\n")
     return f"the address in {file}"

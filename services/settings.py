@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from services.domain.addresses import EmailAddress, checked_address
+from services.domain.passkeys import relying_party
 from services.domain.policies import POLICIES, WINDOW_MESSAGES, Summary
 from services.domain.sign_in_methods import ALL_METHODS, SignInMethod
 from services.errors import BadAddress, Misconfigured
@@ -162,11 +163,11 @@ class Settings(BaseSettings):
             )
         return SecretStr(text) if text else None
 
-    @field_validator("url")
+    @field_validator("url", "supabase_url")
     @classmethod
     def _check_url(cls, url: HttpUrl | None) -> HttpUrl | None:
         if url and not _ORIGIN.fullmatch(str(url)):
-            raise ValueError("Input should end after the host or port, as https://chat.example.org")
+            raise ValueError("Input should end after the host or port, as https://name.example.org")
         return url
 
     @model_validator(mode="after")
@@ -209,7 +210,7 @@ class Settings(BaseSettings):
             )
         if has_endpoint and not self.offered_models:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
-        if any(url and url.password for url in (self.supabase_url, self.openai_base_url)):
+        if self.openai_base_url and self.openai_base_url.password:
             # refused because HTTP clients write URLs, and so the password, to their logs
             raise ValueError("An address holds a password: leave it out, keys have their own names")
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:
@@ -281,7 +282,7 @@ class Settings(BaseSettings):
             ) from None
         if not methods:
             raise ValueError(
-                "DAYBOOK_SIGN_IN_METHODS lets nobody in: code needs DAYBOOK_SMTP_HOST (or DAYBOOK_MAIL=console), oidc needs DAYBOOK_OIDC; or add password"
+                "DAYBOOK_SIGN_IN_METHODS lets nobody in: code needs DAYBOOK_SMTP_HOST (or DAYBOOK_MAIL=console), oidc needs DAYBOOK_OIDC, passkey needs a host name with https in DAYBOOK_URL; or add password"
             )
         return self
 
@@ -298,7 +299,7 @@ class Settings(BaseSettings):
         works = {
             SignInMethod.PASSWORD: True,
             SignInMethod.CODE: bool(self.smtp_host or self.mail),
-            SignInMethod.PASSKEY: True,
+            SignInMethod.PASSKEY: relying_party(self.public_url, "http", "localhost") is not None,
             SignInMethod.OIDC: bool(self.providers),
         }
         return frozenset(one for one in self._named_methods if works[one])

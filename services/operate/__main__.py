@@ -24,11 +24,11 @@ from services.operate.copying import Copying, check_source, managed_password
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
 from services.operate.resealing import OpenedSource, SealingTarget, user_keys
-from services.operate.telling import NOT_TOLD, REFUSED, tell
+from services.operate.telling import NO_MAIL, NOT_TOLD, TOLD, tell
 from services.settings import Settings
 from services.store.backend import StoredCredentials
 from services.store.credentials import open_stored
-from services.store.operator import Mark, PresentKeys
+from services.store.operator import Mark, PresentKeys, unchecked
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.schema import CONVERSATIONS
 from services.stores import open_copy_source, open_copy_target, open_operator
@@ -140,7 +140,7 @@ def set_address(email: EmailAddress, new: EmailAddress) -> None:
     click.echo(
         f"{new} is the address of the account that had {email}, which is signed out everywhere."
     )
-    for address in (email, new) if is_confirmed else (new,):
+    for address in (email, new) if is_confirmed and chosen.mail_server else (new,):
         _tell(chosen, address, is_confirmed=True)
 
 
@@ -154,18 +154,19 @@ def move_issuer(old: str, new: str) -> None:
     A command that was interrupted continues when it is run again.
     """
     chosen = settings.read()
-    ring, moved, mailed, left = _root_keys(chosen), 0, chosen.mail_server, list[str]()
+    ring, moved, is_mailing, left = _root_keys(chosen), 0, True, list[str]()
     for one in accounts.move_issuer(open_operator(chosen), ring, old, new):
         if one.problem:
             left.append(f"{one.address}: {one.problem}")
             continue
         moved += 1
-        answer = tell(mailed, one.address) if one.is_confirmed else ""
-        if answer == REFUSED:
-            click.echo(f"{one.address}: {REFUSED}", err=True)
-        if answer == NOT_TOLD:
-            click.echo(f"{NOT_TOLD} No further user is told by mail.", err=True)
-            mailed = None
+        mails = is_mailing and one.is_confirmed
+        answer = tell(chosen.mail_server, one.address) if mails else TOLD
+        if answer != TOLD:
+            click.echo(f"{one.address}: {answer}", err=True)
+        if answer in (NO_MAIL, NOT_TOLD):
+            click.echo("No further user is told by mail.", err=True)
+            is_mailing = False
     click.echo(f"{moved} accounts are linked to {new}, and signed out everywhere.")
     for line in left:
         click.echo(f"Not linked: {line}", err=True)
@@ -174,8 +175,8 @@ def move_issuer(old: str, new: str) -> None:
 
 
 def _tell(chosen: Settings, email: EmailAddress, *, is_confirmed: bool) -> None:
-    if is_confirmed and (sentence := tell(chosen.mail_server, email)):
-        click.echo(sentence)
+    if is_confirmed:
+        click.echo(tell(chosen.mail_server, email))
 
 
 @operate.command()
@@ -259,6 +260,9 @@ def check() -> None:
     except Misconfigured as error:
         keys = error.public
     table = operator.check(keys)
+    # the command may lack a setting of the app, so it cannot tell that users sign in at this store
+    if chosen.is_alone and "ways in" in table and table["ways in"][0] is Mark.NOTE:
+        table |= unchecked("DAYBOOK_SIGN_IN=local", "ways in")
     if server := chosen.mail_server:
         from services.identity.mail import check as check_mail
 
@@ -277,7 +281,8 @@ def check() -> None:
 
 
 def _has_way_in(chosen: Settings, ring: RootKeys, stored: StoredCredentials) -> bool:
-    return chosen.is_alone or accounts.has_way_in(ring, SignInPolicy.of(chosen), stored)
+    policy = None if chosen.is_alone else SignInPolicy.of(chosen)
+    return chosen.is_plain or accounts.has_way_in(ring, policy, stored)
 
 
 @operate.command()

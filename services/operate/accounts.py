@@ -174,12 +174,16 @@ def _move(operator: Operator, ring: RootKeys, stored: StoredCredentials, moved: 
     return "" if is_moved else _CHANGED
 
 
-def has_way_in(ring: RootKeys, policy: SignInPolicy, stored: StoredCredentials) -> bool:
-    """Return False if the credentials can be decrypted, but give the user no way to sign in on this deployment."""
+def has_way_in(ring: RootKeys, policy: SignInPolicy | None, stored: StoredCredentials) -> bool:
+    """Return False if the credentials can be decrypted, but give the user no way to sign in on this deployment.
+
+    *policy*: None for a deployment without sign-in, which the user of an account without an address needs.
+    """
     try:
-        return policy.has_way_in(open_stored(ring, stored))
+        credentials = open_stored(ring, stored)
     except Tampered:
         return True
+    return policy.has_way_in(credentials) if policy else credentials.address == NO_ADDRESS
 
 
 def _confirmed() -> Confirmed:

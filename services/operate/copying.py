@@ -33,7 +33,8 @@ def check_source(
     users = 0
     if source.has_open_turns():
         raise BadInput(
-            "A reply of the source is still open: start Daybook there, stop it after a minute, and copy then."
+            "A reply of the source is still open: let Daybook run there for a minute without users, stop it "
+            "(not an embedded one), and copy then."
         )
     for user_id in source.user_ids():
         account = next(iter(source.rows(schema.ACCOUNTS, user_id)), None)

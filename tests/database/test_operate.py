@@ -235,6 +235,15 @@ def test_wrong_address_ends_migrate_with_a_sentence(run, url, sentence):
     assert run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=ROOT_KEY) == (1, sentence)
 
 
+def test_refusal_of_a_running_database_is_told(run, migrated):
+    url = f"{servers.as_owner(migrated)} options='-c lock_timeout=50'"
+    with psycopg.connect(migrated) as other:
+        other.execute("lock table auth.users")
+        said = run("grant-admin", "maya@daybook.test", DATABASE_URL=url)
+
+    assert said == (1, "The database refused: canceling statement due to lock timeout.")
+
+
 def test_weak_root_key_ends_migrate_with_a_sentence(run):
     code, said = run("migrate", DATABASE_URL="postgresql:///", DAYBOOK_ROOT_KEYS="pw-7781")
 
@@ -739,8 +748,15 @@ def test_limit_that_is_no_amount_is_refused_in_a_sentence(run, option, value):
     assert said.splitlines()[-1].startswith(f"Error: Invalid value for '{option}': ")
 
 
+def not_running(data):
+    return (
+        f"No embedded Daybook is running on {data}: start it, or name the app's store in DAYBOOK_STORE "
+        "(a hosted Supabase: in DATABASE_URL)."
+    )
+
+
 def test_command_without_a_running_stack_is_refused(run, tmp_path):
-    sentence = f"No Daybook is running on {tmp_path / 'data'}: start it first."
+    sentence = not_running(tmp_path / "data")
 
     assert run("grant-admin", "maya@daybook.test") == (1, sentence)
     assert run("address") == (1, sentence)
@@ -761,7 +777,7 @@ def test_refusal_is_one_line_on_stderr(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == f"No Daybook is running on {data}: start it first.\n"
+    assert ended.stderr == f"{not_running(data)}\n"
 
 
 def test_supabase_says_how_its_database_is_backed_up(tmp_path):

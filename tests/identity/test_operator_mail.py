@@ -50,8 +50,8 @@ def test_operator_learns_that_no_mail_could_be_sent():
     assert tell(server_at(port), MAYA) == "No mail could be sent: tell the user."
 
 
-def test_nothing_is_said_of_mail_where_none_is_set():
-    assert tell(None, MAYA) == ""
+def test_operator_learns_that_no_mail_is_set():
+    assert tell(None, MAYA) == "No mail is set up for this command: tell the user."
 
 
 OLD, NEW = "https://login.example.com", "https://login.example.net"
@@ -60,7 +60,7 @@ OTHER = checked_address("maya@daybook.example")
 
 @pytest.fixture
 def run(tmp_path):
-    """Return a function that runs a command, beside a mail server, on a store whose users are linked to OLD."""
+    """Return a function that runs a command, beside a mail server or (None) without one, on a store whose users are linked to OLD."""
     root_key = encode_base64url(new_key())
     ring = RootKeys.parse(root_key)
 
@@ -74,10 +74,13 @@ def run(tmp_path):
             "DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db",
             "DAYBOOK_SIGN_IN": "local",
             "DAYBOOK_ROOT_KEYS": root_key,
-            "DAYBOOK_SMTP_HOST": "127.0.0.1",
-            "DAYBOOK_SMTP_PORT": str(received.port),
-            "DAYBOOK_SMTP_FROM": SENDER,
         }
+        if received:
+            settings |= {
+                "DAYBOOK_SMTP_HOST": "127.0.0.1",
+                "DAYBOOK_SMTP_PORT": str(received.port),
+                "DAYBOOK_SMTP_FROM": SENDER,
+            }
         typed = f"{PASSWORD} of the admin\n" * 2
         done = CliRunner().invoke(operate, command, env=settings, input=typed)
         assert done.exit_code == 0, done.output
@@ -109,6 +112,16 @@ def test_command_tells_the_user_by_mail(run, command, told):
         run(command, received, [MAYA])
 
     assert [mail.recipients for mail in received.received] == [[one] for one in told]
+
+
+@pytest.mark.parametrize(
+    "command", [("set-address", MAYA, OTHER), ("move-issuer", OLD, NEW), ("set-password", MAYA)]
+)
+def test_command_without_mail_server_says_so_once(run, command):
+    users = [MAYA, checked_address("omar@daybook.test")] if "move-issuer" in command else [MAYA]
+    done = run(command, None, users)
+
+    assert done.output.count("No mail is set up for this command: tell the user.") == 1
 
 
 def test_refused_mail_to_one_user_keeps_none_from_another(run):

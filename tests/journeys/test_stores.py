@@ -32,7 +32,7 @@ def make_alone(make_app, tmp_path):
 
 def address(app):
     """Return the path of the address in the file that the start names, because the output is not a terminal."""
-    file = app.keys / "open.txt"
+    file = app.keys / f"open-{app.port}.txt"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert app.last_line() == f"Daybook is ready on SQLite: open the address in {file}"
     return urlsplit(file.read_text().strip()).path

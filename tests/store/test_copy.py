@@ -381,7 +381,8 @@ def test_source_with_an_open_turn_is_refused(copy, source, target):
     refused(
         copy,
         target,
-        "A reply of the source is still open: start Daybook there, stop it after a minute, and copy then.",
+        "A reply of the source is still open: let Daybook run there for a minute without users, stop it "
+        "(not an embedded one), and copy then.",
     )
 
 

@@ -575,6 +575,26 @@ def test_process_without_a_home_is_refused_in_a_sentence(of_file, monkeypatch):
         deployment.read_deployment("http://127.0.0.1:8501")
 
 
+def test_secret_address_of_each_port_is_in_a_file_of_its_own(of_file, tmp_path):
+    of_file()
+
+    for port in (8501, 8502):
+        begun = deployment.read_deployment(f"http://localhost:{port}")
+        begun.tables.close()
+        written = (tmp_path / "keys" / f"open-{port}.txt").read_text()
+        assert written == f"http://localhost:{port}/open/{begun.secret}\n"
+
+
+@pytest.mark.parametrize(("methods", "is_said"), [("passkey", True), ("passkey,password", False)])
+def test_start_says_that_passkeys_alone_make_no_account(of_file, capsys, methods, is_said):
+    of_file(DAYBOOK_SIGN_IN="local", DAYBOOK_SIGN_IN_METHODS=methods)
+
+    begun = deployment.read_deployment("http://127.0.0.1:8501")
+
+    begun.tables.close()
+    assert ("no new account can be created" in capsys.readouterr().out) is is_said
+
+
 @pytest.mark.parametrize(
     ("environment", "url", "is_let"),
     [
@@ -593,7 +613,9 @@ def test_first_account_of_a_file_is_admin_on_this_machine_alone(
 
     with closing(begun.tables):
         assert begun.tables.of(None).run(settings_of).first_account_is_admin is is_let
-    assert ("There is no admin" in capsys.readouterr().out) is not is_let
+    out = capsys.readouterr().out
+    assert ("There is no admin" in out) is not is_let
+    assert ("grant-admin EMAIL` with the app's settings" in out) is not is_let
     assert begun.secret is None
 
 

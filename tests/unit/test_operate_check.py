@@ -2,18 +2,24 @@
 
 import base64
 import re
+from contextlib import closing
 from uuid import UUID
 
 import httpx
 import pytest
 from click.testing import CliRunner
 
-from services.crypto import new_key
+from services.crypto import RootKeys, new_key
 from services.domain import UserId
-from services.embedded.folders import free_port
+from services.domain.addresses import NO_ADDRESS
+from services.embedded.folders import choose_folders, free_port
 from services.operate.__main__ import operate
+from services.settings import Settings
 from services.store.supabase import check
+from services.store.tables.backend import TablesBackend
+from services.stores import open_tables, place_of
 from tests.mail_server import mail_server
+from tests.stores import NOT_COUNTED, WholeAccounts
 
 MAYA = UserId(UUID(int=7))
 
@@ -75,6 +81,8 @@ def run_check(monkeypatch, tmp_path):
     """Run `check` on a hosted project whose API refuses every server proof."""
 
     def answer(_, request):
+        if request.url.host == "away.test":
+            raise httpx.ConnectError("no such host")
         refused = {"code": "42501", "message": "not allowed"}
         return httpx.Response(403 if "/rpc/" in request.url.path else 404, json=refused)
 
@@ -96,6 +104,20 @@ def test_refused_server_proof_says_to_migrate(run_check):
     advice = "the API takes no proof of these root keys: run `migrate` with them"
     assert (code, found["root keys"]) == (1, (check.Mark.FAIL, advice))
     assert found["max rows"] == (check.Mark.UNKNOWN, "not checked: needs the root keys")
+
+
+def test_api_that_is_away_accuses_no_root_key(run_check):
+    key = base64.urlsafe_b64encode(new_key()).decode()
+
+    code, found = run_check(DAYBOOK_ROOT_KEYS=key, SUPABASE_URL="https://away.test")
+
+    mark, text = found["root keys"]
+    assert (code, mark, text.partition(":")[0]) == (
+        1,
+        check.Mark.FAIL,
+        "not checked, because the API fails",
+    )
+    assert found["max rows"] == (check.Mark.UNKNOWN, "not checked: needs the API")
 
 
 def test_mail_server_is_checked_where_mail_is_set(run_check):
@@ -149,3 +171,25 @@ def test_database_is_not_checked_without_its_address(run_check):
         "auth log",
     ):
         assert found[name] == unchecked
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "finding"),
+    [
+        ("sqlite", "maya@corp.example", ("?", "not checked: needs DAYBOOK_SIGN_IN=local")),
+        ("sqlite", NO_ADDRESS, ("ok", "each account has one that works here")),
+        ("json-plain", "maya@corp.example", ("ok", "each account has one that works here")),
+    ],
+)
+def test_check_without_sign_in_judges_no_account_with_an_address(tmp_path, kind, address, finding):
+    key = base64.urlsafe_b64encode(new_key()).decode()
+    settings = {"DAYBOOK_STORE": f"{kind}:{tmp_path}/store", "DAYBOOK_ROOT_KEYS": key}
+    place = place_of(Settings(**settings), choose_folders(None, tmp_path / "keys"))
+    with closing(open_tables(place, RootKeys.parse(key))) as tables:
+        accounts = WholeAccounts(TablesBackend(tables), RootKeys.parse(key), 3600, 3600)
+        found = accounts.find_for_sign_up(address, NOT_COUNTED)
+        accounts.sign_up(found, None)
+
+    lines = CliRunner().invoke(operate, "check", env=settings).output.splitlines()
+
+    assert (*finding,) in [(line[:4].strip(), line[21:]) for line in lines if "ways in" in line]

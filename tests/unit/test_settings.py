@@ -320,6 +320,13 @@ def test_public_address_with_more_than_a_host_is_refused(monkeypatch, rest):
     assert refusal().startswith("DAYBOOK_URL: Input should end after the host or port")
 
 
+@pytest.mark.parametrize("url", [f"{URL}/rest/v1", URL.replace("://", f"://me:{SECRET}@")])
+def test_address_of_supabase_with_more_than_a_host_is_refused(monkeypatch, url):
+    monkeypatch.setenv("SUPABASE_URL", url)
+
+    assert refusal().startswith("SUPABASE_URL: Input should end after the host or port")
+
+
 @pytest.mark.parametrize("user", [SECRET, f"me:{SECRET}"])
 def test_public_address_with_a_user_is_refused(monkeypatch, user):
     monkeypatch.setenv("DAYBOOK_URL", f"https://{user}@chat.example.org")
@@ -456,6 +463,9 @@ METHODS = "DAYBOOK_SIGN_IN_METHODS"
         (MAIL | PROVIDER, {*SignInMethod}),
         (MAIL | PROVIDER | {METHODS: " oidc, code ,,"}, {"oidc", "code"}),
         ({METHODS: "code,passkey"}, {"passkey"}),
+        ({METHODS: "passkey", "DAYBOOK_URL": "https://chat.example.org"}, {"passkey"}),
+        ({METHODS: "passkey", "DAYBOOK_URL": "http://localhost:8501"}, {"passkey"}),
+        ({"DAYBOOK_URL": "http://chat.example.org"}, {"password"}),
     ],
 )
 def test_methods_are_those_that_are_named_and_work_here(monkeypatch, chosen, methods):
@@ -475,6 +485,10 @@ def test_methods_are_those_that_are_named_and_work_here(monkeypatch, chosen, met
         ({METHODS: "code,oidc"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
         (MAIL | {METHODS: "oidc"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
         (PROVIDER | {METHODS: "code"}, "DAYBOOK_SIGN_IN_METHODS lets nobody in"),
+        (
+            {METHODS: "passkey", "DAYBOOK_URL": "https://192.168.1.5"},
+            "DAYBOOK_SIGN_IN_METHODS lets nobody in",
+        ),
         ({METHODS: "password,passwort"}, "DAYBOOK_SIGN_IN_METHODS holds some of password, code"),
         ({METHODS: "Password"}, "DAYBOOK_SIGN_IN_METHODS holds some of"),
     ],

@@ -11,7 +11,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from services.crypto import ServerProof
 from services.domain import UserId
-from services.errors import Misconfigured, StoreUnavailable
+from services.errors import Misconfigured, ServerRefused, StoreUnavailable
 from services.store.backend import StoredCredentials
 from services.store.operator import (
     Finding,
@@ -118,9 +118,12 @@ def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Fin
             "root keys": judge_root_keys(server.root_key_versions(), keys.versions),
             "max rows": judge_max_rows(server.row_bound()),
         }
-    except StoreUnavailable:
+    except ServerRefused:
         advice = "the API takes no proof of these root keys: run `migrate` with them"
         return {"root keys": (Mark.FAIL, advice)} | not_checked
+    except StoreUnavailable:
+        advice = "not checked, because the API fails: check SUPABASE_URL and SUPABASE_KEY, and whether the project is paused"
+        return {"root keys": (Mark.FAIL, advice)} | unchecked("the API", "max rows")
 
 
 def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> dict[str, Finding]:

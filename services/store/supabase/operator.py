@@ -217,8 +217,8 @@ def _hashed(password: str) -> str:
 
 
 def _sentence(error: psycopg.Error) -> str:
-    if isinstance(error, psycopg.OperationalError):
-        return "The database does not answer, or refuses the password or TLS: check DATABASE_URL."
     if error.diag.message_primary:
         return f"The database refused: {error.diag.message_primary}."
+    if isinstance(error, psycopg.OperationalError):
+        return "The database does not answer, or refuses the password or TLS: check DATABASE_URL."
     return "DATABASE_URL cannot be read: it looks like postgresql://user:password@host/database."
