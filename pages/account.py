@@ -44,6 +44,7 @@ _PLACEHOLDER = (
 )
 _CHANGE_IT = "Change it to your own email."
 _STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
+_STILL_SIGNED_IN = "You are still signed in: Daybook could not sign you out. Try again in a moment."
 _MAYBE_SAVED = "Your change may not have been saved. Try again in a moment."
 _OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "changed": "Password changed. You are signed out everywhere else.",
@@ -174,6 +175,9 @@ with frame.page() as user:
     is_alone = bootstrap.current_app().is_alone
     first = "Why there is no password" if is_alone else "How you sign in, your devices and activity"
     frame.draw_heading(words.ACCOUNT, f"{first}, and how to export or delete everything.")
+    # drawn before the parts that read the database: the sign-out failed because the database was unreachable
+    if st.query_params.get("reason") == "still-signed-in":
+        st.error(_STILL_SIGNED_IN)
     if is_alone:
         # a Daybook that stores plain text refuses to start with passwords
         st.markdown(_ALONE if bootstrap.current_app().is_plain else f"{_ALONE} {_TO_SET_ONE}")

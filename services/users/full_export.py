@@ -11,8 +11,7 @@ from services import portable
 from services.daemon_threads import in_thread
 from services.domain import ConversationId, Space
 from services.domain.usage import LedgerEntry
-from services.errors import AppError, FileDamaged, NotFound, Tampered
-from services.events import log_event
+from services.errors import FileDamaged, NotFound, Tampered
 from services.portable import Archive, ConversationExport, FreeNames, IndexEntry
 from services.store.port import Store, UserFigures
 
@@ -52,7 +51,7 @@ class FullExport:
         self.is_over = True
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the parts of the zip file. After an AppError, raise ConnectionAbortedError, which makes the download fail."""
+        """Yield the parts of the zip file. May raise an AppError."""
         self.is_over = False
         archive, began = Archive(), self._began
         try:
@@ -79,10 +78,6 @@ class FullExport:
             index = portable.index_page(folders.sections(), len(self._unreadable))
             yield from archive.add("index.html", index, began)
             yield from archive.end(counts, self._unreadable, began)
-        except AppError as error:
-            log_event("export.cut", reason=type(error))
-            # `from None`, because the server logs an error with all its causes
-            raise ConnectionAbortedError from None
         finally:
             self.is_over = True
 

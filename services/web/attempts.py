@@ -3,7 +3,7 @@
 import hmac
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +21,7 @@ from services.store.backend import Throttle, Throttles
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
+_MOST_EARLIER = 4  # maximum earlier users of a device that its cookie names
 # codes for these purposes let users recover their accounts, so only devices older than FORMER_LIFE count as known:
 # a thief who has just learned the password could have added newer devices by signing in
 _RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
@@ -38,6 +39,8 @@ class _Device:
     user_id: UserId
     since: int  # the user's first sign-in on the device, in seconds since 1970
     seen: int  # the user's last sign-in on the device, in seconds since 1970
+    # the last sign-ins of the device's earlier users, in seconds since 1970
+    earlier: Mapping[UserId, int]
 
 
 def _is_new(device: _Device) -> bool:
@@ -218,14 +221,30 @@ class Attempts:
         """Return True if the user has signed in on the device with the cookie *device*."""
         return user_id is not None and self.device_user(device) == user_id
 
+    def has_signed_in(self, device: str, user_id: UserId) -> bool:
+        """Return True if the user has signed in on the device within DEVICE_SECONDS, even if other users have since.
+
+        Only the notice of a new device asks this: two users of one browser must not get the notice at each change. For
+        throttles, the device is known to its last user alone (`is_known`).
+        """
+        known = self._device(device)
+        seen = known.earlier.get(user_id, 0) if known else 0
+        return self.is_known(device, user_id) or time.time() - seen < DEVICE_SECONDS
+
     def notice(self, kind: NoticeKind, user_id: UserId) -> Throttle:
         return self._throttle(f"notice {kind} to {user_id}", 1, _HOUR)
 
     def device_cookie(self, user_id: UserId, before: str = "") -> str:
-        """Return a new cookie for a device on which the user has signed in; it keeps the first sign-in time of the old cookie *before*."""
+        """Return a new cookie for a device on which the user has signed in.
+
+        It keeps the user's first sign-in time, and the earlier users, of the old cookie *before*.
+        """
         now, known = int(time.time()), self._device(before)
         since = known.since if known and known.user_id == user_id else now
-        fields = f"{user_id.hex}.{now + DEVICE_SECONDS}.{since}.{secrets.token_hex(16)}"
+        users = {**known.earlier, known.user_id: known.seen} if known else {}
+        newest = sorted((seen, one.hex) for one, seen in users.items() if one != user_id)
+        earlier = "_".join(f"{one}-{seen}" for seen, one in newest[-_MOST_EARLIER:])
+        fields = f"{user_id.hex}.{now + DEVICE_SECONDS}.{since}.{earlier}.{secrets.token_hex(16)}"
         return f"{fields}.{self.root_keys.device_tag(fields)}"
 
     def device_user(self, cookie: str) -> UserId | None:
@@ -238,9 +257,11 @@ class Attempts:
         if not hmac.compare_digest(tag.encode(), self.root_keys.device_tag(fields).encode()):
             return None
         match fields.split("."):
-            case [user_id, ends_at, since, _] if int(ends_at) > time.time():
+            case [user_id, ends_at, since, others, _] if int(ends_at) > time.time():
                 seen = int(ends_at) - DEVICE_SECONDS
-                return _Device(UserId(UUID(user_id)), int(since), seen)
+                pairs = (one.split("-") for one in others.split("_") if one)
+                earlier = {UserId(UUID(one)): int(last_seen) for one, last_seen in pairs}
+                return _Device(UserId(UUID(user_id)), int(since), seen, earlier)
             case _:
                 return None
 

@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from services import portable
+from services.errors import AppError
+from services.events import log_event
 
 # limits the threads of exports separately: exports may wait long for the database, and must not take the threads
 # that sign-ins need
@@ -50,8 +52,14 @@ def file(content: str | Iterator[bytes], title: str, suffix: str) -> Response:
 
 
 async def _parts_of(content: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while (part := await run_sync(next, content, None, limiter=THREADS)) is not None:
-        yield part
+    """Yield the parts of *content*. After an AppError, raise ConnectionAbortedError, which makes the download fail."""
+    try:
+        while (part := await run_sync(next, content, None, limiter=THREADS)) is not None:
+            yield part
+    except AppError as error:
+        log_event("export.cut", reason=type(error))
+        # `from None`, because the server logs an error with all its causes
+        raise ConnectionAbortedError from None
 
 
 def zone_of(request: Request) -> tzinfo:

@@ -41,6 +41,8 @@ _CLOSED = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/media
 _TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # limits on tabs without an app session
 _ALL = "all"
 _TOO_MANY = "Too many sign-in pages are open. Close some, or try again in a minute."
+# the refusal of a tab whose cookie cannot be checked: the tab shows no sign-in page
+_NOT_CHECKED = f"{StoreUnavailable.outage} This tab reconnects by itself."
 _REFUSED = WebSocketClose(1008)  # uvicorn responds to this refusal with status 403
 _POLL_SECONDS = 0.05
 _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
@@ -135,7 +137,9 @@ class SessionMiddleware:
             allow_large_messages(connection.scope)
             app = self._while_current(connection, session)
         elif self._has_too_many_tabs(networks):
-            return _REFUSED if is_tab else PlainTextResponse(_TOO_MANY, 429)
+            has_cookie = self.origin.session_cookie(connection) is not None
+            sentence = _NOT_CHECKED if has_cookie and session in ("", UNKNOWN) else _TOO_MANY
+            return _REFUSED if is_tab else PlainTextResponse(sentence, 429)
         elif is_tab:
             if session:
                 headers.append((SESSION_HEADER, session.encode()))

@@ -71,7 +71,7 @@ class SessionStart:
         await run_sync(cache.add, cookie, session)
         log_event("session.started", user=session.user_id, session=session.id)
         device = self.origin.device_cookie(request)
-        if not is_new_account and not self.attempts.is_known(device, session.user_id):
+        if not is_new_account and not self.attempts.has_signed_in(device, session.user_id):
             tell, backend = self.notices.tell, cache.accounts.backend
             # in a thread, so that the response does not wait for the notice
             in_thread("notice", lambda: tell(request, backend, session, NoticeKind.NEW_DEVICE))

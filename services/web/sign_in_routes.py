@@ -184,8 +184,8 @@ class SignInRoutes:
         try:
             if cookie := self.start.origin.session_cookie(request):
                 await run_sync(self.start.shared().session_cache.leave, cookie)
-        except errors.StoreUnavailable as error:  # the cookie stays, so that the user can try again
-            return RedirectResponse(with_reason(_ACCOUNT, error), 303)
+        except errors.StoreUnavailable:  # the cookie stays, so that the user can try again
+            return RedirectResponse(f"{_ACCOUNT}?reason=still-signed-in", 303)
         provider = self.start.origin.provider_cookie(request)
         answer = RedirectResponse(with_query("/", left=provider), 303)
         for name in ("sid", *(["provider"] if provider else [])):

@@ -83,3 +83,22 @@ def test_other_tab_goes_on_beside_a_proof_and_a_copied_cookie_does_not(app, pers
     maya.visit()
     maya.is_welcome()
     assert maya.complaints() == []
+
+
+def test_signing_in_in_one_tab_is_enough_for_every_tab(app, person):
+    """A second sign-in in the same browser would end the new session, and with it its temporary chat."""
+    maya = person()
+    maya.arrives()
+    other = maya.new_tab()
+    other.visit("/account")
+    maya.signs_out()
+    other.is_asked_to_sign_in()
+    form(other, "/session").get_by_label("Password").fill("half of i")
+
+    maya.enters("/session", maya.email)
+    maya.is_welcome()
+    maya.turns_to_a_temporary_chat()
+
+    expect(devices(other)).to_have_count(1)
+    maya.asks("Hello")
+    maya.hears_all_of("You said: Hello")

@@ -15,7 +15,7 @@ from services.domain.accounts import SIGN_IN_REASONS, ProofScope, SecondFactor
 from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
 from services.domain.sign_in_methods import SignInMethod
-from services.errors import LastAdmin, ProofNeeded, WrongCode
+from services.errors import LastAdmin, ProofNeeded, StoreUnavailable, WrongCode
 from services.store.device_names import NewDevice
 from services.store.tables import schema
 from tests.fakes import FakePerson, an_entry
@@ -213,6 +213,24 @@ def test_page_says_how_a_change_ended(open_account, query, sentence):
         app.query_params[name] = value
 
     assert said(app.run()) == [sentence]
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_page_says_that_a_sign_out_failed_while_the_database_is_away(
+    open_account, maya, monkeypatch, is_alone
+):
+    def fail():
+        raise StoreUnavailable
+
+    monkeypatch.setattr(bootstrap.current_app(), "is_alone", is_alone)
+    monkeypatch.setattr(type(maya.devices), "all", lambda _: fail())
+
+    told = said(open_account(reason="still-signed-in"))
+
+    assert told[0] == (
+        "You are still signed in: Daybook could not sign you out. Try again in a moment."
+    )
+    assert told[1:] == [StoreUnavailable.public][is_alone:]
 
 
 @pytest.mark.usefixtures("mailer")

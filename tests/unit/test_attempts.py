@@ -251,6 +251,35 @@ def test_device_of_another_user_is_a_stranger(user_id):
     assert not attempts.is_known("", None)
 
 
+def test_device_remembers_who_signed_in_before_its_last_user(wait):
+    attempts = make()
+    device = attempts.device_cookie(OTHERS, attempts.device_cookie(HERS))
+
+    assert attempts.has_signed_in(device, HERS)
+    assert attempts.has_signed_in(device, OTHERS)
+    assert not attempts.has_signed_in(device, UserId(uuid4()))
+    assert not attempts.has_signed_in("", HERS)
+    assert not attempts.is_known(device, HERS)
+
+    wait(DEVICE_SECONDS - 1)
+    device = attempts.device_cookie(OTHERS, device)
+    assert attempts.has_signed_in(device, HERS)
+    wait(DEVICE_SECONDS)
+    assert not attempts.has_signed_in(device, HERS)
+    assert attempts.has_signed_in(device, OTHERS)
+
+
+def test_device_cookie_names_its_last_five_users(wait):
+    attempts, device = make(), ""
+    users = [UserId(uuid4()) for _ in range(7)]
+    for second, user in enumerate(users):
+        wait(second)
+        device = attempts.device_cookie(user, device)
+
+    assert [attempts.has_signed_in(device, user) for user in users] == [False] * 2 + [True] * 5
+    assert len(device) < 400
+
+
 def test_factor_is_counted_by_user_and_state_for_strangers():
     def of(user_id, state="1", device="", attempts=make()):  # noqa: B008 (one for all calls)
         return buckets(attempts.factor(user_id, device, since=NOW, state=state, is_former=False))

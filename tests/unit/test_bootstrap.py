@@ -778,7 +778,7 @@ def test_pages_are_answered_before_the_backend_starts(not_started):
         ("POST", "/account", "/?reason=unavailable"),
         ("POST", "/account/password", "/account?reason=unavailable"),
         ("POST", "/account/end", "/account?reason=unavailable"),
-        ("POST", "/session/end", "/account?reason=unavailable"),
+        ("POST", "/session/end", "/account?reason=still-signed-in"),
         ("GET", "/export/usage.csv", "/usage"),
         ("GET", "/poll", 503),
     ],

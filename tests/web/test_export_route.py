@@ -19,9 +19,10 @@ from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from services import events
 from services.domain import AccountRole, Role
 from services.domain.models import PriceSource
-from services.errors import ExportRunning
+from services.errors import ExportRunning, StoreUnavailable
 from services.llm import Offer
 from services.store.accounts import Cookie
 from services.users.full_export import FullExport
@@ -130,6 +131,23 @@ def test_ledger_is_exported_for_the_days_asked_for():
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["id"] for row in rows] == ["1", "2", "3"]
     assert (rows[0]["day"], rows[0]["cost_micro"]) == ("2026-11-20", "700")
+
+
+def test_table_of_which_a_later_page_fails_is_cut_off(monkeypatch):
+    heard = []
+    monkeypatch.setattr(events, "_listeners", [lambda *event: heard.append(event)])
+
+    def ledger(first, last, after=0):
+        if after:
+            raise StoreUnavailable
+        return [ENTRY]
+
+    store = SimpleNamespace(usage=SimpleNamespace(ledger=ledger))
+
+    with pytest.raises(ConnectionAbortedError):
+        get("/export/usage.csv", store, first="2026-11-01", last="2026-11-20")
+
+    assert heard == [("export.cut", {"reason": "StoreUnavailable"})]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Identity headers of app sessions, and the security headers of every answer."""
 
 import asyncio
+from contextlib import ExitStack
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -161,6 +162,24 @@ def test_tab_learns_whether_its_session_ended_or_is_unknown(session_cache, outag
 
     assert identity_of_tab(browser(session_cache)) == [None, None]
     assert identity_of_tab(browser(session_cache), **headers) == [None, UNKNOWN]
+
+
+@pytest.mark.parametrize("cookie", [f"__Host-sid={Cookie.new()}", ""])
+def test_refused_tab_is_told_of_an_outage_if_its_cookie_is_unchecked(session_cache, outage, cookie):
+    tabs, headers = browser(session_cache), {"cookie": cookie, "origin": OURS}
+    outage()
+    with ExitStack() as open_tabs:
+        for _ in range(20):
+            open_tabs.enter_context(open_tab(tabs, **headers))
+
+        refused = tabs.post(TABS, headers=headers)
+
+    assert refused.status_code == 429
+    assert refused.text == (
+        "Daybook cannot reach its database. This tab reconnects by itself."
+        if cookie
+        else "Too many sign-in pages are open. Close some, or try again in a minute."
+    )
 
 
 def test_tab_learns_that_its_account_was_suspended(session_cache, sign_up, monkeypatch):

@@ -1,0 +1,17 @@
+// Reloads a tab that shows the sign-in page once the user has signed in in another tab of this browser: a
+// second sign-in would end the new session, and with it a streaming reply and a temporary chat.
+
+const tabs = new BroadcastChannel("daybook-signed-in");
+let isTold = false;
+
+daybook.onDraw(() => {
+  if (isTold || !document.querySelector(".st-key-account-menu")) return;
+  isTold = true;
+  tabs.postMessage(null);
+});
+
+tabs.onmessage = () => {
+  const page = document.querySelector(".st-key-sign-in-page");
+  // a message that was not sent is shown only on this page if it belongs to a temporary chat
+  if (page && !page.querySelector(".stCode") && !daybook.isPosting()) location.reload();
+};
