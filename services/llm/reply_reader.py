@@ -50,6 +50,8 @@ class ReplyReader:
         # true once thoughts or text have arrived: the request is not repeated after that
         self.has_begun = False
         self.has_text = False
+        # true once `[DONE]` has arrived, the protocol's end of a stream
+        self.is_done = False
         self._emit = emit
         self._is_empty = True
         self._ending = ""  # the finish reason, once received
@@ -94,7 +96,8 @@ class ReplyReader:
             return ModelFailure.GARBLED
         if self._held:
             (self._emit_thought if self._mark == _CLOSING else self._emit_text)(self._held)
-        if not self._ending:
+        # some gateways never name a finish reason (alfredapp/openai-workflow #52)
+        if not self._ending and not (self.is_done and self.has_text):
             return ModelFailure.DROPPED
         if self._ending in _LIMITED:
             self._emit(LimitReached())
