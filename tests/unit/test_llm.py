@@ -552,6 +552,8 @@ def test_list_of_models_that_no_parser_reads_is_none(make, monkeypatch, body):
         (400, "The input token count (99) exceeds the maximum", ModelFailure.TOO_LONG),  # Gemini
         (400, LM_STUDIO, ModelFailure.TOO_LONG),
         (400, "litellm.ContextWindowExceededError", ModelFailure.TOO_LONG),
+        (413, "Request body too large. Max size: 8000 tokens.", ModelFailure.TOO_LONG),
+        (422, "`inputs` must have less than 1024 tokens. Given: 1872", ModelFailure.TOO_LONG),
         (400, "Invalid value for temperature", ModelFailure.REJECTED),
         (404, "No model has such a context window", ModelFailure.REJECTED),
     ],
