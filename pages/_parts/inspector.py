@@ -33,7 +33,7 @@ def next_dialog(conversation_id: ConversationId) -> None:
         st.caption(error.public)
         return
     if forecast := view.forecast:
-        st.html(table(receipt, forecast.tokens, view.setup.budget.prompt_tokens))
+        st.html(table(receipt, forecast.tokens, view.room))
         _draw(view, receipt, how_counted(receipt, forecast))
 
 

@@ -84,7 +84,7 @@ def draw_meter(view: ThreadView) -> None:
     next request and its maximum cost."""
     if view.thread.is_newer:  # no prompt is sent in a chat that a newer version of Daybook stored
         return
-    room, plan, forecast = view.setup.budget.prompt_tokens, view.plan, view.forecast
+    room, plan, forecast = view.room, view.plan, view.forecast
     percent = min(100, round(100 * forecast.tokens / room)) if forecast else 100
     nearest = min(_METER_ICONS, key=lambda icon: abs(icon - percent))
     label = f"Context {percent} % full"
@@ -231,10 +231,9 @@ def _restore(thread: Thread) -> None:
 
 
 def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
-    reserved = setup.context_tokens - setup.budget.prompt_tokens
     said = [
         f"{inspector.how_counted(plan, forecast)} Your next message is added to this.",
-        f"{words.count(reserved, 'token')} more are reserved for the reply.",
+        f"{words.count(plan.min_reply_tokens, 'token')} more are reserved for the reply.",
     ]
     if worst := setup.offer.info.cost_micro(Usage(plan.bound_tokens, plan.reply_tokens)):
         said.append(f"The next reply costs at most {words.dollars(worst)}.")

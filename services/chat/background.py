@@ -260,7 +260,7 @@ class UserTasks:
         """
         if not thread.conversation.policy.kind.needs_summary:
             return False
-        room = self.choices.setup(thread).budget.prompt_tokens
+        room = self.planning.budget(thread, self.choices.setup(thread)).prompt_tokens
         most_tokens = 2 * call.plan.prompt_tokens + self.calls.counter.count(reply)
         return most_tokens > room or bool(call.plan.omitted_ids)
 

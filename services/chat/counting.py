@@ -20,24 +20,28 @@ from services.memory.forecast import (
     forecast_prompt,
     learn,
 )
+from services.memory.layout import MESSAGE_TOKENS
 from services.memory.tokens import KindCounter, TokenCounter
 
 _MOST_CONVERSATIONS = 50
 # maximum calls cached per conversation: more than one, because the last call may have used another model or been miscounted
 _MOST_CALLS = 3
+# the least room of a prompt after a refusal, in tokens: that of a window of 512, the smallest that the app assumes
+_LEAST_ROOM = 384
 
 
 class Counting:
     """One user's model calls with the reported token counts, in memory only, because the calls contain text.
 
-    If an endpoint refuses a prompt as too long although it fits by the calibrated count, plans use uncalibrated counts
-    until the conversation gets a reply. Any thread may call any method.
+    If an endpoint refuses a prompt as too long, plans use uncalibrated counts until the conversation gets a reply, and
+    prompts get less room than the refused one took. Any thread may call any method.
     """
 
     def __init__(self) -> None:
         self._calls = LruCache[ConversationId, tuple[CountedCall, ...]](_MOST_CONVERSATIONS)
         self._rates: dict[str, Calibration] = {}
         self._refused: set[ConversationId] = set()
+        self._rooms = LruCache[tuple[ConversationId, str], int](_MOST_CONVERSATIONS)
         self._last: tuple[Calibration, CalibratedCounter] | None = None
         self._change = threading.Lock()
 
@@ -65,10 +69,16 @@ class Counting:
     ) -> None:
         """Learn from *turn*, the newest turn of its conversation, and from the usage that the endpoint *reported*."""
         model, conversation_id, failure = call.offer.info.name, turn.conversation_id, turn.failure
+        room = self.room(conversation_id, model)
         if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.TOO_LONG:
             self._refused.add(conversation_id)
+            room = max(_LEAST_ROOM, _plain_tokens(call.plan, counter) * 2 // 3)
         elif failure is None:
             self._refused.discard(conversation_id)
+            # grow with the prompts: in all the room, the next plan could move its start back to what was refused
+            room = room and max(room, _plain_tokens(call.plan, counter) * 2)
+        if room:
+            self._rooms.put((conversation_id, model), room)
         # without reported usage there are only the app's own estimates, from which nothing can be learned
         if reported is None:
             return
@@ -103,8 +113,17 @@ class Counting:
         """Return True if the last prompt of a conversation was too long for its endpoint."""
         return conversation_id in self._refused
 
+    def room(self, conversation_id: ConversationId, model: str) -> int | None:
+        """Return the most tokens of a prompt to *model*, which has refused a longer one in this conversation; else None."""
+        return self._rooms.get((conversation_id, model))
+
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop a conversation's calls from memory, because they contain its text."""
         with self._change:
             self._calls.drop(conversation_id)
             self._last = None
+
+
+def _plain_tokens(plan: ContextPlan, counter: KindCounter) -> int:
+    """Return the tokens of the messages of *plan*, without a calibration."""
+    return sum(MESSAGE_TOKENS + counter.count(message.body) for message in plan.messages)

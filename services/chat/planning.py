@@ -1,7 +1,7 @@
 """Plans of the messages to send to the model, calibrated with the endpoint's token counts.
 
 A plan depends on stored rows alone, which include the calibration, so every process makes the same plan. The one
-exception: a prompt that was refused as too long is planned again, in this process, without the calibration.
+exception: after a prompt was refused as too long, this process plans without the calibration and in less room.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +22,7 @@ from services.domain import (
     TurnId,
 )
 from services.domain.context import (
+    ContextBudget,
     ContextPlan,
     Extract,
     Forecast,
@@ -74,7 +75,8 @@ class Planning:
         stored, model = self._stored_rates(thread, setup, past), setup.offer.info.name
         rates = self.counting.rates(model, stored)
         counter = self.counting.counter(self.counter, stored)
-        plan = plan_context(thread.conversation.policy, history, setup.budget, counter)
+        budget = self.budget(thread, setup)
+        plan = plan_context(thread.conversation.policy, history, budget, counter)
         if prompt is None and past[-1].id not in plan.verbatim_ids:
             raise BadInput(_OUT_OF_VIEW)
         if prompt is None and setup.offer.takes_prefix:
@@ -95,7 +97,13 @@ class Planning:
         history = lenient._history(thread, setup, thread.branch(), None)
         rates = lenient._stored_rates(thread, setup, history.past)
         counter = self.counting.counter(self.counter, rates)
-        return history, plan_context(thread.conversation.policy, history, setup.budget, counter)
+        budget = self.budget(thread, setup)
+        return history, plan_context(thread.conversation.policy, history, budget, counter)
+
+    def budget(self, thread: Thread, setup: Setup) -> ContextBudget:
+        """Return the budget of *setup*, with less room if the endpoint has refused a prompt of *thread* as too long."""
+        room = self.counting.room(thread.conversation.id, setup.offer.info.name)
+        return setup.budget.within(room) if room else setup.budget
 
     def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
         """Forecast the endpoint's token count of *view*."""
@@ -124,7 +132,7 @@ class Planning:
         rates = self._stored_rates(thread, setup, history.past)
         return plan_compaction(
             history,
-            setup.budget,
+            self.budget(thread, setup),
             # the plan of the next turn will count with the same counter
             self.counting.counter(self.counter, rates),
             is_cache_cheap=setup.offer.info.is_cache_cheap,

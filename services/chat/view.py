@@ -88,6 +88,11 @@ class ThreadView:
             return self._planned[1]
         return None
 
+    @property
+    def room(self) -> int:
+        """The most tokens of the next prompt."""
+        return self._tasks.planning.budget(self.thread, self.setup).prompt_tokens
+
     @cached_property
     def forecast(self) -> Forecast | None:
         """The tokens that the endpoint is expected to count for the plan; None without a plan."""

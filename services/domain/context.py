@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -34,6 +34,12 @@ class ContextBudget:
     @property
     def prompt_tokens(self) -> int:
         return self.context_tokens - self.min_reply_tokens
+
+    def within(self, prompt_tokens: int) -> "ContextBudget":
+        """Return a budget, of at most this one's window, whose prompts have at most *prompt_tokens*."""
+        # a third of the prompt's room is a quarter of the window
+        reply = min(self.reply_tokens, _MIN_REPLY_TOKENS, prompt_tokens // 3)
+        return replace(self, context_tokens=min(self.context_tokens, prompt_tokens + reply))
 
     def reply_after(self, prompt_tokens: int) -> int:
         """Return the maximum length, in tokens, of the reply to a prompt of at most *prompt_tokens*."""

@@ -36,11 +36,14 @@ _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
 # matches the size of the context window in an endpoint's error about a prompt that is too long. In the order of the
-# pattern: OpenAI, vLLM, DeepSeek and OpenRouter; Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio
+# pattern: OpenAI, vLLM, DeepSeek, OpenRouter and SGLang; Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio;
+# SGLang (another wording); xAI; Cerebras; GitHub Models; TGI (two wordings)
 _NAMED_CONTEXT = re.compile(
-    r"maximum context length is (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
+    r"maximum context length (?:is|of) (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
-    r"|model token limit: (\d+)|context length of only (\d+)"
+    r"|model token limit: (\d+)|context length of only (\d+)|model's context length \((\d+)"
+    r"|maximum prompt length is (\d+)|while limit is (\d+)|Max size: (\d+) tokens"
+    r"|`max_new_tokens` must be <= (\d+)|`inputs` must have less than (\d+) tokens"
 )
 # matches the maximum length of a reply in an endpoint's error: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
 _NAMED_REPLY = re.compile(
@@ -50,10 +53,12 @@ _NAMED_REPLY = re.compile(
     r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)"
 )
 # matches the exact number of prompt tokens in an endpoint's error: OpenAI, DeepSeek; old OpenAI; vLLM; OpenRouter;
-# Anthropic; Mistral. A newer vLLM states only a minimum ("at least"), which does not match
+# Anthropic; Mistral; SGLang (two wordings); xAI; TGI. A newer vLLM states only a minimum ("at least"), which does not match
 _NAMED_PROMPT = re.compile(
     r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
     r"|\((\d+) of text input|context limit: (\d+) \+|Prompt contains (\d+) tokens"
+    r"|tokens: (\d+) tokens from the input|The input \((\d+) tokens|the request contains (\d+) tokens"
+    r"|(?:tokens|<= \d+)\. Given: (\d+)"
 )
 # matches errors of Groq and OpenAI about a request whose prompt and longest reply together exceed the tokens per minute. A
 # request that would fit later is refused with "Limit 12000, Used 9000, Requested 4000", which does not match

@@ -236,6 +236,7 @@ class OpenAIModel:
                 elif reader.has_text:
                     allowed = self._between_tokens_seconds
                 silence.reschedule(min(now + allowed, new_at + longest))
+            reader.is_done = chunks.is_done
 
 
 class _Chunks(openai.AsyncStream[object]):
@@ -245,8 +246,11 @@ class _Chunks(openai.AsyncStream[object]):
     whose chunks have ids.
     """
 
+    is_done = False  # true once `[DONE]` has arrived, which the SDK does not report
+
     async def _iter_events(self) -> AsyncIterator[ServerSentEvent]:
         async for event in super()._iter_events():
+            self.is_done |= event.data.startswith("[DONE]")
             if event.data:
                 yield event
 

@@ -21,6 +21,9 @@ _CACHED = (
 )
 # fields with the model's thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. Versions of vLLM send either or both.
 _THOUGHTS = ("delta.reasoning_content", "delta.reasoning")
+# marks around thoughts that are part of the text: vLLM and LM Studio without a parser of thoughts, older Ollama
+_OPENING, _CLOSING = "<think>", "</think>"
+_LONGEST_BLANK = 64  # characters; a text that begins with more white space has no thoughts
 # finish reasons for a reply that reached its length limit: OpenAI; Anthropic and Gemini through a gateway; Mistral
 _LIMITED = {"length", "max_tokens", "model_length"}
 # finish reasons for a reply stopped by a content filter: OpenAI; Gemini through its OpenAI-compatible endpoint
@@ -47,11 +50,16 @@ class ReplyReader:
         # true once thoughts or text have arrived: the request is not repeated after that
         self.has_begun = False
         self.has_text = False
+        # true once `[DONE]` has arrived, the protocol's end of a stream
+        self.is_done = False
         self._emit = emit
         self._is_empty = True
         self._ending = ""  # the finish reason, once received
         # true once text has arrived after a finish reason, which some gateways send early (open-webui #23921)
         self._is_early = False
+        # the mark that may come next in the text; "" once text has begun, because thoughts come first
+        self._mark = _OPENING
+        self._held = ""  # the end of the text so far, if it may be a part of that mark
         self._counts = Counter[str]()
 
     def read(self, chunk: object) -> bool:
@@ -69,12 +77,9 @@ class ReplyReader:
             listed = (each for part in parts for each in _list(part, "thinking"))
             thoughts = (*(_text(choice, path) for path in _THOUGHTS), _joined(listed))
             if thought := next(filter(None, thoughts), ""):
-                self.has_begun = True
-                self._emit(Thought(thought))
+                self._emit_thought(thought)
             if content := _text(choice, "delta.content") or _joined(parts):
-                self.has_begun = self.has_text = True
-                self._is_early |= bool(self._ending)
-                self._emit(content)
+                self._read_text(content)
             if reason := choice.get("finish_reason"):
                 is_new |= not self._ending
                 self._ending = str(reason).casefold()
@@ -89,7 +94,10 @@ class ReplyReader:
         """Finish the reply, once its stream has ended or its text is complete; return the reply's failure, if any."""
         if self._is_empty:  # no chunk arrived: the body may be a web page, for example
             return ModelFailure.GARBLED
-        if not self._ending:
+        if self._held:
+            (self._emit_thought if self._mark == _CLOSING else self._emit_text)(self._held)
+        # some gateways never name a finish reason (alfredapp/openai-workflow #52)
+        if not self._ending and not (self.is_done and self.has_text):
             return ModelFailure.DROPPED
         if self._ending in _LIMITED:
             self._emit(LimitReached())
@@ -100,6 +108,45 @@ class ReplyReader:
         # a filtered reply without any text or thoughts is reported as empty (by the caller), not as filtered
         is_filtered = self.has_begun and self._ending in _FILTERED
         return ModelFailure.FILTERED if is_filtered else None
+
+    def _read_text(self, content: str) -> None:
+        """Emit *content*, the next part of the text. Thoughts may come first in the text, between two marks.
+
+        The end of *content* is held until the next part arrives if it may be a part of a mark.
+        """
+        content, self._held = self._held + content, ""
+        if self._mark == _OPENING:
+            begun = content.lstrip()
+            if begun.startswith(_OPENING):
+                self._mark, content = _CLOSING, begun.removeprefix(_OPENING)
+            elif _OPENING.startswith(begun) and len(content) <= _LONGEST_BLANK:
+                self._held, content = content, ""
+            else:
+                self._mark = ""
+        if self._mark == _CLOSING:
+            thought, mark, content = content.partition(_CLOSING)
+            if mark:
+                self._mark = ""
+            else:
+                ends = (_CLOSING[:length] for length in range(len(_CLOSING) - 1, 0, -1))
+                self._held = next(filter(thought.endswith, ends), "")
+                thought = thought.removesuffix(self._held)
+            # a model that does not think may send nothing but line breaks between the marks
+            if not self.has_begun:
+                thought = thought.lstrip()
+            if thought:
+                self._emit_thought(thought)
+        if content:
+            self._emit_text(content)
+
+    def _emit_thought(self, thought: str) -> None:
+        self.has_begun = True
+        self._emit(Thought(thought))
+
+    def _emit_text(self, text: str) -> None:
+        self.has_begun = self.has_text = True
+        self._is_early |= bool(self._ending)
+        self._emit(text)
 
 
 def _has_parts(choice: object) -> bool:

@@ -1,15 +1,18 @@
 """Plans and forecasts by the count of an endpoint, here a count of characters."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from services.domain import Retrieval, Summary, Window
 from services.domain.context import Forecast
 from services.domain.model_failures import ModelFailure
-from services.errors import StoreUnavailable
+from services.errors import PromptTooLong, StoreUnavailable
 from services.memory.forecast import Calibration
-from tests.chats import SMALL, done, receipt_of, settled, view
+from services.memory.tokens import RegexCounter
+from tests.chats import LONG, SMALL, done, receipt_of, settled, view
+from tests.fakes import INFO
 from tests.model_server import prompt_tokens
 
 CHINESE = ("豌豆什么时候种最好呢", "三月里等地面不再结冰的时候就种。" * 6)
@@ -203,3 +206,66 @@ def test_less_is_sent_after_a_refusal_for_length(chat, server):
     assert shorter < 0.7 * long
     ask_often(chat, 4, thread)
     assert len(server.requests[-1].body["messages"]) == shorter + 8  # the sent part grows again
+
+
+NO_NUMBER = "Input is too long for requested model."
+
+
+@pytest.mark.parametrize(
+    "policy", [Window(40), Summary(), Retrieval()], ids=["window", "summary", "recall"]
+)
+def test_retry_after_a_refusal_without_a_number_sends_less(make_chat, server, policy):
+    # the window that the app assumes is far larger than the endpoint's
+    chat = make_chat(info=replace(INFO, context_tokens=32_768, reply_tokens=8_192))
+    server.script(reply=LONG * 2, signs=5)
+    thread = ask(chat, None, LONG)
+    chat.store.conversations.set_policy(thread.conversation.id, policy)
+    thread = ask_often(chat, 12, thread)
+    sent = []
+    for _ in range(2):
+        server.script(status=400, error=NO_NUMBER)
+        begin = chat.retry if sent else lambda its: chat.begin(its, LONG)
+        assert done(begin(thread.conversation.id)).failure.failure is ModelFailure.TOO_LONG
+        sent.append(server.requests[-1].body)
+    server.script(reply=LONG * 2, signs=5)
+    thread = settled(chat, chat.retry(thread.conversation.id))
+    sent.append(server.requests[-1].body)
+
+    counts = [plain_tokens(body) for body in sent]
+    assert all(less <= more * 2 / 3 for more, less in pairwise(counts))
+    # the start has not moved back to what was refused
+    ask(chat, thread, LONG)
+    assert plain_tokens(server.requests[-1].body) < counts[-2]
+
+
+def test_message_that_is_refused_alone_is_too_long(make_chat, server):
+    chat = make_chat(info=replace(INFO, context_tokens=32_768))
+    server.script(status=400, error=NO_NUMBER)
+    refused = done(chat.begin(None, LONG * 20))
+
+    with pytest.raises(PromptTooLong):
+        chat.retry(refused.conversation_id)
+
+
+def test_short_message_that_is_refused_gets_a_shorter_reply(make_chat, server):
+    chat = make_chat(info=replace(INFO, context_tokens=32_768, reply_tokens=8_192))
+    server.script(status=400, error=NO_NUMBER)
+    refused = done(chat.begin(None, "Hi"))
+
+    assert done(chat.retry(refused.conversation_id)).failure.failure is ModelFailure.TOO_LONG
+    first, second = (seen.body["max_tokens"] for seen in server.requests)
+    assert second < first / 10
+
+
+def test_refusal_for_length_counts_for_its_model_alone(chat, server):
+    server.script(status=400, error=NO_NUMBER)
+    refused = done(chat.begin(None, LONG * 8))
+    server.script(reply="Soon.")
+
+    chat.store.conversations.set_model(refused.conversation_id, OTHER.name)
+
+    assert done(chat.retry(refused.conversation_id)).failure is None
+
+
+def plain_tokens(body):
+    return sum(RegexCounter().count(message["content"]) for message in body["messages"])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.chat.counting import Counting
 from services.chat.planning import stored_rates
 from services.domain import TurnId
+from services.domain.context import ContextBudget
 from services.memory.forecast import Calibration, KindRatio
 from services.memory.tokens import RegexCounter
 from tests.unit.test_memory import said
@@ -97,3 +98,12 @@ def test_calibrated_counter_is_kept_per_calibration():
     assert scaled.count(KUMQUAT) < COUNTER.count(KUMQUAT)
     assert counting.counter(COUNTER, rates(0.5, 9)) is scaled
     assert counting.counter(COUNTER, rates(0.2, 9)).count(KUMQUAT) < scaled.count(KUMQUAT)
+
+
+@given(st.integers(512, 50_000), st.integers(16, 50_000), st.integers(384, 50_000))
+def test_budget_within_a_limit_has_that_room_for_prompts(context_tokens, reply_tokens, most):
+    budget = ContextBudget(context_tokens, reply_tokens)
+    within = budget.within(most)
+
+    assert within.prompt_tokens == min(budget.prompt_tokens, most)
+    assert within.context_tokens <= context_tokens

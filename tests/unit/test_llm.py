@@ -552,6 +552,8 @@ def test_list_of_models_that_no_parser_reads_is_none(make, monkeypatch, body):
         (400, "The input token count (99) exceeds the maximum", ModelFailure.TOO_LONG),  # Gemini
         (400, LM_STUDIO, ModelFailure.TOO_LONG),
         (400, "litellm.ContextWindowExceededError", ModelFailure.TOO_LONG),
+        (413, "Request body too large. Max size: 8000 tokens.", ModelFailure.TOO_LONG),
+        (422, "`inputs` must have less than 1024 tokens. Given: 1872", ModelFailure.TOO_LONG),
         (400, "Invalid value for temperature", ModelFailure.REJECTED),
         (404, "No model has such a context window", ModelFailure.REJECTED),
     ],
@@ -611,6 +613,41 @@ def test_event_without_data_does_not_end_the_reply(make, monkeypatch, event):
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
 
     assert outcome(ask(make("http://llm.test/v1"))) == ("Hello you", None)
+
+
+@pytest.fixture
+def answer_without_reason(make, monkeypatch):
+    """Return the stream of a reply whose one chunk has a *content* and no finish reason, and whose body then has *end*."""
+
+    def answer_without_reason(content, end, reason=None):
+        choices = [{"delta": {"content": content}, "finish_reason": reason}]
+        usage = {"prompt_tokens": 3, "completion_tokens": 1}
+        body = f"data: {json.dumps({'choices': choices, 'usage': usage})}\n\n{end}"
+
+        async def answer(*_):
+            headers = {"content-type": "text/event-stream"}
+            return httpx2.Response(200, headers=headers, content=body.encode())
+
+        monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+        monkeypatch.setattr(openai_model, "_PAUSES", ())
+        return ask(make("http://llm.test/v1"))
+
+    return answer_without_reason
+
+
+@pytest.mark.parametrize("reason", [None, ""])
+@pytest.mark.parametrize("content", ["Hi", "<"])
+def test_text_before_the_done_mark_needs_no_finish_reason(answer_without_reason, content, reason):
+    stream = answer_without_reason(content, "data: [DONE]\n\n", reason)
+
+    assert list(stream) == [content, Usage(3, 1)]
+
+
+@pytest.mark.parametrize(("content", "end"), [("Hi", ""), ("", "data: [DONE]\n\n")])
+def test_reply_without_text_or_done_mark_needs_a_finish_reason(answer_without_reason, content, end):
+    stream = answer_without_reason(content, end)
+
+    assert outcome(stream) == (content, ModelFailure.DROPPED)
 
 
 @pytest.mark.parametrize("cut", range(1, 25))

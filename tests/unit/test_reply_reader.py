@@ -1,6 +1,7 @@
 """Streamed chunks of a reply as endpoints send them, and their meaning."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from services.llm.reply_reader import ReplyReader
 # variations of these
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "endpoints.json").read_text("utf-8"))
 HI = {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+END = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
 
 
 def read(*chunks):
@@ -48,6 +50,59 @@ def test_list_of_parts_has_thoughts_and_text():
     ]
 
     assert read(*chunks, HI) == ([Thought("Hm. "), Thought("Hm. "), "Well. ", "Hi"], None)
+
+
+def read_text(text, cuts=()):
+    """Return the thoughts and the text of a reply whose *text* arrives in pieces, cut at *cuts*."""
+    ends = [0, *sorted(cuts), len(text)]
+    parts = [text[start:end] for start, end in pairwise(ends)]
+    pieces, failure = read(*({"choices": [{"delta": {"content": part}}]} for part in parts), END)
+    assert failure is None
+    thoughts = "".join(piece.text for piece in pieces if isinstance(piece, Thought))
+    return thoughts, "".join(piece for piece in pieces if isinstance(piece, str))
+
+
+@pytest.mark.parametrize(
+    ("text", "thoughts", "said"),
+    [
+        ("<think>\nHm.\n</think>\n\nHi", "Hm.\n", "\n\nHi"),
+        ("\n <think>a < b</thin</think>Hi</think>", "a < b</thin", "Hi</think>"),
+        # without an end: the reply was cut off, or the connection was lost
+        ("<think>Hm.", "Hm.", ""),
+        ("<think>Hm. </thi", "Hm. </thi", ""),
+        # a model that does not think
+        ("<think>\n\n</think>\n\nHi", "", "\n\nHi"),
+        ("<think></think>Hi<think>Hm.</think>", "", "Hi<think>Hm.</think>"),
+        # marks that do not come first
+        ("Hi <think>Hm.</think>", "", "Hi <think>Hm.</think>"),
+        ("```\n<think>\n</think>\n```\n", "", "```\n<think>\n</think>\n```\n"),
+        ("`<think>` begins thoughts.", "", "`<think>` begins thoughts."),
+        ("\n\n<thinking>Hm.</thinking>", "", "\n\n<thinking>Hm.</thinking>"),
+        ("<think", "", "<think"),
+        (" \n ", "", " \n "),
+    ],
+)
+def test_thoughts_at_the_beginning_of_the_text_are_no_text(text, thoughts, said):
+    assert read_text(text) == (thoughts, said)
+    assert read_text(text, range(1, len(text))) == (thoughts, said)
+    for cut in range(1, len(text)):
+        assert read_text(text, [cut]) == (thoughts, said)
+
+
+def test_unended_stream_keeps_the_begun_thought():
+    chunk = {"choices": [{"delta": {"content": "<think>Hm. <"}}]}
+
+    assert read(chunk) == ([Thought("Hm. "), Thought("<")], ModelFailure.DROPPED)
+
+
+def test_text_of_white_space_is_held_up_to_a_limit():
+    pieces = []
+    reader = ReplyReader(pieces.append)
+
+    for _ in range(100):
+        reader.read({"choices": [{"delta": {"content": "\n"}}]})
+
+    assert "".join(pieces) == "\n" * 100
 
 
 def test_thought_in_a_list_begins_the_reply():
