@@ -62,7 +62,7 @@ def test_fact_is_sent_in_other_conversations(chat, server):
     ask(chat, "What shall I buy?")
 
     system = server.requests[-1].body["messages"][0]["content"]
-    assert system.startswith("Be kind.\n\n[Facts that were kept about the user.")
+    assert system.startswith("Be kind.\n\n[Facts that were kept about the user (days in UTC).")
     assert DOG in system
     assert f"> 1. {DOG}" in server.facts_requests[-1].prompt
 
