@@ -135,7 +135,7 @@ def _unsent(policy: MemoryPolicy, earlier: Earlier) -> list[str]:
         caption = words.policy_caption(policy).removesuffix(" messages")
         why = f"because “{words.policy_name(policy)}” {caption[0].lower()}{caption[1:]}"
     else:
-        why = "because the full context was cut to two thirds"
+        why = "because the context was full and was cut to two thirds"
     return [
         f"{count} not sent {why}.",
         f"To send a summary of {_them(earlier.missing)}, choose “{words.policy_name(Summary())}”.",

@@ -106,7 +106,7 @@ PRESS = "Press “Summarize now” to send a summary of them."
             *(WINDOW, FINE, Earlier(recent=6, missing=30)),
             "30 earlier messages not sent",
             (
-                "**30 earlier messages** are not sent because the full context was cut to two thirds.",
+                "**30 earlier messages** are not sent because the context was full and was cut to two thirds.",
                 "To send a summary of them, choose “Auto-summary”.",
             ),
         ),
