@@ -466,6 +466,20 @@ def test_reset_lists_passkeys_and_sign_ins_with_their_dates(open_app):
     assert ">Reset password</button>" in form
 
 
+@pytest.mark.parametrize(
+    ("query", "has_factor"),
+    [
+        ({"code": "passkey_factor", "by": "passkey"}, True),
+        ({"code": "factor", "added": "2025-03-09"}, True),
+        ({"code": "kept"}, False),
+    ],
+)
+def test_reset_says_that_no_second_step_may_be_left(open_app, query, has_factor):
+    app = open_app(None, step=STEP, ways="passkey.2025-03-09", **query)
+
+    assert ("two-step verification is off" in html_of(app)) is has_factor
+
+
 def test_what_is_no_date_is_not_shown(open_app):
     form = html_of(open_app(None, code="factor", step=STEP, added='"><script>'))
 
