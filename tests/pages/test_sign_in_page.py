@@ -76,12 +76,23 @@ def test_passwords_can_be_shown_and_are_never_cut(open_app):
 
 
 def test_refused_password_is_told_why_where_it_is_chosen(open_app):
-    app = open_app(None, reason="weak", why="common")
+    app = open_app(None, code="sign_up", reason="weak", why="common")
 
     create = next(tab for tab in app.tabs if tab.label == "Create account")
     assert [error.value for error in create.error] == [
         "This is one of the most common passwords. Choose another one."
     ]
+
+
+@pytest.mark.parametrize("reason", ["address", "busy", "slow", "unavailable", "taken"])
+@pytest.mark.parametrize("is_sign_up", [True, False])
+def test_refusal_is_told_in_the_form_that_was_sent(open_app, reason, is_sign_up):
+    """But a user whose email has an account goes on in the other form."""
+    app = open_app(None, reason=reason, **({"code": "sign_up"} if is_sign_up else {}))
+
+    told = [tab.label for tab in app.tabs if tab.error]
+    is_about_new = is_sign_up and reason != "taken"
+    assert told == ["Create account" if is_about_new else "Sign in"]
 
 
 @pytest.mark.parametrize("is_admin", [True, False])

@@ -874,7 +874,11 @@ def test_sign_up_that_waits_for_a_link_sets_up_one_factor_after_it(strict, monke
 
     with monkeypatch.context() as auth:
         auth.setattr(sign_in, "confirms_addresses", lambda _: True)
-        assert signs_up(omar, omar.site.browser()) == {"reason": "confirm", "c": "1"}
+        assert signs_up(omar, omar.site.browser()) == {
+            "code": "sign_up",
+            "reason": "confirm",
+            "c": "1",
+        }
     browser = omar.begins()
     assert recovery_codes(confirms(omar, sets_up(omar, browser)))
 
