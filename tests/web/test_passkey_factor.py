@@ -777,6 +777,9 @@ def test_switch_shows_recovery_codes_once(own):
     assert page.headers["cache-control"] == "no-store"
     assert [one.kind for one in own.site.contents] == [NoticeKind.PASSKEY_FACTOR_ADDED]
     assert own.site.outdated[-1] == own.browser.session.user_id
+    # the proof of a session that has not given the new factor no longer counts
+    assert "already shown" in own.switch(is_on=True).text
+    assert failures(own.browser.session) == {}
     own.is_given()
     assert "already shown" in own.switch(is_on=True).text
     assert own.credentials.recovery == tuple(map(recovery_hash, codes))
