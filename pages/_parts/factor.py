@@ -55,7 +55,7 @@ def draw_enrolment(step: UUID, back_to: str) -> None:
     )
     st.html(f"""
       <form class="db-form" method="post" action="/factor/enrol">
-        {hidden_fields({"step": step, "next": back_to})}
+        {hidden_fields({"step": step, "next": back_to, "invite": st.query_params.get("invite", "")})}
         {_of_step()}
         <button type="submit">Show setup key</button>
       </form>""")
