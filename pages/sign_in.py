@@ -24,11 +24,9 @@ from services.errors import SignUpsClosed, Suspended
 _CREATE, _WITH_PASSWORD = "Create account", "Sign in with a password"
 _OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It opens your chats in any browser on this computer."
 _RESTART = "Restart Daybook to begin a new account, then open the address that it prints."
-_ABOUT_NEW_ACCOUNTS = (
-    *("weak", "address", "not-allowed", "closed", "confirm"),
-    *("invitation", "no-invitation"),
-)
-_SIGN_UP = "sign_up"  # the purpose of the code that completes a sign-up
+_ABOUT_NEW_ACCOUNTS = ("not-allowed", "closed", "confirm", "invitation", "no-invitation")
+# the purpose of the code that completes a sign-up; a refused sign-up leads back with it, too
+_SIGN_UP = "sign_up"
 _EMAIL = """<label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>"""
 # a field for password managers, which assets/page/address.js fills in
@@ -169,6 +167,7 @@ def _draw_forms() -> None:
     if code or not bootstrap.current_app().has_accounts():
         names.reverse()
     is_about_new = reason in _ABOUT_NEW_ACCOUNTS or codes.asked_purpose() == _SIGN_UP
+    is_about_new &= reason != "taken"  # the user has to sign in instead
     concerned = _CREATE if is_about_new and has_form else words.SIGN_IN
     first = concerned if sentence else names[0]
     tabs = dict(zip(names, st.tabs(names, default=first), strict=True))

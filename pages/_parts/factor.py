@@ -55,7 +55,7 @@ def draw_enrolment(step: UUID, back_to: str) -> None:
     )
     st.html(f"""
       <form class="db-form" method="post" action="/factor/enrol">
-        {hidden_fields({"step": step, "next": back_to})}
+        {hidden_fields({"step": step, "next": back_to, "invite": st.query_params.get("invite", "")})}
         {_of_step()}
         <button type="submit">Show setup key</button>
       </form>""")
@@ -149,10 +149,12 @@ def _kept(kept: Mapping[str, str]) -> str:
             {escape(what)}</label>"""
         for name, what in kept.items()
     )
+    has_factor = st.query_params.get("by") or st.query_params.get("added")
+    last = " Without a second step, two-step verification is off." if has_factor else ""
     return f"""<fieldset class="db-kept">
           <legend>Keep what you sign in with</legend>
           {ticks}
-          <small>What you untick is removed from your account.</small>
+          <small>What you untick is removed from your account.{last}</small>
         </fieldset>"""
 
 

@@ -19,6 +19,7 @@ from services.errors import PasskeysUnusable, TooManyPasskeys
 OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "passkey-added": "Passkey added. You can use it now.",
     "passkey-removed": "Passkey removed. It no longer works here.",
+    "last-passkey-removed": "Passkey removed. Two-step verification is off, and your recovery codes no longer work.",
 }
 _WHAT = "Sign in with your fingerprint, face, screen lock or security key, without a password or a code."
 _OF_PROVIDER = (
@@ -30,7 +31,9 @@ _RENAME, _REMOVE = "Rename passkey", "Remove passkey"
 def draw(user: UserServices, scope: ProofScope) -> None:
     """Draw the passkeys of *user* and, as far as the *scope* of the recent proof allows, the forms that change them."""
     is_proven = scope is ProofScope.FULL
-    passkeys, party = user.sign_in_details.passkeys, party_here()
+    own = user.sign_in_details
+    passkeys, party, factor = own.passkeys, party_here(), own.factor
+    is_last_step = len(passkeys) == 1 and factor is not None and factor.since is None
     if not passkeys and not is_on():
         return
     st.subheader("Passkeys", anchor=False)
@@ -38,7 +41,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         st.markdown(_OF_PROVIDER if user.is_of_provider else _WHAT)
     with st.container(key="passkeys", gap="small"):
         for number, passkey in enumerate(passkeys):
-            _draw_passkey(number, passkey, party, is_proven=is_proven)
+            _draw_passkey(number, passkey, party, is_proven=is_proven, is_last_step=is_last_step)
     if not passkeys:
         st.caption("No passkeys yet.")
     if scope is ProofScope.NONE or not is_on():
@@ -53,7 +56,12 @@ def draw(user: UserServices, scope: ProofScope) -> None:
 
 
 def _draw_passkey(
-    number: int, passkey: Passkey, party: RelyingParty | None, *, is_proven: bool
+    number: int,
+    passkey: Passkey,
+    party: RelyingParty | None,
+    *,
+    is_proven: bool,
+    is_last_step: bool,
 ) -> None:
     with row(f"passkey-{number}"):
         with st.container(gap=None, width="stretch"):
@@ -77,6 +85,7 @@ def _draw_passkey(
                 ask_for,
                 remove_passkey_dialog,
                 passkey,
+                is_last_step,
             )
 
 
@@ -102,9 +111,14 @@ def rename_passkey_dialog(passkey: Passkey) -> None:
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
-def remove_passkey_dialog(passkey: Passkey) -> None:
-    """Ask for confirmation before a passkey is removed."""
+def remove_passkey_dialog(passkey: Passkey, is_last_step: bool = False) -> None:
+    """Ask for confirmation before a passkey is removed; *is_last_step*: it is the account's only second factor."""
     st.text(f"{passkey.name} will no longer work here.")
+    if is_last_step:
+        st.markdown(
+            "Daybook will then ask for no second step, and your recovery codes stop working. To avoid this, add another "
+            "passkey first."
+        )
     st.markdown(
         "Delete it on your device or in your password manager, too: Daybook cannot do that."
     )

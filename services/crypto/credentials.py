@@ -190,17 +190,24 @@ class Credentials:
         passkeys = self.passkeys.used(passkey)
         return replace(self, passkeys=passkeys, former=tuple(former), uses=self.uses + 1)
 
-    def without_factor(self) -> "Credentials":
+    def without_factor(self, *, keeps_passkeys: bool = True) -> "Credentials":
         """Return the next generation of the credentials, without any second factor, not even with a former address.
 
-        Passkeys stay, but are no longer required as a second factor.
+        Passkeys are no longer required as a second factor; *keeps_passkeys*: False removes them.
         """
-        former = [replace(one, ways_in=_without_factor(one.ways_in)) for one in self.former]
+        former = [
+            replace(one, ways_in=_without_factor(one.ways_in, keeps_passkeys=keeps_passkeys))
+            for one in self.former
+        ]
+        passkeys = self.passkeys
+        if passkeys:
+            each = passkeys.each if keeps_passkeys else ()
+            passkeys = replace(passkeys, is_factor=False, each=each)
         return replace(
             self,
             factor=None,
             recovery=(),
-            passkeys=self.passkeys and replace(self.passkeys, is_factor=False),
+            passkeys=passkeys,
             former=tuple(former),
             generation=self.generation + 1,
         )
@@ -331,11 +338,12 @@ def _version(credentials: Credentials) -> int:
     return 2 if credentials.factor or credentials.uses or "factor" in ways_in else 1
 
 
-def _without_factor(ways_in: Mapping[str, object]) -> Mapping[str, object]:
+def _without_factor(ways_in: Mapping[str, object], *, keeps_passkeys: bool) -> Mapping[str, object]:
     gone = "factor", "recovery_codes"
     left = {name: value for name, value in ways_in.items() if name not in gone}
     if isinstance(passkeys := left.get("passkeys"), dict):
-        left["passkeys"] = {**cast(dict[str, object], passkeys), "is_factor": False}
+        each: dict[str, object] = {} if keeps_passkeys else {"each": []}
+        left["passkeys"] = {**cast(dict[str, object], passkeys), "is_factor": False, **each}
     return left
 
 

@@ -116,14 +116,18 @@ def free_address(email: EmailAddress) -> None:
 
 @operate.command()
 @click.argument("email", type=checked_address)
-def reset_factors(email: EmailAddress) -> None:
+@click.option("--passkeys", "drops_passkeys", is_flag=True, help="Remove its passkeys, too.")
+def reset_factors(email: EmailAddress, drops_passkeys: bool) -> None:
     """Remove the second factor of the account EMAIL, and sign it out everywhere.
 
-    Use it for a user who has lost both the authenticator app and the recovery codes. Verify who is asking.
+    Use it for a user who has lost both the authenticator app and the recovery codes, and with --passkeys for a user who
+    has also lost a passkey that sign-in asks for. Verify who is asking.
     """
     chosen = settings.read()
-    is_confirmed = accounts.reset_factors(open_operator(chosen), _root_keys(chosen), email)
-    click.echo(f"{email} has no second factor any more, and is signed out everywhere.")
+    operator, ring, keeps_passkeys = open_operator(chosen), _root_keys(chosen), not drops_passkeys
+    is_confirmed = accounts.reset_factors(operator, ring, email, keeps_passkeys=keeps_passkeys)
+    removed = "second factor and no passkey" if drops_passkeys else "second factor"
+    click.echo(f"{email} has no {removed} any more, and is signed out everywhere.")
     _tell(chosen, email, is_confirmed=is_confirmed)
 
 

@@ -41,6 +41,7 @@ from services.store.sign_in_policy import SignInPolicy
 # the clocks of the app and the store may differ by this much, so a look-up value may expire earlier than the credentials say
 _CLOCKS_APART = timedelta(minutes=5)
 _CHANGED = "The account was changed at the same time: try again."
+_ONLY_PASSKEYS = "This account has no second factor. The option --passkeys removes its passkeys."
 _CONFIRMED = "This address was confirmed by the account's user, and stays with the account."
 
 
@@ -213,23 +214,29 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
     return placeholder
 
 
-def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bool:
+def reset_factors(
+    operator: Operator, ring: RootKeys, email: EmailAddress, *, keeps_passkeys: bool = True
+) -> bool:
     """Remove the second factor and the recovery codes of the account *email*; return True if its address is confirmed.
 
-    All sessions end. A user who restores a former address does not get the factor back. Passkeys stay, but no longer
-    serve as a second factor.
+    All sessions end. A user who restores a former address does not get the factor back. Passkeys no longer serve as a
+    second factor; *keeps_passkeys*: False removes them, too, and what a former address has of them.
 
-    Raise BadInput (no such account; no second factor, not even with a former address; or the account was changed at
+    Raise BadInput (no such account; nothing to remove, not even with a former address; or the account was changed at
     the same time), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
-    new = credentials.without_factor()
+    has_passkeys = credentials.passkeys is not None and credentials.passkeys.each != ()
+    new = credentials.without_factor(keeps_passkeys=keeps_passkeys)
     # compare the whole credentials, because a former address may have a factor that the present address lacks
     if replace(new, generation=credentials.generation) == credentials:
-        raise BadInput("This account has no second factor.")
+        raise BadInput(_ONLY_PASSKEYS if has_passkeys else "This account has no second factor.")
     row = seal_stored(ring, new, stored.id, replaces=stored)
-    removed = CredentialsAction.FACTOR_REMOVED
-    if not operator.change_credentials(row, stored.generation, action=removed):
+    removed, ways_in = CredentialsAction.FACTOR_REMOVED, None
+    if has_passkeys and not keeps_passkeys:
+        # use the root key that sealed the credentials, so that their look-up values need no second root key
+        removed, ways_in = CredentialsAction.PASSKEY_REMOVED, ways_in_of(ring.of(row.sealed), new)
+    if not operator.change_credentials(row, stored.generation, action=removed, ways_in=ways_in):
         raise BadInput(_CHANGED)
     return credentials.confirmed is not None
 

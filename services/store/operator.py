@@ -147,9 +147,10 @@ class Operator(Protocol):
         """Replace a user's credentials of *seen_generation* with *new*; end all sessions of the user, and store a notice.
 
         *email*: the new address, if *new* has one: it is stored in the account and at Supabase Auth, too. *action*:
-        PASSWORD_SET, ADDRESS_FREED, ADDRESS_SET, FACTOR_REMOVED or IDENTITY_MOVED; it is audited. ADDRESS_SET needs
-        *claims*, as in `NewAddress`: a pending sign-up of the address and the look-up values of the user's former addresses
-        are removed. IDENTITY_MOVED needs *ways_in*, as in `UserBackend.change_credentials`.
+        PASSWORD_SET, ADDRESS_FREED, ADDRESS_SET, FACTOR_REMOVED, PASSKEY_REMOVED or IDENTITY_MOVED; it is audited.
+        ADDRESS_SET needs *claims*, as in `NewAddress`: a pending sign-up of the address and the look-up values of the user's
+        former addresses are removed. PASSKEY_REMOVED and IDENTITY_MOVED need *ways_in*, as in
+        `UserBackend.change_credentials`.
 
         Return False, and change nothing, if the stored credentials have a different generation or number of uses. Also
         change nothing when raising AddressTaken or WayInTaken.

@@ -24,10 +24,19 @@ from services.store.entries import ENTRY, Enrolment, Entry, Way
 from services.store.failures import note_failure
 from services.store.steps import OpenStep, read_contents
 from services.web import shown_once
+from services.web.confirmation_codes import SignUpCode
 from services.web.current_session import is_signed_in
 from services.web.entries import ENROL, Entries, FactorForm
 from services.web.factor_check import FACTORS
-from services.web.forms import all_fields, fields, local_path, read_step_id, with_reason
+from services.web.forms import (
+    LONGEST_INVITATION,
+    all_fields,
+    fields,
+    local_path,
+    read_step_id,
+    with_query,
+    with_reason,
+)
 from services.web.origin import browser_of
 from services.web.shown_once import (
     WRONG_CODE,
@@ -68,7 +77,8 @@ class Enrolments:
         fields_ = await all_fields(request)
         form = FactorForm.read(fields_.get("step", ""), ENROL, fields_)
         step, target = form.step, form.target
-        listed = {"ways": "~".join(form.ways), "gone": form.unticked}
+        invite = fields_.get("invite", "")[:LONGEST_INVITATION]
+        listed = {"ways": "~".join(form.ways), "gone": form.unticked, "invite": invite}
         browser = start.origin.step_cookie(request)
 
         def begin() -> Response:
@@ -90,9 +100,9 @@ class Enrolments:
     async def _confirm(self, request: Request) -> Response:
         """If the code is right, store the factor, begin the session, and return the page with the recovery codes."""
         start, entries = self.entries.start, self.entries
-        names = "code", "step", "next", "ways", "gone"
-        text, step_id, target, ways, gone = await fields(request, *names)
-        listed = {"ways": ways, "gone": gone}
+        names = "code", "step", "next", "ways", "gone", "invite"
+        text, step_id, target, ways, gone, invite = await fields(request, *names)
+        listed = {"ways": ways, "gone": gone, "invite": invite[:LONGEST_INVITATION]}
         browser, target = start.origin.step_cookie(request), local_path(target)
         step: OpenStep | None = None
         try:
@@ -141,7 +151,9 @@ def _key_was_shown(_: Request) -> Response:
 
 
 def _refusal(error: AppError, target: str, step: str, listed: Mapping[str, str]) -> Response:
-    values = {"code": ENROL, "step": step, **listed} if step else {}
+    invite = listed["invite"]  # only a sign-up has one here
+    over = {"code": SignUpCode.name, "invite": invite} if invite else {}
+    values = {"code": ENROL, "step": step, **listed} if step else over
     return RedirectResponse(with_reason(target, error, **values), 303)
 
 
@@ -153,7 +165,7 @@ def _enrol_page(
         address=entry.address,
         action=_CONFIRM,
         hidden={"step": step, "next": target, **listed},
-        cancel=target,
+        cancel=with_query(target, invite=listed["invite"]),
         refusal=refusal,
     )
     return enrol_page(enrolment)

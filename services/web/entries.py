@@ -36,7 +36,7 @@ from services.store.entries import (
     Way,
 )
 from services.store.failures import note_failure
-from services.store.kept import read_marks
+from services.store.kept import marks, read_marks, with_only
 from services.store.steps import OpenStep, Step, read_contents
 from services.web.factor_check import REFUSED_FACTOR, FactorCheck, entry_of
 from services.web.forms import all_fields, local_path, read_step_id, with_query, with_reason
@@ -155,6 +155,9 @@ class Entries:
 
         step = await run_sync(begin)
         values = _form_values(needed, is_reset=entry.way is Way.RESET)
+        if entry.way is Way.SIGN_UP:
+            # if the sign-up has to be begun again, it still needs its invitation
+            values["invite"] = entry.invitation
         answer = RedirectResponse(with_query(target, step=str(step.id), **values), 303)
         origin.set_step_cookie(answer, request, browser)
         return answer
@@ -250,22 +253,34 @@ class Entries:
                 self._tell_of_wrong(request, waiting, step, is_former=is_former)
             raise
         if entry.way is Way.RESET:
+            before = waiting.credentials
+            left = with_only(before, {*marks(before)} - {*form.gone})
             self.tell_of_removed(
-                request, entered.session, form.gone, keeps_factor=form.keeps_factor
+                *(request, entered.session, form.gone),
+                keeps_factor=form.keeps_factor,
+                asks_no_passkey=before.asks_passkey and not left.asks_passkey,
             )
         return entered
 
     def tell_of_removed(
-        self, request: Request, session: AppSession, gone: Iterable[str], *, keeps_factor: bool
+        self,
+        request: Request,
+        session: AppSession,
+        gone: Iterable[str],
+        *,
+        keeps_factor: bool,
+        asks_no_passkey: bool = False,
     ) -> None:
         """Notify the user of what a reset has removed. This call blocks.
 
         *gone*: the removed passkeys and identities, by the ids that the HTML form submits for them. *keeps_factor*: False if
-        the authenticator app was removed.
+        the authenticator app was removed. *asks_no_passkey*: True if the removed passkeys were a second factor.
         """
         removed = set[NoticeKind]()
         if not keeps_factor:
             removed.add(NoticeKind.FACTOR_REMOVED)
+        if asks_no_passkey:
+            removed.add(NoticeKind.PASSKEY_FACTOR_REMOVED)
         for mark in gone:
             is_passkey = mark.startswith("passkey")
             removed.add(NoticeKind.PASSKEY_REMOVED if is_passkey else NoticeKind.IDENTITY_REMOVED)

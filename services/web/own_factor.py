@@ -102,6 +102,12 @@ class _Asked:
         factor = self.current.credentials.factor
         return str(factor.since) if factor else ""
 
+    def is_again(self, path: str) -> bool:
+        """Return True if the factor that the form at *path* sets up is already stored, as after its first submission."""
+        if path == _ASK:
+            return self.current.credentials.asks_passkey
+        return path == _CONFIRM and self.factor_mark not in ("", self.replaces)
+
 
 @dataclass(frozen=True, slots=True)
 class OwnFactor:
@@ -154,11 +160,15 @@ class OwnFactor:
         once, step, code, replaces, others = form
         wants_factor, ends_others = current.credentials.wants_factor, others != ""
         is_part = path in _FIRST and not wants_factor and not ends_others
+        entered, unproven = (once, step, code, replaces), ProofScope.NONE
+        asked = _Asked(request, *entered, ends_others, unproven, session, current)
         try:
-            scope = require_recent(session.backend, is_part=is_part)
-            entered = once, step, code, replaces
-            return act(_Asked(request, *entered, ends_others, scope, session, current))
+            asked = replace(asked, proof=require_recent(session.backend, is_part=is_part))
+            return act(asked)
         except (ProofNeeded, StepEnded):
+            # the first submission ends the step, and a proof without the new factor no longer counts
+            if asked.is_again(path):
+                return shown_page(ShownOnce.RECOVERY_CODES)
             note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
             raise
 
@@ -188,16 +198,10 @@ class OwnFactor:
         Raise StepEnded, or RateLimited if the credentials have changed in the meantime.
         """
         current, browser = asked.current, self.origin.step_cookie(asked.request)
-        try:
-            if browser is None:
-                raise StepEnded
-            step = self._steps.attempt(browser, _KIND, read_step_id(asked.step), asked.session)
-            step.check(current.stored)
-        except StepEnded:
-            # the factor is already stored, because the form was submitted again
-            if asked.factor_mark not in ("", asked.replaces):
-                return shown_page(ShownOnce.RECOVERY_CODES)
-            raise
+        if browser is None:
+            raise StepEnded
+        step = self._steps.attempt(browser, _KIND, read_step_id(asked.step), asked.session)
+        step.check(current.stored)
         codes, entered = new_codes(), typed_code(asked.code, DIGITS)
         secret = bytes.fromhex(step.contents)
         try:

@@ -176,10 +176,13 @@ class OwnPasskeys:
     def _remove(self, change: _Change) -> str:
         """Remove a passkey. Raise PasskeyMissing, or RateLimited if the credentials have changed in the meantime."""
         shared, own = self.shared(), change.own
-        passkeys = removed(change.passkeys, change.credential_id)
-        changed = replace(own.current.credentials, passkeys=passkeys)
+        passkeys, before = removed(change.passkeys, change.credential_id), own.current.credentials
+        changed = replace(before, passkeys=passkeys)
         action = CredentialsAction.PASSKEY_REMOVED
         change_listed(shared, own, changed, action, ends_others=change.ends_others)
         tell, backend = self.notices.tell, shared.session_cache.accounts.backend
         tell(change.request, backend, own.session, NoticeKind.PASSKEY_REMOVED)
-        return "passkey-removed"
+        if before.asks_passkey and not changed.asks_passkey:
+            tell(change.request, backend, own.session, NoticeKind.PASSKEY_FACTOR_REMOVED)
+        is_off = before.wants_factor and not changed.wants_factor
+        return "last-passkey-removed" if is_off else "passkey-removed"

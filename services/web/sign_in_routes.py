@@ -30,7 +30,7 @@ from services.store.administration import UserAccess
 from services.store.entries import Entry, Way
 from services.store.failures import note_failure
 from services.web.changes import require_proof
-from services.web.confirmation_codes import SignUpByCode
+from services.web.confirmation_codes import SignUpByCode, SignUpCode
 from services.web.current_session import SignedIn, current_session
 from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
@@ -101,7 +101,8 @@ class SignInRoutes:
                     return await self._sign_up(request, email, password, code, target)
                 return await self._enter(request, email, password, code, target)
         except errors.AppError as error:
-            return RedirectResponse(with_reason(target, error, invite=code), 303)
+            purpose = SignUpCode.name if is_new else ""  # the form that shows the refusal
+            return RedirectResponse(with_reason(target, error, code=purpose, invite=code), 303)
 
     async def _enter(
         self, request: Request, email: EmailAddress, password: str, code: str, target: str

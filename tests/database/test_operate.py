@@ -29,6 +29,7 @@ from services.crypto import (
     new_key,
 )
 from services.domain.accounts import CredentialsAction
+from services.domain.passkeys import Passkey, Passkeys
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import (
     BadAddress,
@@ -494,6 +495,35 @@ def test_reset_factors_removes_them_and_ends_sessions(run, backend):
     sessions.backend.gateway.http.close()
     with backend.connect() as database:
         noted = "select actor from private.audit where action = 'factor.remove' and target = %s"
+        assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
+
+
+def test_reset_factors_names_passkeys_and_removes_them_if_asked(run, backend):
+    sessions, email = make_sessions(backend), new_email()
+    cookie, maya = sessions.sign_up_with(email, PASSWORD)
+    current, key = sessions.current(cookie), email.encode()
+    made = {"rp_id": "daybook.test", "created_at": NOON, "verifies_user": True, "sign_count": 0}
+    passkey = Passkey(credential_id=key, public_key=b"key", name="Laptop", **made)
+    passkeys = Passkeys(user_handle=bytes(64), each=(passkey,))
+    new = replace(current.credentials, passkeys=passkeys, generation=2)
+    added = CredentialsAction.PASSKEY_ADDED
+    assert sessions.change_credentials(maya, new, current.stored, added)
+
+    refused = run("reset-factors", email, **with_keys(backend))
+    code, said = run("reset-factors", email, "--passkeys", **with_keys(backend))
+
+    assert refused[0] == 1
+    assert refused[1].endswith("The option --passkeys removes its passkeys.")
+    assert (code, said.splitlines()[-1]) == (
+        0,
+        f"{email} has no second factor and no passkey any more, and is signed out everywhere.",
+    )
+    with pytest.raises(SignedOut):
+        sessions.open(cookie)
+    assert sessions.find_passkey(key, NOT_COUNTED) is None
+    sessions.backend.gateway.http.close()
+    with backend.connect() as database:
+        noted = "select actor from private.audit where action = 'passkey.remove' and target = %s"
         assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
 
 

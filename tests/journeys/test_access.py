@@ -150,7 +150,7 @@ def test_whoever_is_signed_out_meets_no_barrier(person):
     look.at("create account")
     for reason, words in (
         ("wrong", "Wrong email or password"),
-        ("weak", "At least"),
+        ("weak&code=sign_up", "At least"),
         ("confirm", "Confirm your"),
     ):
         maya.visit(f"/?reason={reason}")

@@ -9,6 +9,7 @@ import pytest
 from pages._parts import passkeys
 from services import bootstrap
 from services.domain import AccountRole
+from services.domain.accounts import SecondFactor
 from services.domain.passkeys import MOST_PASSKEYS, Passkey
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import PasskeyCopied, PasskeysUnusable, TooManyPasskeys
@@ -186,9 +187,45 @@ def test_dialog_is_about_one_passkey(open_account, dialog, action):
     assert ('name="others"' in found) is (action == "remove")
 
 
+@pytest.mark.parametrize("is_last_step", [True, False])
+def test_dialog_says_that_no_second_step_is_left(open_account, is_last_step):
+    app = in_dialog(open_account(LAPTOP), passkeys.remove_passkey_dialog, LAPTOP, is_last_step)
+
+    texts = [one.value for one in app.run().markdown]
+
+    assert any("no second step" in one for one in texts) is is_last_step
+
+
+@pytest.mark.parametrize(
+    ("asks_passkey", "has_app", "others", "is_last_step"),
+    [
+        (True, False, (), True),
+        (False, False, (), False),
+        (True, True, (), False),
+        (True, False, (PHONE,), False),
+    ],
+)
+def test_last_passkey_of_the_second_step_is_known(
+    open_account, maya, monkeypatch, asks_passkey, has_app, others, is_last_step
+):
+    since = NOON if has_app else None
+    factor = SecondFactor(since=since, codes_left=10, asks_passkey=asks_passkey)
+    maya.sign_in_details.factor = factor if asks_passkey or has_app else None
+    asked = []
+    monkeypatch.setattr(passkeys, "ask_for", lambda *values: asked.append(values))
+
+    open_account(LAPTOP, *others).button(key="remove-passkey-0").click().run()
+
+    assert asked == [(passkeys.remove_passkey_dialog, LAPTOP, is_last_step)]
+
+
 @pytest.mark.parametrize(
     ("reason", "said"),
-    [("passkey-added", "Passkey added."), ("passkey-removed", "Passkey removed.")],
+    [
+        ("passkey-added", "Passkey added."),
+        ("passkey-removed", "Passkey removed."),
+        ("last-passkey-removed", "Passkey removed. Two-step verification is off"),
+    ],
 )
 def test_outcome_is_said(open_account, reason, said):
     (info,) = open_account(reason=reason).info

@@ -76,12 +76,23 @@ def test_passwords_can_be_shown_and_are_never_cut(open_app):
 
 
 def test_refused_password_is_told_why_where_it_is_chosen(open_app):
-    app = open_app(None, reason="weak", why="common")
+    app = open_app(None, code="sign_up", reason="weak", why="common")
 
     create = next(tab for tab in app.tabs if tab.label == "Create account")
     assert [error.value for error in create.error] == [
         "This is one of the most common passwords. Choose another one."
     ]
+
+
+@pytest.mark.parametrize("reason", ["address", "busy", "slow", "unavailable", "taken"])
+@pytest.mark.parametrize("is_sign_up", [True, False])
+def test_refusal_is_told_in_the_form_that_was_sent(open_app, reason, is_sign_up):
+    """But a user whose email has an account goes on in the other form."""
+    app = open_app(None, reason=reason, **({"code": "sign_up"} if is_sign_up else {}))
+
+    told = [tab.label for tab in app.tabs if tab.error]
+    is_about_new = is_sign_up and reason != "taken"
+    assert told == ["Create account" if is_about_new else "Sign in"]
 
 
 @pytest.mark.parametrize("is_admin", [True, False])
@@ -466,6 +477,20 @@ def test_reset_lists_passkeys_and_sign_ins_with_their_dates(open_app):
     assert ">Reset password</button>" in form
 
 
+@pytest.mark.parametrize(
+    ("query", "has_factor"),
+    [
+        ({"code": "passkey_factor", "by": "passkey"}, True),
+        ({"code": "factor", "added": "2025-03-09"}, True),
+        ({"code": "kept"}, False),
+    ],
+)
+def test_reset_says_that_no_second_step_may_be_left(open_app, query, has_factor):
+    app = open_app(None, step=STEP, ways="passkey.2025-03-09", **query)
+
+    assert ("two-step verification is off" in html_of(app)) is has_factor
+
+
 def test_what_is_no_date_is_not_shown(open_app):
     form = html_of(open_app(None, code="factor", step=STEP, added='"><script>'))
 
@@ -488,12 +513,13 @@ def test_what_is_no_step_of_a_factor_leads_to_the_forms_of_passwords(open_app):
 
 
 def test_required_factor_leads_to_the_setup_key(open_app):
-    app = open_app(None, c="some-id", code="enrol_factor", step=STEP, reason="slow", wait="60")
+    query = {"c": "some-id", "code": "enrol_factor", "step": STEP, "invite": "a code"}
+    app = open_app(None, **query, reason="slow", wait="60")
 
     form = html_of(app)
     assert [one.value for one in app.subheader] == ["Set up an authenticator app"]
     assert 'method="post" action="/factor/enrol"' in form
-    for name, value in (("step", STEP), ("next", "/?c=some-id")):
+    for name, value in (("step", STEP), ("next", "/?c=some-id"), ("invite", "a code")):
         assert f'name="{name}" value="{value}"' in form
     assert len(app.error) == 1
 

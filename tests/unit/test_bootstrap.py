@@ -775,7 +775,7 @@ def test_pages_are_answered_before_the_backend_starts(not_started):
     ("method", "path", "answer"),
     [
         ("POST", "/session", "/?reason=unavailable"),
-        ("POST", "/account", "/?reason=unavailable"),
+        ("POST", "/account", "/?code=sign_up&reason=unavailable"),
         ("POST", "/account/password", "/account?reason=unavailable"),
         ("POST", "/account/end", "/account?reason=unavailable"),
         ("POST", "/session/end", "/account?reason=still-signed-in"),

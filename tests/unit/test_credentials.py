@@ -492,6 +492,16 @@ def test_passkey_that_an_operator_no_longer_asks_for_is_asked_for_by_no_address(
         assert (one.wants_factor, one.passkeys.each) == (False, (LAPTOP, PHONE))
 
 
+def test_passkeys_that_an_operator_removes_come_back_by_no_address():
+    first = replace(CREDENTIALS, confirmed=CODE, passkeys=MAYAS)
+
+    left = first.moved(B, CODE, LATER).without_factor(keeps_passkeys=False)
+
+    back = left.taken_back(left.former_at(CREDENTIALS.address, NOON), CODE, "new")
+    for one in (left, back):
+        assert one.passkeys == replace(MAYAS, each=(), is_factor=False)
+
+
 def test_passkey_that_comes_back_keeps_its_sign_count():
     counted = replace(LAPTOP, sign_count=5)
     mine = replace(MAYAS, each=(counted, PHONE))

@@ -845,6 +845,22 @@ def test_sign_up_sets_up_the_required_factor(strict):
     assert is_in(omar.begins()) is False
 
 
+def test_sign_up_that_is_over_before_the_factor_keeps_its_invitation(strict):
+    maya, _ = strict
+    omar = User(maya.site, new_email(), Authenticator())
+    browser, sign_up = omar.site.browser(), {"email": omar.email, "password": PASSWORD}
+    begun = said(browser.post("/account", **sign_up, next="/?c=1", invite=" a code "))
+    given = {"step": begun["step"], "next": "/?c=1", "invite": begun["invite"]}
+
+    for path in ("/factor/enrol", "/factor/enrol/confirm"):
+        page = browser.post(path, **given, code="wrong").text
+        over = said(browser.post(path, **given | {"step": uuid4()}))
+
+        assert 'name="invite" value="a code"' in page
+        assert 'href="/?c=1&amp;invite=a+code">Cancel<' in page
+        assert over == {"c": "1", "code": "sign_up", "invite": "a code", "reason": "expired"}
+
+
 @pytest.mark.parametrize("step", ["put_sign_up", "sign_up", "start_session"])
 def test_cut_sign_up_sets_up_the_required_factor_when_it_goes_on(strict, step):
     maya, _ = strict
@@ -874,7 +890,11 @@ def test_sign_up_that_waits_for_a_link_sets_up_one_factor_after_it(strict, monke
 
     with monkeypatch.context() as auth:
         auth.setattr(sign_in, "confirms_addresses", lambda _: True)
-        assert signs_up(omar, omar.site.browser()) == {"reason": "confirm", "c": "1"}
+        assert signs_up(omar, omar.site.browser()) == {
+            "code": "sign_up",
+            "reason": "confirm",
+            "c": "1",
+        }
     browser = omar.begins()
     assert recovery_codes(confirms(omar, sets_up(omar, browser)))
 

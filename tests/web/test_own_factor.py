@@ -466,6 +466,7 @@ def test_proof_in_part_sets_a_first_factor_up_and_changes_none(site, browser):
     codes = re.findall(CODE, confirms(browser).text)
 
     assert len(codes) == 10
+    assert "Recovery codes already shown" in confirms(browser).text
     for refused in (
         renews(browser),
         removes(browser),

@@ -402,6 +402,8 @@ def test_reset_takes_the_passkey_away_with_the_question_for_it(maya):
     assert maya.uses(browser, fields={"ways": answer["ways"]}) == {"c": "1"}
 
     assert (maya.credentials.wants_factor, maya.credentials.recovery) == (False, ())
+    told = NoticeKind.PASSKEY_FACTOR_REMOVED, NoticeKind.PASSKEY_REMOVED, NoticeKind.PASSWORD_RESET
+    assert [one for one in maya.site.told if one in told] == [*told]
     assert is_in(maya.begins(password=NEW_PASSWORD))
 
 
@@ -775,6 +777,9 @@ def test_switch_shows_recovery_codes_once(own):
     assert page.headers["cache-control"] == "no-store"
     assert [one.kind for one in own.site.contents] == [NoticeKind.PASSKEY_FACTOR_ADDED]
     assert own.site.outdated[-1] == own.browser.session.user_id
+    # the proof of a session that has not given the new factor no longer counts
+    assert "already shown" in own.switch(is_on=True).text
+    assert failures(own.browser.session) == {}
     own.is_given()
     assert "already shown" in own.switch(is_on=True).text
     assert own.credentials.recovery == tuple(map(recovery_hash, codes))
@@ -836,6 +841,24 @@ def test_last_passkey_takes_the_question_and_the_codes_along(own):
     own.switch(is_on=True)
     own.is_given()
 
-    own.browser.post("/passkey/remove", passkey=encode_base64url(own.key.id))
+    own.site.mails.clear()
 
+    only = encode_base64url(own.key.id)
+    removed = said(own.browser.post("/passkey/remove", passkey=only))
+
+    assert removed == {"reason": "last-passkey-removed"}
     assert (own.credentials.wants_factor, own.credentials.recovery) == (False, ())
+    told = [NoticeKind.PASSKEY_REMOVED, NoticeKind.PASSKEY_FACTOR_REMOVED]
+    assert [one.kind for one in own.site.contents] == told
+
+
+def test_app_stays_the_second_step_when_the_last_passkey_goes(own):
+    adds(own.browser, own.key)
+    App().enrol(own.site.accounts, own.browser.session)
+    own.switch(is_on=True)
+
+    only = encode_base64url(own.key.id)
+    assert said(own.browser.post("/passkey/remove", passkey=only)) == {"reason": "passkey-removed"}
+
+    assert (own.credentials.wants_factor, own.credentials.asks_passkey) == (True, False)
+    assert own.site.contents[-1].kind is NoticeKind.PASSKEY_FACTOR_REMOVED

@@ -287,7 +287,7 @@ def test_refused_invitation_is_not_typed_again(session_cache, fail):
 
     answer = browser(session_cache).post("/account", data=given)
 
-    assert answer.headers["location"] == "/?c=1&invite=a+code&reason=invitation"
+    assert answer.headers["location"] == "/?c=1&code=sign_up&invite=a+code&reason=invitation"
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,8 @@ def test_refused_invitation_is_not_typed_again(session_cache, fail):
 def test_refusal_repeats_nothing_that_was_entered(session_cache, path, email, password, reason):
     answer = browser(session_cache).post(path, data=form(email, password, "/"))
 
-    assert answer.headers["location"] == f"/?reason={reason}"
+    code = "code=sign_up&" if path == "/account" else ""
+    assert answer.headers["location"] == f"/?{code}reason={reason}"
 
 
 def test_known_device_signs_in_while_its_account_is_throttled(session_cache):
@@ -353,7 +354,8 @@ def test_attempt_without_a_lane_is_told_that_daybook_is_busy(session_cache, path
 
     answer = client.post(path, data=form(new_email()))
 
-    assert answer.headers["location"] == "/?c=1&reason=busy"
+    code = "code=sign_up&" if path == "/account" else ""
+    assert answer.headers["location"] == f"/?c=1&{code}reason=busy"
 
 
 @pytest.mark.parametrize(

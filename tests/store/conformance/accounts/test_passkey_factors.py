@@ -8,6 +8,7 @@ import pytest
 from services.crypto import sha
 from services.domain.accounts import CredentialsAction, ProofScope, SecondFactor
 from services.errors import (
+    BadInput,
     FactorNeeded,
     FactorRequired,
     PasskeyMissing,
@@ -31,7 +32,7 @@ from tests.store.conformance.accounts.test_factors import (
     row_of,
     sign_in,
 )
-from tests.store.conformance.accounts.test_ways_in import NOON, PasskeyWays, add, remove
+from tests.store.conformance.accounts.test_ways_in import NOON, Identities, PasskeyWays, add, remove
 from tests.store.conftest import PASSWORD, new_email
 
 PASSKEYS = PasskeyWays()
@@ -263,6 +264,35 @@ def test_reset_of_the_factor_asks_for_no_passkey_and_drops_the_codes(alone, name
     credentials = credentials_of(maya)
     assert (credentials.wants_factor, credentials.recovery) == (False, ())
     assert [one.name for one in credentials.passkeys.each] == [name]
+
+
+def test_reset_removes_passkeys_and_their_look_ups_if_asked(alone, name):
+    """From an account that has no second factor, too; another way in stays, under the root key of the credentials."""
+    maya, identities = alone.sign_up(), Identities()
+    assert add(maya, identities, name)
+    assert add(maya, PASSKEYS, name)
+    root_keys = alone.process_with_new_root_key().root_keys
+    with pytest.raises(BadInput, match="--passkeys"):
+        reset_factors(alone.operator, root_keys, maya.email)
+
+    reset_factors(alone.operator, root_keys, maya.email, keeps_passkeys=False)
+
+    assert not alone.accounts.backend.is_alive(maya.cookie.hash)
+    assert credentials_of(maya).passkeys.each == ()
+    assert alone.lookups(maya) == [identities.tags(root_keys, name)[1]]
+    with pytest.raises(BadInput, match=r"no second factor\.$"):
+        reset_factors(alone.operator, root_keys, maya.email, keeps_passkeys=False)
+
+
+def test_reset_removes_passkeys_that_sign_in_asks_for(alone, name):
+    maya = alone.sign_up()
+    ask(maya, name)
+    enrol(prove_by(maya, name))
+
+    reset_factors(alone.operator, alone.accounts.root_keys, maya.email, keeps_passkeys=False)
+
+    assert (credentials_of(maya).wants_factor, alone.lookups(maya)) == (False, [])
+    assert alone.accounts.sign_in_with(maya.email, PASSWORD)[1].user_id == maya.id
 
 
 def test_address_taken_back_asks_for_the_passkey_that_stood_before(deployment, maya, name):
