@@ -234,6 +234,9 @@ READERS: dict[str, Reader] = {
     "services.portable.replies:_Lowering._add_underline": _after("a"),
     "services.portable.replies:_Lowering._open_fence": lambda text: _lowering().add(f"```{text}"),
     "services.portable.replies:_Lowering._escape_line": lambda text: _lowering()._escape_line(text),
+    "services.portable.replies:_Lowering._is_indented_code": lambda text: (
+        _lowering()._is_indented_code(text)
+    ),
     # added by hand: they have no such parameter, or their modules import neither `re` nor
     # `unicodedata`
     "pages._parts.prompts:_text": lambda text: prompts._text([text]),

@@ -86,20 +86,27 @@ class _Lowering:
         # false if this paragraph may contain a backtick that no later backtick closes
         self._is_code_known = True
         self._in_formula = False
+        # column at which the text of the last list item begins; 0 outside of lists
+        self._item_indent = 0
 
     def add(self, line: str) -> None:
         """Convert *line* and add it to the result. Raise _Uncertain if renderers may read it differently."""
         mark = _FENCE.match(line)
+        is_text = not self._fence and line.strip(" \t") != ""
+        is_code = is_text and self._is_indented_code(line)
         if self._fence:
             self._add_code(line, mark)
         elif mark:
             self._open_fence(line, mark)
-        elif not line.strip(" \t"):
+        elif not is_text:
             self._lines.append(line)
             self._is_paragraph, self._is_code_known = False, True
         elif underline := _UNDERLINE.match(line):
+            if is_code:
+                raise _Uncertain
             self._add_underline(line, underline)
         else:
+            typed = line
             heading = _HEADING.match(line)
             if heading:
                 level = "#" * min(6, len(heading["level"]) + 2)
@@ -107,7 +114,9 @@ class _Lowering:
             if not _FOOTNOTE.match(line) and (definition := _DEFINITION.match(line)):
                 line = f"{definition['prefix']}\\{line[definition.end() :]}"
             self._lines.append(self._escape_line(line) if _MARKED.search(line) else line)
-            self._is_paragraph = not (heading or line.lstrip().startswith("|"))
+            if is_code and self._lines[-1] != typed:
+                raise _Uncertain
+            self._is_paragraph = not (is_code or heading or line.lstrip().startswith("|"))
 
     def end(self) -> str:
         """Close an open code block; return the converted reply. Raise _Uncertain if a formula is still open."""
@@ -115,6 +124,17 @@ class _Lowering:
             raise _Uncertain
         closing = [" " * self._indent + self._fence] if self._fence else []
         return "\n".join([*self._lines, *closing])
+
+    def _is_indented_code(self, line: str) -> bool:
+        columns = line.expandtabs(4)
+        indent = len(columns) - len(columns.lstrip(" "))
+        if indent >= self._item_indent + 4:
+            return not self._is_paragraph
+        if item := _LIST.match(columns):
+            self._item_indent = item.end()
+        elif not self._is_paragraph:
+            self._item_indent = min(self._item_indent, indent)
+        return False
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]

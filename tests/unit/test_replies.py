@@ -58,6 +58,12 @@ def test_reply_stays_within_its_part_of_the_page(body):
         ("[^1]: # wet soil", "\\[^1]: # wet soil"),
         ("a\r\nb", "a\nb"),
         ("| a |\n|---|\n| `b` |", "| a |\n|---|\n| `b` |"),
+        ("Run:\n\n    pip install x\n\n\tls", "Run:\n\n    pip install x\n\n\tls"),
+        (
+            "1. So:\n\n    a <b>\n\n   - c\n\n      ## d",
+            "1. So:\n\n    a \\<b>\n\n   - c\n\n      #### d",
+        ),
+        ("a\n    b <b>", "a\n    b \\<b>"),
     ],
 )
 def test_reply_keeps_its_markdown(body, lowered):
@@ -66,6 +72,22 @@ def test_reply_keeps_its_markdown(body, lowered):
 
 @pytest.mark.parametrize("body", ["$$\nx", "> ```\n> a", "%% hidden", "::: note", "a\u2028# b"])
 def test_ambiguous_reply_is_not_lowered(body):
+    assert replies.lower(body) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Run:\n\n    # install it\n    pip install x",
+        "Run:\n\n    pip install x\n    echo <b> > f.html",
+        "Run:\n\n\t# install it",
+        "    Peas\n    ====",
+        "# Run\n    ![x](http://e/i)",
+        "- a\n\nRun:\n\n    # install it",
+        "1. Run:\n\n        # install it",
+    ],
+)
+def test_indented_code_that_would_change_is_not_lowered(body):
     assert replies.lower(body) is None
 
 
