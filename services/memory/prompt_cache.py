@@ -6,8 +6,7 @@ been sent yet. On overflow the prefix is rebuilt: earlier recalled messages are 
 to a quarter of the budget if they fill more than half of it, and messages are recalled again for the new prompt.
 
 If nothing was recalled before, there is no cache to lose, so recalled messages may take the whole budget except the
-quarter for the latest messages; what they leave free is filled with more of the latest messages, up to two thirds of
-the budget. The alternatives that were measured are in docs/decisions/prompts-that-begin-alike.md.
+quarter for the latest messages. The alternatives that were measured are in docs/decisions/prompts-that-begin-alike.md.
 """
 
 from collections import defaultdict
@@ -40,8 +39,7 @@ _LASTING = 55
 _REBUILT = 15  # the share that recalled messages get when a cached prefix is rebuilt
 _TURN = 6  # the largest share that messages recalled in one later turn may take
 _REFILL = 40  # a rebuilt prefix is filled with more of the latest messages up to this share
-# replaces `_REFILL` if nothing was recalled for the rebuilt prefix, or if no cached prefix is lost
-_REFILL_ALONE = 67
+_REFILL_ALONE = 67  # replaces `_REFILL` if nothing was recalled for the rebuilt prefix
 # a long message is quoted in full if it takes less than this share of the tokens for recalled messages
 _WHOLE = 10
 _MISSES = 5  # after this many extracts that did not fit, no more are tried
@@ -118,8 +116,8 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
         return replace(layout, recalls=_pack(base, candidates, share, {}))
 
     layout = with_recalls(kept)
-    refill = _REFILL if layout.recalls and not is_uncached else _REFILL_ALONE
-    more = _count_refill(layout, pairs[: len(pairs) - kept], base.room * refill // 100)
+    refill = base.room * (_REFILL if layout.recalls else _REFILL_ALONE) // 100
+    more = _count_refill(layout, pairs[: len(pairs) - kept], refill)
     return with_recalls(kept + more) if more else layout
 
 

@@ -63,16 +63,6 @@ def test_first_recall_fills_three_quarters():
     assert seen.prefix_seq == 400
 
 
-def test_first_question_sends_the_messages_that_its_view_shows():
-    past = long_talk(400)
-
-    view, asked = plan(past, None), plan(past, candidates=ranked(past[0]))
-
-    assert 620 <= len(view.verbatim_ids) // 2 * 48 <= 670
-    assert 0 <= len(view.verbatim_ids) - len(asked.verbatim_ids) <= 2
-    assert recalled(asked) == [1]
-
-
 def test_candidate_that_does_not_fit_is_skipped():
     past = (said(1, "word " * 110), said(2), *long_talk(400)[2:])
     view = {"start_seq": 386, "prefix_seq": 390, "earlier_recalls": {past[388].id: ()}}
