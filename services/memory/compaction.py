@@ -214,11 +214,8 @@ def _count_overflowing(layout: Layout) -> int:
         return 0
     lasting = layout.room * _FOLD_TO_PERCENT // 100
     paragraph = (layout.room - lasting) // _SHORTER
-    taken = replace(layout, pairs=()).tokens
-    # the next prompt may be about the last pair, so this pair is summarised only if it can never be sent
-    least = count_fitting(pairs[-1:], layout.room - taken, counter)
-    left = lasting - next_prompt - paragraph - taken
-    return len(pairs) - max(least, count_fitting(pairs, left, counter))
+    left = lasting - next_prompt - paragraph - replace(layout, pairs=()).tokens
+    return len(pairs) - max(1, count_fitting(pairs, left, counter))
 
 
 def _in_place(due: Sequence[Pair], request: str) -> str:

@@ -199,20 +199,6 @@ def test_missed_messages_are_summarised_apart_in_chunks():
     assert omitted(plan(past, start_seq=370, summary=history.summary)) == []
 
 
-@pytest.mark.parametrize("prompt_words", [300, 700])
-def test_last_pair_is_summarised_where_it_cannot_be_sent(prompt_words):
-    past = (*talk(2), said(3, "word " * prompt_words), said(4, "word " * 500))
-    history = History("Be kind.", past, None)
-
-    while compaction := plan_compaction(history, BUDGET, WORDS):
-        history = replace(history, summary=compaction.summary("They said word.", NOON))
-
-    seen = plan(past, "Make that shorter.", summary=history.summary)
-    is_sent = prompt_words == 300
-    assert (shown(seen), omitted(seen)) == ([3, 4] if is_sent else [], [])
-    assert history.summary.up_to_seq == (2 if is_sent else 4)
-
-
 def test_shorter_request_is_sent_where_cache_saves_nothing():
     history = History("Be kind.", long_talk(42), None)
 
