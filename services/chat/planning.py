@@ -16,6 +16,7 @@ from services.chat.setup import Setup
 from services.domain import (
     Conversation,
     ConversationId,
+    Full,
     Message,
     MessageId,
     Thread,
@@ -103,7 +104,12 @@ class Planning:
     def budget(self, thread: Thread, setup: Setup) -> ContextBudget:
         """Return the budget of *setup*, with less room if the endpoint has refused a prompt of *thread* as too long."""
         room = self.counting.room(thread.conversation.id, setup.offer.info.name)
-        return setup.budget.within(room) if room else setup.budget
+        # Two cases keep the whole budget. If the refusal named the window, the budget is smaller already than the refused
+        # prompt, of which `room` is two thirds. And a policy that sends everything cannot send less in less room.
+        is_smaller = room is not None and 2 * setup.budget.prompt_tokens < 3 * room
+        if room is None or is_smaller or thread.conversation.policy.kind is Full:
+            return setup.budget
+        return setup.budget.within(room)
 
     def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
         """Forecast the endpoint's token count of *view*."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from services.domain import Retrieval, Summary, Window
+from services.domain import Full, Retrieval, Summary, Window
 from services.domain.context import Forecast
 from services.domain.model_failures import ModelFailure
 from services.errors import PromptTooLong, StoreUnavailable
@@ -236,6 +236,30 @@ def test_retry_after_a_refusal_without_a_number_sends_less(make_chat, server, po
     # the start has not moved back to what was refused
     ask(chat, thread, LONG)
     assert plain_tokens(server.requests[-1].body) < counts[-2]
+
+
+def test_retry_after_a_refusal_with_the_window_has_all_its_room(make_chat, server):
+    chat = make_chat(info=replace(INFO, context_tokens=32_768, reply_tokens=2_048))
+    chat.store.conversations.set_policy(
+        (thread := ask(chat, None, "Peas? " * 2_500)).conversation.id, Window(20)
+    )
+    server.script(status=400, error="This model's maximum context length is 16384 tokens.")
+    done(chat.begin(thread.conversation.id, "Beans? " * 6_000))
+    server.script(reply="Soon.")
+
+    assert done(chat.retry(thread.conversation.id)).failure is None
+    assert plain_tokens(server.requests[-1].body) > 12_000
+
+
+def test_shorter_message_is_sent_to_a_whole_chat_after_a_refusal(make_chat, server):
+    chat = make_chat(info=replace(INFO, context_tokens=32_768, reply_tokens=2_048))
+    thread = ask(chat, None, "Peas? " * 5_000)
+    chat.store.conversations.set_policy(thread.conversation.id, Full())
+    server.script(status=400, error=NO_NUMBER)
+    done(chat.begin(thread.conversation.id, "Beans? " * 2_000))
+    server.script(reply="Soon.")
+
+    assert done(chat.begin(thread.conversation.id, "Thanks.")).failure is None
 
 
 def test_message_that_is_refused_alone_is_too_long(make_chat, server):
