@@ -43,14 +43,14 @@ _NAMED_CONTEXT = re.compile(
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
     r"|model token limit: (\d+)|context length of only (\d+)|model's context length \((\d+)"
     r"|maximum prompt length is (\d+)|while limit is (\d+)|Max size: (\d+) tokens"
-    r"|`max_new_tokens` must be <= (\d+)|`inputs` must have less than (\d+) tokens"
+    r"|\+ `max_new_tokens` must be <= (\d+)|`inputs` must have less than (\d+) tokens"
 )
-# matches the maximum length of a reply in an endpoint's error: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
+# matches the maximum length of a reply in an endpoint's error: OpenAI; Anthropic; Groq; DeepSeek; Volcengine; TGI
 _NAMED_REPLY = re.compile(
     r"at most (\d+) completion tokens|max_tokens: \d+ > (\d+)"
     r"|max_(?:completion_)?tokens\b.{0,99}? less than or equal to `?(\d+)"
     r"|valid range of max_tokens is \[\d+, ?(\d+)\]"
-    r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)"
+    r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)|(?<!\+ )`max_new_tokens` must be <= (\d+)"
 )
 # matches the exact number of prompt tokens in an endpoint's error: OpenAI, DeepSeek; old OpenAI; vLLM; OpenRouter;
 # Anthropic; Mistral; SGLang (two wordings); xAI; TGI. A newer vLLM states only a minimum ("at least"), which does not match
@@ -58,7 +58,7 @@ _NAMED_PROMPT = re.compile(
     r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
     r"|\((\d+) of text input|context limit: (\d+) \+|Prompt contains (\d+) tokens"
     r"|tokens: (\d+) tokens from the input|The input \((\d+) tokens|the request contains (\d+) tokens"
-    r"|(?:tokens|<= \d+)\. Given: (\d+)"
+    r"|`inputs` must have less than \d+ tokens\. Given: (\d+)|Given: (\d+) `inputs` tokens"
 )
 # matches errors of Groq and OpenAI about a request whose prompt and longest reply together exceed the tokens per minute. A
 # request that would fit later is refused with "Limit 12000, Used 9000, Requested 4000", which does not match
