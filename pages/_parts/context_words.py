@@ -9,6 +9,7 @@ from services.domain import MemoryPolicy, Role, Summary, Thread
 from services.domain.context import ContextPlan
 
 SUMMARIZE = "Summarize now"
+_TOO_LONG = "because the last exchange alone does not fit the model's context"
 
 _SAVED = re.compile(r" (Your message|The partial reply) is saved[^.]*\.")
 
@@ -24,6 +25,11 @@ class Earlier:
     unanswered: int = 0  # prompts without a reply, which no request includes
     # True: a message after the first of the `recent` ones is summarised, cleared or missing
     has_gap: bool = False
+
+    @property
+    def is_last_too_long(self) -> bool:
+        """True if nothing is sent in full, and only the last prompt and reply are not summarized: they never are."""
+        return self.recent == 0 and 0 < self.missing <= 2
 
     @property
     def unsent(self) -> int:
@@ -123,7 +129,8 @@ def of_summary(reason: str) -> str:
 
 def can_summarise(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> bool:
     """Return True if the button `SUMMARIZE` is useful: some messages await a summary, or the last summary failed."""
-    is_due = earlier.missing > 0 or summary.problem is not None
+    is_awaited = earlier.missing > 0 and not earlier.is_last_too_long
+    is_due = is_awaited or summary.problem is not None
     return policy.kind.needs_summary and is_due and not summary.is_coming
 
 
@@ -134,6 +141,8 @@ def _unsent(policy: MemoryPolicy, earlier: Earlier) -> list[str]:
     if policy.messages and earlier.recent >= policy.messages:
         caption = words.policy_caption(policy).removesuffix(" messages")
         why = f"because “{words.policy_name(policy)}” {caption[0].lower()}{caption[1:]}"
+    elif not earlier.recent:
+        why = _TOO_LONG
     else:
         why = "because the context was full and was cut to two thirds"
     return [
@@ -156,6 +165,8 @@ def _summary(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> l
             said.append(f"{_bold(earlier.summarised)} sent as a summary.")
         if earlier.missing and summary.is_coming:
             said.append(f"{_bold(earlier.missing)} being summarized.")
+        elif earlier.is_last_too_long and not summary.problem:
+            said.append(f"{_bold(earlier.missing)} not sent {_TOO_LONG}.")
         elif earlier.missing:
             they = "it" if earlier.missing == 1 else "they"
             are = "could not be" if summary.problem else f"{_is(earlier.missing)} not yet"

@@ -86,6 +86,19 @@ PRESS = "Press “Summarize now” to send a summary of them."
             ),
         ),
         (
+            *(SUMMARY, FINE, Earlier(summarised=8, missing=2)),
+            "8 summarized, 2 not sent",
+            (
+                "**8 earlier messages** are sent as a summary.",
+                "**2 earlier messages** are not sent because the last exchange alone does not fit the model's context.",
+            ),
+        ),
+        (
+            *(SUMMARY, FINE, Earlier(missing=4)),
+            "4 earlier messages not sent",
+            ("**4 earlier messages** are not sent, because they are not yet summarized.", PRESS),
+        ),
+        (
             *(SUMMARY, FINE, Earlier(cleared=1)),
             "1 earlier message not sent",
             (
@@ -107,6 +120,14 @@ PRESS = "Press “Summarize now” to send a summary of them."
             "30 earlier messages not sent",
             (
                 "**30 earlier messages** are not sent because the context was full and was cut to two thirds.",
+                "To send a summary of them, choose “Auto-summary”.",
+            ),
+        ),
+        (
+            *(WINDOW, FINE, Earlier(missing=12)),
+            "12 earlier messages not sent",
+            (
+                "**12 earlier messages** are not sent because the last exchange alone does not fit the model's context.",
                 "To send a summary of them, choose “Auto-summary”.",
             ),
         ),
