@@ -242,9 +242,13 @@ class Attempts:
         now, known = int(time.time()), self._device(before)
         since = known.since if known and known.user_id == user_id else now
         users = {**known.earlier, known.user_id: known.seen} if known else {}
-        newest = sorted((seen, one.hex) for one, seen in users.items() if one != user_id)
+        newest = sorted(
+            (seen, one.hex)
+            for one, seen in users.items()
+            if one != user_id and now - seen < DEVICE_SECONDS
+        )
         earlier = "_".join(f"{one}-{seen}" for seen, one in newest[-_MOST_EARLIER:])
-        fields = f"{user_id.hex}.{now + DEVICE_SECONDS}.{since}.{earlier}.{secrets.token_hex(16)}"
+        fields = f"{user_id.hex}.{now + DEVICE_SECONDS}.{since}.{secrets.token_hex(16)}.{earlier}"
         return f"{fields}.{self.root_keys.device_tag(fields)}"
 
     def device_user(self, cookie: str) -> UserId | None:
@@ -257,9 +261,9 @@ class Attempts:
         if not hmac.compare_digest(tag.encode(), self.root_keys.device_tag(fields).encode()):
             return None
         match fields.split("."):
-            case [user_id, ends_at, since, others, _] if int(ends_at) > time.time():
+            case [user_id, ends_at, since, _, *others] if int(ends_at) > time.time():
                 seen = int(ends_at) - DEVICE_SECONDS
-                pairs = (one.split("-") for one in others.split("_") if one)
+                pairs = (one.split("-") for one in "".join(others).split("_") if one)
                 earlier = {UserId(UUID(one)): int(last_seen) for one, last_seen in pairs}
                 return _Device(UserId(UUID(user_id)), int(since), seen, earlier)
             case _:

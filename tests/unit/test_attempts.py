@@ -269,6 +269,24 @@ def test_device_remembers_who_signed_in_before_its_last_user(wait):
     assert attempts.has_signed_in(device, OTHERS)
 
 
+def test_device_cookie_forgets_users_of_long_ago(wait):
+    attempts = make()
+    device = attempts.device_cookie(HERS)
+    for days in (60, 120):
+        wait(days * 86400)
+        device = attempts.device_cookie(OTHERS, device)
+
+    assert HERS.hex not in device
+
+
+def test_device_cookie_without_earlier_users_is_read():
+    attempts = make()
+    fields, _, _ = attempts.device_cookie(HERS).rpartition(".")
+    fields = fields.rpartition(".")[0]  # as before the cookie named earlier users
+
+    assert attempts.has_signed_in(f"{fields}.{attempts.root_keys.device_tag(fields)}", HERS)
+
+
 def test_device_cookie_names_its_last_five_users(wait):
     attempts, device = make(), ""
     users = [UserId(uuid4()) for _ in range(7)]
