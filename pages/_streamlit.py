@@ -76,7 +76,7 @@ def url() -> str:
     if port != _USUAL_PORT and not config.is_manually_set("server.port"):
         raise Misconfigured(
             f"Port {_USUAL_PORT} is taken: stop what uses it, or add --server.port with another. "
-            "To use two Daybooks in one browser, open the second at 127.0.0.1 instead of localhost."
+            "To use two Daybooks in one browser, open the second at 127.0.0.1 in place of localhost."
         )
     address = config.get_option("server.address") or "0.0.0.0"  # noqa: S104 (Streamlit's default: all interfaces)
     if address == "127.0.0.1":

@@ -163,11 +163,21 @@ class Settings(BaseSettings):
             )
         return SecretStr(text) if text else None
 
-    @field_validator("url", "supabase_url")
+    @field_validator("url")
     @classmethod
     def _check_url(cls, url: HttpUrl | None) -> HttpUrl | None:
         if url and not _ORIGIN.fullmatch(str(url)):
-            raise ValueError("Input should end after the host or port, as https://name.example.org")
+            raise ValueError("Input should end after the host or port, as https://chat.example.org")
+        return url
+
+    @field_validator("supabase_url")
+    @classmethod
+    def _check_supabase_url(cls, url: HttpUrl | None) -> HttpUrl | None:
+        """Refuse a user name, and the address of a part of Supabase: its parts are found below the project's address."""
+        if url and (
+            url.username or url.password or re.search(r"/(?:rest|auth)/v1/?$", url.path or "")
+        ):
+            raise ValueError("Input should be the project's address, as https://name.supabase.co")
         return url
 
     @model_validator(mode="after")

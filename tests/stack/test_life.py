@@ -370,7 +370,7 @@ def test_early_refusal_is_one_line(base, cache):
     with _disk(small.data, megabytes=36), _taken(8501):
         assert _refusal(small).startswith("The disk is full: free some space for")
         assert _refusal(taken).startswith("Port 8501 is taken: stop what uses it")
-        assert "open the second at 127.0.0.1 instead of localhost" in taken.said()
+        assert "open the second at 127.0.0.1 in place of localhost" in taken.said()
 
     assert [app.said().count("\n") for app in (small, taken)] == [1, 1]
 

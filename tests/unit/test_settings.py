@@ -321,10 +321,17 @@ def test_public_address_with_more_than_a_host_is_refused(monkeypatch, rest):
 
 
 @pytest.mark.parametrize("url", [f"{URL}/rest/v1", URL.replace("://", f"://me:{SECRET}@")])
-def test_address_of_supabase_with_more_than_a_host_is_refused(monkeypatch, url):
+def test_address_that_is_not_the_supabase_projects_is_refused(monkeypatch, url):
     monkeypatch.setenv("SUPABASE_URL", url)
 
-    assert refusal().startswith("SUPABASE_URL: Input should end after the host or port")
+    assert refusal().startswith("SUPABASE_URL: Input should be the project's address")
+
+
+def test_supabase_may_stand_below_a_path(monkeypatch):
+    monkeypatch.setenv("SUPABASE_URL", f"{URL}/supabase")
+    monkeypatch.setenv("SUPABASE_KEY", "key")
+
+    assert str(settings.read().supabase_url) == f"{URL}/supabase"
 
 
 @pytest.mark.parametrize("user", [SECRET, f"me:{SECRET}"])
