@@ -150,7 +150,11 @@ def _kept(kept: Mapping[str, str]) -> str:
         for name, what in kept.items()
     )
     has_factor = st.query_params.get("by") or st.query_params.get("added")
-    last = " Without a second step, two-step verification is off." if has_factor else ""
+    last = (
+        " Without a second step, two-step verification is off, unless it is required here."
+        if has_factor
+        else ""
+    )
     return f"""<fieldset class="db-kept">
           <legend>Keep what you sign in with</legend>
           {ticks}

@@ -65,7 +65,7 @@ _ENDINGS = {
 _CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 *$", re.MULTILINE)
 # matches a code block, or else the end of a line that Markdown would join with the next line
 _JOINED = re.compile(
-    rf"{_CODE_BLOCK.pattern}\n?|(?P<end>(?<=\S)[ \t]*)\n(?=[ \t]*\S)(?![ \t]*(?:[*+-]|\d+[.)])[ \t]|```|~~~)",
+    rf"{_CODE_BLOCK.pattern}\n?|(?P<end>(?<=[^\s\\])[ \t]*)\n(?=[ \t]*\S)(?![ \t]*(?:[*+-]|\d+[.)])[ \t]|```|~~~)",
     re.MULTILINE,
 )
 # matches text that may end, hide or imitate a part of the exported page

@@ -132,6 +132,8 @@ class _Lowering:
             return not self._is_paragraph
         if item := _LIST.match(columns):
             self._item_indent = item.end()
+        elif _FOOTNOTE.match(columns):
+            self._item_indent = 4
         elif not self._is_paragraph:
             self._item_indent = min(self._item_indent, indent)
         return False

@@ -197,11 +197,11 @@ def test_harmful_prompt_is_put_in_a_code_block(body):
 
 
 def test_line_breaks_of_a_prompt_are_displayed():
-    prompt = "Dear Ann, \nmy code:\n```\na\nb\n```\n> c\n> d\n\n- e\n- f\ng"
+    prompt = "Dear Ann, \nmy code:\n```\na\nb\n```\n> c\n> d\n\n- e\n- f\ng\n\nls \\\n-l"
 
     markdown = to_markdown(thread(prompt))
 
-    marked = "Dear Ann,   \nmy code:\n```\na\nb\n```\n> c  \n> d\n\n- e\n- f  \ng\n"
+    marked = "Dear Ann,   \nmy code:\n```\na\nb\n```\n> c  \n> d\n\n- e\n- f  \ng\n\nls \\\n-l\n"
     assert marked in markdown
     children = (child.type for token in READER.parse(markdown) for child in token.children or ())
     assert "softbreak" not in children

@@ -91,6 +91,12 @@ def test_indented_code_that_would_change_is_not_lowered(body):
     assert replies.lower(body) is None
 
 
+def test_further_paragraph_of_a_footnote_is_text():
+    reply = "Wait.[^1]\n\n[^1]: Wet soil is cold.\n\n    See <b>that</b>."
+
+    assert replies.lower(reply) == reply.replace("<", "\\<")
+
+
 def test_footnote_gets_another_label_where_it_is_defined():
     body = "So.[^A] `[^a]` $[^a]$\n\n[^a]: In wet soil.\n"
 
