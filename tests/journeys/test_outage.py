@@ -14,8 +14,11 @@ SECONDS = 20.0  # longer than every time-out of the app, and than the lease of a
 _COUNT_RUNS = """() => {
   const app = document.querySelector(".stApp");
   window.runs = 0;
-  new MutationObserver(() => (runs += app.dataset.testScriptState === "running"))
-    .observe(app, { attributeFilter: ["data-test-script-state"] });
+  new MutationObserver((changes) => {
+    // a busy browser may draw only that a run was requested and has ended
+    const states = [...changes.map(({ oldValue }) => oldValue), app.dataset.testScriptState];
+    runs += states.some((state) => ["rerunRequested", "running"].includes(state));
+  }).observe(app, { attributeFilter: ["data-test-script-state"], attributeOldValue: true });
 }"""
 
 
