@@ -35,6 +35,17 @@ class Tab:
         self.page.evaluate("(data) => daybook.keepDrafts(data)", data)
         return self
 
+    def closes(self):
+        """Close the tab, and wait until the browser releases the lock by which other tabs know that it is open."""
+        watcher, held = (
+            Tab(self.page.context).page,
+            "navigator.locks.query().then((all) => all.held.length)",
+        )
+        before = watcher.evaluate(held)
+        self.page.close()
+        until(lambda: watcher.evaluate(held) < before)
+        watcher.close()
+
     def types(self, text):
         self.page.locator("textarea").fill(text)
 
@@ -129,7 +140,7 @@ def test_draft_of_a_closed_tab_comes_back(new_tab):
     first, second = new_tab().arrives(), new_tab().arrives()
     first.types("One")
     second.types("Two")
-    first.page.close()
+    first.closes()
 
     third = new_tab().arrives()
 
@@ -226,7 +237,7 @@ def test_sent_message_of_a_closed_tab_does_not_come_back(new_tab):
     first = new_tab().arrives()
     first.types("One")
     first.page.evaluate("daybook.noteDraftSent()")
-    first.page.close()
+    first.closes()
 
     # the second prompt was sent on another device
     second = new_tab().arrives(prompts=[(3, "One"), (3, "Two")])
