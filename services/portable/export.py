@@ -63,11 +63,6 @@ _ENDINGS = {
 
 # matches complete code blocks, which are harmless: only the text outside of them is searched for `_MORE_THAN_PROSE`
 _CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 *$", re.MULTILINE)
-# matches a code block, or else the end of a line that Markdown would join with the next line
-_JOINED = re.compile(
-    rf"{_CODE_BLOCK.pattern}\n?|(?P<end>(?<=[^\s\\])[ \t]*)\n(?=[ \t]*\S)(?![ \t]*(?:[*+-]|\d+[.)])[ \t]|```|~~~)",
-    re.MULTILINE,
-)
 # matches text that may end, hide or imitate a part of the exported page
 _MORE_THAN_PROSE = re.compile(
     r"""
@@ -264,8 +259,7 @@ def _escape(text: str) -> str:
 
 def _contained(body: str) -> str:
     if safe_text.is_readable(body) and not _MORE_THAN_PROSE.search(_CODE_BLOCK.sub("", body)):
-        # two spaces keep a line break in every renderer, and do not show in a text editor
-        return _JOINED.sub(lambda one: one[0] if one["end"] is None else f"{one['end']}  \n", body)
+        return body
     return _fenced(body, "markdown")
 
 

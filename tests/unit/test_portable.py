@@ -101,10 +101,6 @@ def top_level(markdown):
     return headings, others
 
 
-def without_final_spaces(text):
-    return re.sub(" +$", "", text, flags=re.MULTILINE)
-
-
 # --- Markdown -------------------------------------------------------------------------------------------
 
 
@@ -154,9 +150,9 @@ def test_prompts_occur_verbatim_and_forge_no_heading(prompts, title):
     markdown = to_markdown(thread(*prompts, title=title, role=Role.USER))
     headings, others = top_level(markdown)
 
-    position, whole = 0, without_final_spaces(markdown)
-    for body in map(without_final_spaces, prompts):
-        position = whole.index(body, position) + len(body)
+    position = 0
+    for body in prompts:
+        position = markdown.index(body, position) + len(body)
     assert headings[1:] == [
         f"## You, 2026-11-20 12:0{seq} UTC (unanswered)" for seq in range(1, len(prompts) + 1)
     ]
@@ -194,17 +190,6 @@ def test_harmful_prompt_is_put_in_a_code_block(body):
 
     assert re.search(r"UTC\n\n(`{3,})markdown\n" + re.escape(body) + r"\n\1\n\n## Assist", markdown)
     assert "`" * 5 in markdown or "````" not in body
-
-
-def test_line_breaks_of_a_prompt_are_displayed():
-    prompt = "Dear Ann, \nmy code:\n```\na\nb\n```\n> c\n> d\n\n- e\n- f\ng\n\nls \\\n-l"
-
-    markdown = to_markdown(thread(prompt))
-
-    marked = "Dear Ann,   \nmy code:\n```\na\nb\n```\n> c  \n> d\n\n- e\n- f  \ng\n\nls \\\n-l\n"
-    assert marked in markdown
-    children = (child.type for token in READER.parse(markdown) for child in token.children or ())
-    assert "softbreak" not in children
 
 
 LONG = [
