@@ -343,9 +343,10 @@ def daybook(
     with rig.daybook(endpoint, **settings) as app, ExitStack() as stack:
         # only one process may open JSON files, so the app ends while another process stores the conversations
         is_shared = not settings.get("DAYBOOK_STORE", "").startswith("json:")
-        crowded, *few = (f"{app.url}/?of={of}" for of in ("many", ROWS, FEW_ROWS))
+        crowded = f"{app.url}/?of=many"
+        lists = {f"{app.url}/?of={rows}": rows for rows in (ROWS, FEW_ROWS)}
         emails = {app.url: EMAIL, crowded: KEEPER}
-        emails |= {address: f"reader-of-{address[-2:]}@daybook.test" for address in few}
+        emails |= {at: f"reader-of-{rows}@daybook.test" for at, rows in lists.items()}
         if not is_shared:
             app.interrupt()
         with second_process(app) as sessions:
@@ -360,23 +361,23 @@ def daybook(
         kept = {length: converse(reader, rig.past(length)) for length in (SHORT, LONG)}
         hold(keeper, (f"Conversation {number}" for number in range(KEPT)))
         listed = list[tuple[str, str]]()
-        for address, rows, lister in zip(few, (ROWS, FEW_ROWS), listers, strict=True):
+        for (address, rows), lister in zip(lists.items(), listers, strict=True):
             hold(lister, (f"Conversation {number}" for number in range(rows - 1)))
             listed.append((address, _row(converse(lister, rig.past(SHORT)))))
 
-        def cookie_of(address: str) -> str:
-            return sessions.sign_in_with(emails.get(address, EMAIL), PASSWORD)[0]
+        def cookie_of(email: str) -> str:
+            return sessions.sign_in_with(email, PASSWORD)[0]
 
         if not is_shared:
-            cookies = {address: [cookie_of(address) for _ in range(COOKIES)] for address in emails}
+            cookies = {one: [cookie_of(one) for _ in range(COOKIES)] for one in emails.values()}
             stack.close()
             app.start().until_ready()
 
         context = _context(browser)
 
         def forget(address: str, context: BrowserContext = context) -> None:
-            at = address if address in emails else app.url
-            cookie = cookie_of(at) if is_shared else cookies[at].pop()
+            email = emails.get(address, EMAIL)
+            cookie = cookie_of(email) if is_shared else cookies[email].pop()
             rig.sign_in(context, app.url, rig.opened(app, cookie))
 
         def new_context() -> BrowserContext:

@@ -37,19 +37,16 @@ from benchmarks.rig import Figures
 from benchmarks.start import ELSEWHERE
 from services.domain import Thread
 from services.embedded.folders import choose_folders
-from services.store.files import FilesPlace
 from services.store.port import Store
-from services.store.sqlite import SqlitePlace
 from tests.conftest import started_stack
 from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import lift_bounds
+from tests.journeys.seeds import PLACES, lift_bounds
 from tests.stack.apps import TLS, App, running, until
 from tests.store.conformance.talk import LEASE_SECONDS, begun_with, ending, new_turn, say, unsaid
 from tests.store.conftest import make_sessions
 from tests.stores import WholeAccounts, accounts_in_memory, store_of
 
 STORES = {"supabase": "", "sqlite": "sqlite:{}/daybook.db", "json": "json:{}/daybook"}
-PLACES = {"sqlite": SqlitePlace, "json": FilesPlace}
 PLAIN = "plain"
 THREADS = USERS = 8
 IDLE_SECONDS, SYNC_SECONDS = 10, 2

@@ -44,7 +44,7 @@ _INFO = ModelInfo(
     cached_input_micro=25_000,
 )
 _SECONDS = 20.0
-_PLACES = {"sqlite": SqlitePlace, "json": FilesPlace}
+PLACES = {"sqlite": SqlitePlace, "json": FilesPlace}
 BY_AN_OPERATOR = "An admin changed how you sign in"  # the notice after a command that changes it
 
 
@@ -98,7 +98,7 @@ def _backend(app, root_keys):
 def _tables(store):
     """Return the tables at the place that a DAYBOOK_STORE names, to be closed."""
     kind, _, path = store.partition(":")
-    return closing(_PLACES[kind](Path(path)).open(is_app=False))
+    return closing(PLACES[kind](Path(path)).open(is_app=False))
 
 
 @dataclass(slots=True)
