@@ -174,9 +174,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_supabase_url(cls, url: HttpUrl | None) -> HttpUrl | None:
         """Refuse a user name, and the address of a part of Supabase: its parts are found below the project's address."""
-        if url and (
-            url.username or url.password or re.search(r"/(?:rest|auth)/v1/?$", url.path or "")
-        ):
+        if url and (url.username or re.search(r"/(?:rest|auth)/v1/?$", url.path or "")):
             raise ValueError("Input should be the project's address, as https://name.supabase.co")
         return url
 
@@ -220,7 +218,7 @@ class Settings(BaseSettings):
             )
         if has_endpoint and not self.offered_models:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
-        if self.openai_base_url and self.openai_base_url.password:
+        if any(url and url.password for url in (self.supabase_url, self.openai_base_url)):
             # refused because HTTP clients write URLs, and so the password, to their logs
             raise ValueError("An address holds a password: leave it out, keys have their own names")
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:

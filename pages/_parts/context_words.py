@@ -28,7 +28,7 @@ class Earlier:
 
     @property
     def is_last_too_long(self) -> bool:
-        """True if nothing is sent in full, and only the last prompt and reply are not summarized: they never are."""
+        """True if nothing is sent in full, and only the last prompt and reply, which are never summarized, are missing."""
         return self.recent == 0 and 0 < self.missing <= 2
 
     @property

@@ -228,8 +228,10 @@ class Attempts:
         throttles, the device is known to its last user alone (`is_known`).
         """
         known = self._device(device)
-        seen = known.earlier.get(user_id, 0) if known else 0
-        return self.is_known(device, user_id) or time.time() - seen < DEVICE_SECONDS
+        if known is None:
+            return False
+        seen = known.earlier.get(user_id, 0)
+        return known.user_id == user_id or time.time() - seen < DEVICE_SECONDS
 
     def notice(self, kind: NoticeKind, user_id: UserId) -> Throttle:
         return self._throttle(f"notice {kind} to {user_id}", 1, _HOUR)

@@ -39,7 +39,7 @@ from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.current_session import SentForm, current_session
-from services.web.forms import LONGEST_INVITATION, local_path, read_step_id, with_query, with_reason
+from services.web.forms import local_path, read_invitation, read_step_id, with_query, with_reason
 from services.web.origin import Origin, browser_of, networks_of
 
 # errors after which the user can try again in the same step, unless the step has already ended
@@ -111,7 +111,7 @@ class _Form:
     @property
     def invitation(self) -> str:
         """The invitation code, which is filled in again in the sign-up form if the user has to start over."""
-        return self.fields.get("invite", "").strip()[:LONGEST_INVITATION]
+        return read_invitation(self.fields.get("invite", ""))
 
 
 @dataclass(frozen=True, slots=True)

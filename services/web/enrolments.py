@@ -29,10 +29,10 @@ from services.web.current_session import is_signed_in
 from services.web.entries import ENROL, Entries, FactorForm
 from services.web.factor_check import FACTORS
 from services.web.forms import (
-    LONGEST_INVITATION,
     all_fields,
     fields,
     local_path,
+    read_invitation,
     read_step_id,
     with_query,
     with_reason,
@@ -77,7 +77,7 @@ class Enrolments:
         fields_ = await all_fields(request)
         form = FactorForm.read(fields_.get("step", ""), ENROL, fields_)
         step, target = form.step, form.target
-        invite = fields_.get("invite", "")[:LONGEST_INVITATION]
+        invite = read_invitation(fields_.get("invite", ""))
         listed = {"ways": "~".join(form.ways), "gone": form.unticked, "invite": invite}
         browser = start.origin.step_cookie(request)
 
@@ -102,7 +102,7 @@ class Enrolments:
         start, entries = self.entries.start, self.entries
         names = "code", "step", "next", "ways", "gone", "invite"
         text, step_id, target, ways, gone, invite = await fields(request, *names)
-        listed = {"ways": ways, "gone": gone, "invite": invite[:LONGEST_INVITATION]}
+        listed = {"ways": ways, "gone": gone, "invite": read_invitation(invite)}
         browser, target = start.origin.step_cookie(request), local_path(target)
         step: OpenStep | None = None
         try:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from services import errors
 from services.domain.accounts import REDIRECT_PARAMETERS, SIGN_IN_REASONS
 
-LONGEST_INVITATION = 100  # maximum characters of an invitation code
+_LONGEST_INVITATION = 100  # maximum characters of an invitation code
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 # maximum fields of a form; a reset has a field for each of up to 20 passkeys and 10 identities
 _MOST_FIELDS = 50
@@ -30,6 +30,11 @@ def local_path(target: str) -> str:
     """Return *target* if it is a path on this site, else the front page."""
     is_path = target.startswith("/") and not target.startswith(("//", "/\\"))
     return target if is_path and target.isprintable() and len(target) < 2000 else "/"
+
+
+def read_invitation(text: str) -> str:
+    """Return the invitation code in the *text* of a form field or a URL; "" if there is none."""
+    return text.strip()[:_LONGEST_INVITATION]
 
 
 def read_step_id(text: str) -> UUID:

@@ -24,7 +24,7 @@ from services.store.accounts import AppSession
 from services.store.identities import SIGN_ON, SignOnPurpose
 from services.store.steps import Step, read_contents
 from services.web.current_session import SignedIn, current_session
-from services.web.forms import LONGEST_INVITATION, fields, local_path, with_query, with_reason
+from services.web.forms import fields, local_path, read_invitation, with_query, with_reason
 from services.web.oidc_pages import (
     no_sign_out_page,
     other_address_page,
@@ -71,7 +71,7 @@ class OidcRoutes:
         """Redirect to the provider after a click on a page of this app; else show a page with the link, because any site can link here."""
         query = request.query_params
         target = with_query(local_path(query.get("next", "")))
-        invitation = query.get("invite", "").strip()[:LONGEST_INVITATION]
+        invitation = read_invitation(query.get("invite", ""))
         values = {"next": target} | ({"invite": invitation} if invitation else {})
         here = f"/oidc/{name}?{urlencode(values)}"
         # the provider redirects back to the public host, which gets no cookies of this host, so the sign-in must begin

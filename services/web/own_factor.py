@@ -92,9 +92,9 @@ class _Asked:
     # value of `factor_mark` when the setup key was shown
     replaces: str = field(repr=False)
     ends_others: bool
-    proof: ProofScope
     session: AppSession = field(repr=False)
     current: Current = field(repr=False)
+    proof: ProofScope = ProofScope.NONE
 
     @property
     def factor_mark(self) -> str:
@@ -160,8 +160,7 @@ class OwnFactor:
         once, step, code, replaces, others = form
         wants_factor, ends_others = current.credentials.wants_factor, others != ""
         is_part = path in _FIRST and not wants_factor and not ends_others
-        entered, unproven = (once, step, code, replaces), ProofScope.NONE
-        asked = _Asked(request, *entered, ends_others, unproven, session, current)
+        asked = _Asked(request, once, step, code, replaces, ends_others, session, current)
         try:
             asked = replace(asked, proof=require_recent(session.backend, is_part=is_part))
             return act(asked)

@@ -34,7 +34,7 @@ from services.web.confirmation_codes import SignUpByCode, SignUpCode
 from services.web.current_session import SignedIn, current_session
 from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
-from services.web.forms import LONGEST_INVITATION, fields, local_path, with_query, with_reason
+from services.web.forms import fields, local_path, read_invitation, with_query, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import browser_of, networks_of
 from services.web.proofs import Proof
@@ -89,7 +89,7 @@ class SignInRoutes:
 
     async def _sign_in(self, request: Request) -> Response:
         email, password, target, code = await fields(request, "email", "password", "next", "invite")
-        target, code = local_path(target), code.strip()[:LONGEST_INVITATION]
+        target, code = local_path(target), read_invitation(code)
         is_new = request.url.path == _ACCOUNT
         attempts = self.start.attempts
         delay = attempts.delay_answers if is_new and self.by_code else attempts.delay_refusals
@@ -186,7 +186,7 @@ class SignInRoutes:
             if cookie := self.start.origin.session_cookie(request):
                 await run_sync(self.start.shared().session_cache.leave, cookie)
         except errors.StoreUnavailable:  # the cookie stays, so that the user can try again
-            return RedirectResponse(f"{_ACCOUNT}?reason=still-signed-in", 303)
+            return RedirectResponse(with_query(_ACCOUNT, reason="still-signed-in"), 303)
         provider = self.start.origin.provider_cookie(request)
         answer = RedirectResponse(with_query("/", left=provider), 303)
         for name in ("sid", *(["provider"] if provider else [])):
