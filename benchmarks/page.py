@@ -262,7 +262,7 @@ def _sign_in(context: BrowserContext, site: Site) -> Took:
     form.locator('[name="password"]').fill(PASSWORD)
     rig.settle_script(page)
     with page.expect_navigation(wait_until="commit"):
-        form.get_by_role("button").click()
+        form.locator("button[type=submit]").click()
     return _took(page, read)  # `read` counts from the navigation
 
 
