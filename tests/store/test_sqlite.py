@@ -295,6 +295,9 @@ class Connections:
         self.vfs = self.mode = ""
         self.rewrite = lambda sql: sql
         self.levels = []  # the setting `synchronous` at each commit
+        self.full_syncs = (
+            set()
+        )  # the settings by which macOS flushes the disk's own cache, at each commit
 
     def connect(self, database, **options):
         if "mode=rw" in str(database) and self.mode:
@@ -307,6 +310,10 @@ class Connections:
             def execute(self, sql, *values):
                 if sql == "commit":
                     watch.levels += super().execute("pragma synchronous").fetchone()
+                    for setting in ("fullfsync", "checkpoint_fullfsync"):
+                        watch.full_syncs.add(
+                            (setting, *super().execute(f"pragma {setting}").fetchone())
+                        )
                 return super().execute(watch.rewrite(sql), *values)
 
         return self._connect(database, factory=Connection, **options)
@@ -347,6 +354,14 @@ def test_lasting_writes_are_synchronous(connections, store):
         put(store, number, is_lasting=is_lasting)
 
     assert connections.levels == [2, 1, 2]
+
+
+def test_writes_on_macos_flush_the_disks_cache(connections, store):
+    connections.full_syncs.clear()
+
+    put(store, 1)
+
+    assert connections.full_syncs == {("fullfsync", 1), ("checkpoint_fullfsync", 1)}
 
 
 def test_reading_commits_nothing(connections, store):
