@@ -93,7 +93,9 @@ create index on public.conversations (user_id, state, pinned_at desc nulls last,
 create index on public.conversations (space_id, user_id);
 create index on public.conversations (destroy_at) where destroy_at is not null;
 create index on public.conversations (updated_at);   -- for retention, which deletes the longest unused conversations first
-create index on public.messages (conversation_id, parent_id);
+-- parent_id comes first: with conversation_id first, Postgres chose this index for a message by its id while the table had no
+-- statistics, and read all messages of the conversation
+create index on public.messages (parent_id, conversation_id);
 create index on public.messages (conversation_id) where destroy_at is not null;
 
 -- functions: conversations ------------------------------------------------------------------------------
