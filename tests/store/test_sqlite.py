@@ -12,17 +12,22 @@ import traceback
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from pydantic_core import to_jsonable_python
 
+from services import events
+from services.daemon_threads import in_thread
 from services.domain import NewConversation, Thoughts, UserId
 from services.domain.rows import DocumentKind
 from services.errors import AppError, Misconfigured, StoreBlocked
+from services.store.file_lock import FileLock
 from services.store.sqlite import SqlitePlace
 from services.store.sqlite import place as places
+from services.store.sqlite import store as stores
 from services.store.tables.row_texts import row_text
 from services.store.tables.schema import AUDIT, MESSAGES, AuditRow
 from tests.stack.apps import until
@@ -335,6 +340,77 @@ def test_file_that_cannot_be_written_says_so(place, connections):
 
     with closing(place.open()) as store, pytest.raises(StoreBlocked, match="cannot be written"):
         put(store, 1)
+
+
+# --- turns of processes, without which an SQLite before 3.51.3 can lose commits
+
+
+@pytest.fixture
+def checkpoints(monkeypatch):
+    """Functions that start the threads of checkpoints, which do not start by themselves."""
+    found = []
+    monkeypatch.setattr(
+        stores, "in_thread", lambda name, call: found.append(partial(in_thread, name, call))
+    )
+    return found
+
+
+@pytest.fixture
+def lock_elsewhere(place):
+    """The lock for writes and checkpoints, as another process opens it."""
+    place.open().close()
+    with closing(FileLock(Path(f"{place.path}-lock"))) as lock:
+        yield lock
+
+
+def test_write_waits_for_the_lock_of_another_process(checkpoints, lock_elsewhere, store):
+    with (
+        lock_elsewhere.locked(WAIT_SECONDS),
+        pytest.raises(StoreBlocked, match=r"Another process has locked daybook\.db-lock"),
+    ):
+        put(store, 1)
+
+    put(store, 2)
+    assert numbers(store) == [2]
+
+
+def test_start_waits_for_the_lock_of_another_process(place, lock_elsewhere):
+    with (
+        lock_elsewhere.locked(WAIT_SECONDS),
+        pytest.raises(Misconfigured, match=r"Another process has locked daybook\.db-lock"),
+    ):
+        place.open()
+
+    place.open().close()
+
+
+def test_checkpoint_waits_for_the_lock_of_another_process(
+    place, checkpoints, lock_elsewhere, store, monkeypatch
+):
+    monkeypatch.setattr(stores, "_CHECKPOINT_SECONDS", 0.01)
+    heard = []
+    monkeypatch.setattr(events, "_listeners", [lambda event, _: heard.append(event)])
+    put(store, 1)
+    log = Path(f"{place.path}-wal")
+
+    with lock_elsewhere.locked(WAIT_SECONDS):
+        checkpoints[-1]()
+        until(lambda: "checkpoint.missed" in heard, within=10)
+        assert log.stat().st_size
+
+    until(lambda: log.stat().st_size == 0)
+    put(store, 2)
+    assert numbers(store) == [1, 2]
+
+
+def test_checkpoints_begin_once_the_start_has_freed_the_lock(place, lock_elsewhere, monkeypatch):
+    # both use one lock, so the end of the start would free it in the midst of a checkpoint
+    is_free = []
+    monkeypatch.setattr(stores, "in_thread", lambda *_: is_free.append(lock_elsewhere.try_lock()))
+
+    place.open().close()
+
+    assert is_free == [True]
 
 
 # --- what lasts, and what is destroyed
