@@ -21,7 +21,7 @@ from pydantic_core import to_jsonable_python
 
 from services import events
 from services.daemon_threads import in_thread
-from services.domain import NewConversation, Thoughts, UserId
+from services.domain import ConversationId, NewConversation, Thoughts, UserId
 from services.domain.rows import DocumentKind
 from services.errors import AppError, Misconfigured, StoreBlocked
 from services.store.file_lock import FileLock
@@ -29,7 +29,7 @@ from services.store.sqlite import SqlitePlace
 from services.store.sqlite import place as places
 from services.store.sqlite import store as stores
 from services.store.tables.row_texts import row_text
-from services.store.tables.schema import AUDIT, MESSAGES, AuditRow
+from services.store.tables.schema import AUDIT, DISCARDS, MESSAGES, AuditRow, Discard
 from tests.stack.apps import until
 from tests.store.conformance.backends import User
 from tests.store.conformance.talk import (
@@ -314,7 +314,10 @@ class Connections:
                     watch.levels += super().execute("pragma synchronous").fetchone()
                 return super().execute(watch.rewrite(sql), *values)
 
-        return self._connect(database, factory=Connection, **options)
+        connection = self._connect(database, factory=Connection, **options)
+        # the default of SQLite; Debian's build has another, which would hide that the setting is missing
+        connection.execute("pragma secure_delete = off")
+        return connection
 
 
 @pytest.fixture
@@ -433,7 +436,39 @@ def test_reading_commits_nothing(connections, store):
     assert connections.levels == []
 
 
-def test_deleted_row_is_in_no_file_soon(place, store):
+def test_writes_leave_the_file_to_checkpoints(checkpoints, place, store):
+    before = place.path.stat().st_size
+
+    for number in range(600):
+        put(store, number, is_lasting=False)
+
+    assert Path(f"{place.path}-wal").stat().st_size > 1000 * 4096  # SQLite's own limit
+    assert place.path.stat().st_size == before
+
+
+def test_row_without_the_row_that_it_names_is_refused(store):
+    chat = ConversationId(uuid4())  # which is not stored
+    row = Discard(id=uuid4(), conversation_id=chat, message_ids=(), destroy_at=NOON)
+    tables = store.of(UserId(uuid4()))
+
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        tables.run(lambda block: block.put(DISCARDS, row))
+
+    assert tables.run(lambda block: block.select(DISCARDS)) == []
+
+
+def test_all_tables_are_strict(place, store):
+    with closing(sqlite3.connect(place.path)) as file:
+        found = file.execute(
+            "select name, strict from pragma_table_list"
+            " where schema = 'main' and type = 'table' and name not like 'sqlite_%'"
+        ).fetchall()
+
+    assert found
+    assert [name for name, is_strict in found if not is_strict] == []
+
+
+def test_deleted_row_is_in_no_file_soon(connections, place, store):
     put(store, 77)
     key = str(UUID(int=77)).encode()
     remove(store, 77)
@@ -532,7 +567,7 @@ def test_backup_is_a_whole_store(place, store, tmp_path):
     assert not list(tmp_path.glob("*draft*"))
 
 
-def test_backup_has_no_sessions(place, store, tmp_path):
+def test_backup_has_no_sessions(connections, place, store, tmp_path):
     """A session that has ended since the backup must not live again in a restored store."""
     with closing(sqlite3.connect(place.path)) as file:
         session = ["cookie", str(uuid4()), str(uuid4()), "2030-01-01", "a canary"]
