@@ -436,6 +436,24 @@ def test_reading_commits_nothing(connections, store):
     assert connections.levels == []
 
 
+def test_turn_is_synchronous_but_for_its_partial_reply(connections, store):
+    user = a_user(store)
+    turn, levels = new_turn(begun_with(user), "When do I sow peas?"), connections.levels
+    here, found = turn.thread.conversation.id, []
+
+    def note(answer):
+        found.append({*levels})
+        levels.clear()
+        return answer
+
+    levels.clear()
+    begun = note(user.turns.begin(turn))
+    note(user.turns.checkpoint(begun.turn_id, here, "In", 30))
+    note(user.turns.finish(ending(turn, begun, "In March.")))
+
+    assert found == [{2}, {1}, {2}]
+
+
 def test_writes_leave_the_file_to_checkpoints(checkpoints, place, store):
     before = place.path.stat().st_size
 
