@@ -20,6 +20,7 @@ import pytest
 from pydantic_core import to_jsonable_python
 
 from services import events
+from services.crypto import RootKeys, new_key
 from services.daemon_threads import in_thread
 from services.domain import ConversationId, NewConversation, Thoughts, UserId
 from services.domain.rows import DocumentKind
@@ -28,8 +29,10 @@ from services.store.file_lock import FileLock
 from services.store.sqlite import SqlitePlace
 from services.store.sqlite import place as places
 from services.store.sqlite import store as stores
+from services.store.tables.backend import TablesBackend
 from services.store.tables.row_texts import row_text
 from services.store.tables.schema import AUDIT, DISCARDS, MESSAGES, AuditRow, Discard
+from services.stores import open_tables
 from tests.stack.apps import until
 from tests.store.conformance.backends import User
 from tests.store.conformance.talk import (
@@ -43,10 +46,11 @@ from tests.store.conformance.talk import (
     new_turn,
 )
 from tests.store.on_disk import check_refused, numbers, put, remove
-from tests.stores import InMemoryDatabase
+from tests.stores import InMemoryDatabase, WholeAccounts
 
 WAIT_SECONDS = 0.2
 CANARY = "kumquat-7781"
+EMAIL, PASSWORD = "maya@daybook.test", "a long password of Maya"
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
 
@@ -670,6 +674,34 @@ def test_backup_without_hard_links_replaces_no_file(place, store, tmp_path, no_l
         place.backup(target)
 
     assert target.read_text() == "Dear Maya"
+
+
+def test_backup_is_restored_by_the_steps_of_the_docs(place, tmp_path):
+    ring, backup, kept = RootKeys({1: new_key()}, 1), tmp_path / "backup.db", tmp_path / "kept"
+    kept.mkdir()
+    logs = [Path(f"{place.path}-{end}") for end in ("wal", "shm")]
+    with closing(open_tables(place, ring)) as store:
+        accounts = WholeAccounts(TablesBackend(store), ring, 3600, 3600)
+        cookie, session = accounts.sign_up_with(EMAIL, PASSWORD)
+        put(store, 1)
+        place.backup(backup)
+        put(store, 2)
+        for log in logs:
+            shutil.copy(log, kept)
+    for log in logs:  # as after a killed process
+        (kept / log.name).rename(log)
+
+    shutil.copy(backup, place.path)
+    for log in logs:
+        log.unlink()
+
+    with pytest.raises(Misconfigured, match="The root key is not the one"):
+        open_tables(place, RootKeys({1: new_key()}, 1))
+    with closing(open_tables(place, ring)) as store:
+        assert {1, 2} & {*numbers(store)} == {1}
+        accounts = WholeAccounts(TablesBackend(store), ring, 3600, 3600)
+        assert not accounts.backend.is_alive(cookie.hash)
+        assert accounts.sign_in_with(EMAIL, PASSWORD)[1].user_id == session.user_id
 
 
 # --- warnings
