@@ -615,6 +615,44 @@ def test_backup_replaces_no_file(place, store, tmp_path):
     assert target.read_text() == "Dear Maya"
 
 
+def test_damaged_store_is_not_backed_up(place, tmp_path):
+    place.open().close()
+    changed = "update sqlite_schema set sql = replace(sql, ?, ?) where name = 'nonces'"
+    with closing(sqlite3.connect(place.path, isolation_level=None)) as file:
+        # one row lacks its text, as if the disk had changed it: SQLite copies the row without an error
+        file.execute("pragma writable_schema = on")
+        file.execute(changed, ["row text not null", "row text"])
+        file.execute("pragma writable_schema = reset")
+        file.execute("insert into nonces values ('a', 'b', null)")
+        file.execute("pragma writable_schema = on")
+        file.execute(changed, ["row text", "row text not null"])
+
+    with pytest.raises(Misconfigured, match="is damaged: the backup would be, too"):
+        place.backup(tmp_path / "backup.db")
+
+    assert [one.name for one in tmp_path.iterdir()] == ["home"]
+
+
+def test_backup_is_on_the_disk_before_it_has_its_name(place, tmp_path, monkeypatch):
+    place.open().close()
+    target, done = tmp_path / "backup.db", []
+    link, sync = os.link, os.fsync
+
+    def noted_sync(descriptor):
+        sync(descriptor)
+        done.append(os.fstat(descriptor).st_ino)
+
+    def noted_link(draft, path):
+        link(draft, path)
+        done.append(path)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "link", noted_link)
+    place.backup(target)
+
+    assert done == [target.stat().st_ino, target, tmp_path.stat().st_ino]
+
+
 def test_backup_leaves_a_users_draft_beside_it(place, store, tmp_path):
     letter = tmp_path / "backup.db.draft"
     letter.write_text("Dear Maya")
