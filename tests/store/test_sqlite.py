@@ -12,19 +12,27 @@ import traceback
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from pydantic_core import to_jsonable_python
 
-from services.domain import NewConversation, Thoughts, UserId
+from services import events
+from services.crypto import RootKeys, new_key
+from services.daemon_threads import in_thread
+from services.domain import ConversationId, NewConversation, Thoughts, UserId
 from services.domain.rows import DocumentKind
 from services.errors import AppError, Misconfigured, StoreBlocked
+from services.store.file_lock import FileLock
 from services.store.sqlite import SqlitePlace
 from services.store.sqlite import place as places
+from services.store.sqlite import store as stores
+from services.store.tables.backend import TablesBackend
 from services.store.tables.row_texts import row_text
-from services.store.tables.schema import AUDIT, MESSAGES, AuditRow
+from services.store.tables.schema import AUDIT, DISCARDS, MESSAGES, AuditRow, Discard
+from services.stores import open_tables
 from tests.stack.apps import until
 from tests.store.conformance.backends import User
 from tests.store.conformance.talk import (
@@ -38,10 +46,11 @@ from tests.store.conformance.talk import (
     new_turn,
 )
 from tests.store.on_disk import check_refused, numbers, put, remove
-from tests.stores import InMemoryDatabase
+from tests.stores import InMemoryDatabase, WholeAccounts
 
 WAIT_SECONDS = 0.2
 CANARY = "kumquat-7781"
+EMAIL, PASSWORD = "maya@daybook.test", "a long password of Maya"
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
 
@@ -316,7 +325,10 @@ class Connections:
                         )
                 return super().execute(watch.rewrite(sql), *values)
 
-        return self._connect(database, factory=Connection, **options)
+        connection = self._connect(database, factory=Connection, **options)
+        # the default of SQLite; Debian's build has another, which would hide that the setting is missing
+        connection.execute("pragma secure_delete = off")
+        return connection
 
 
 @pytest.fixture
@@ -342,6 +354,77 @@ def test_file_that_cannot_be_written_says_so(place, connections):
 
     with closing(place.open()) as store, pytest.raises(StoreBlocked, match="cannot be written"):
         put(store, 1)
+
+
+# --- turns of processes, without which an SQLite before 3.51.3 can lose commits
+
+
+@pytest.fixture
+def checkpoints(monkeypatch):
+    """Functions that start the threads of checkpoints, which do not start by themselves."""
+    found = []
+    monkeypatch.setattr(
+        stores, "in_thread", lambda name, call: found.append(partial(in_thread, name, call))
+    )
+    return found
+
+
+@pytest.fixture
+def lock_elsewhere(place):
+    """The lock for writes and checkpoints, as another process opens it."""
+    place.open().close()
+    with closing(FileLock(Path(f"{place.path}-lock"))) as lock:
+        yield lock
+
+
+def test_write_waits_for_the_lock_of_another_process(checkpoints, lock_elsewhere, store):
+    with (
+        lock_elsewhere.locked(WAIT_SECONDS),
+        pytest.raises(StoreBlocked, match=r"Another process has locked daybook\.db-lock"),
+    ):
+        put(store, 1)
+
+    put(store, 2)
+    assert numbers(store) == [2]
+
+
+def test_start_waits_for_the_lock_of_another_process(place, lock_elsewhere):
+    with (
+        lock_elsewhere.locked(WAIT_SECONDS),
+        pytest.raises(Misconfigured, match=r"Another process has locked daybook\.db-lock"),
+    ):
+        place.open()
+
+    place.open().close()
+
+
+def test_checkpoint_waits_for_the_lock_of_another_process(
+    place, checkpoints, lock_elsewhere, store, monkeypatch
+):
+    monkeypatch.setattr(stores, "_CHECKPOINT_SECONDS", 0.01)
+    heard = []
+    monkeypatch.setattr(events, "_listeners", [lambda event, _: heard.append(event)])
+    put(store, 1)
+    log = Path(f"{place.path}-wal")
+
+    with lock_elsewhere.locked(WAIT_SECONDS):
+        checkpoints[-1]()
+        until(lambda: "checkpoint.missed" in heard, within=10)
+        assert log.stat().st_size
+
+    until(lambda: log.stat().st_size == 0)
+    put(store, 2)
+    assert numbers(store) == [1, 2]
+
+
+def test_checkpoints_begin_once_the_start_has_freed_the_lock(place, lock_elsewhere, monkeypatch):
+    # both use one lock, so the end of the start would free it in the midst of a checkpoint
+    is_free = []
+    monkeypatch.setattr(stores, "in_thread", lambda *_: is_free.append(lock_elsewhere.try_lock()))
+
+    place.open().close()
+
+    assert is_free == [True]
 
 
 # --- what lasts, and what is destroyed
@@ -372,7 +455,57 @@ def test_reading_commits_nothing(connections, store):
     assert connections.levels == []
 
 
-def test_deleted_row_is_in_no_file_soon(place, store):
+def test_turn_is_synchronous_but_for_its_partial_reply(connections, store):
+    user = a_user(store)
+    turn, levels = new_turn(begun_with(user), "When do I sow peas?"), connections.levels
+    here, found = turn.thread.conversation.id, []
+
+    def note(answer):
+        found.append({*levels})
+        levels.clear()
+        return answer
+
+    levels.clear()
+    begun = note(user.turns.begin(turn))
+    note(user.turns.checkpoint(begun.turn_id, here, "In", 30))
+    note(user.turns.finish(ending(turn, begun, "In March.")))
+
+    assert found == [{2}, {1}, {2}]
+
+
+def test_writes_leave_the_file_to_checkpoints(checkpoints, place, store):
+    before = place.path.stat().st_size
+
+    for number in range(600):
+        put(store, number, is_lasting=False)
+
+    assert Path(f"{place.path}-wal").stat().st_size > 1000 * 4096  # SQLite's own limit
+    assert place.path.stat().st_size == before
+
+
+def test_row_without_the_row_that_it_names_is_refused(store):
+    chat = ConversationId(uuid4())  # which is not stored
+    row = Discard(id=uuid4(), conversation_id=chat, message_ids=(), destroy_at=NOON)
+    tables = store.of(UserId(uuid4()))
+
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        tables.run(lambda block: block.put(DISCARDS, row))
+
+    assert tables.run(lambda block: block.select(DISCARDS)) == []
+
+
+def test_all_tables_are_strict(place, store):
+    with closing(sqlite3.connect(place.path)) as file:
+        found = file.execute(
+            "select name, strict from pragma_table_list"
+            " where schema = 'main' and type = 'table' and name not like 'sqlite_%'"
+        ).fetchall()
+
+    assert found
+    assert [name for name, is_strict in found if not is_strict] == []
+
+
+def test_deleted_row_is_in_no_file_soon(connections, place, store):
     put(store, 77)
     key = str(UUID(int=77)).encode()
     remove(store, 77)
@@ -471,7 +604,7 @@ def test_backup_is_a_whole_store(place, store, tmp_path):
     assert not list(tmp_path.glob("*draft*"))
 
 
-def test_backup_has_no_sessions(place, store, tmp_path):
+def test_backup_has_no_sessions(connections, place, store, tmp_path):
     """A session that has ended since the backup must not live again in a restored store."""
     with closing(sqlite3.connect(place.path)) as file:
         session = ["cookie", str(uuid4()), str(uuid4()), "2030-01-01", "a canary"]
@@ -495,6 +628,44 @@ def test_backup_replaces_no_file(place, store, tmp_path):
         place.backup(target)
 
     assert target.read_text() == "Dear Maya"
+
+
+def test_damaged_store_is_not_backed_up(place, tmp_path):
+    place.open().close()
+    changed = "update sqlite_schema set sql = replace(sql, ?, ?) where name = 'nonces'"
+    with closing(sqlite3.connect(place.path, isolation_level=None)) as file:
+        # one row lacks its text, as if the disk had changed it: SQLite copies the row without an error
+        file.execute("pragma writable_schema = on")
+        file.execute(changed, ["row text not null", "row text"])
+        file.execute("pragma writable_schema = reset")
+        file.execute("insert into nonces values ('a', 'b', null)")
+        file.execute("pragma writable_schema = on")
+        file.execute(changed, ["row text", "row text not null"])
+
+    with pytest.raises(Misconfigured, match="is damaged: the backup would be, too"):
+        place.backup(tmp_path / "backup.db")
+
+    assert [one.name for one in tmp_path.iterdir()] == ["home"]
+
+
+def test_backup_is_on_the_disk_before_it_has_its_name(place, tmp_path, monkeypatch):
+    place.open().close()
+    target, done = tmp_path / "backup.db", []
+    link, sync = os.link, os.fsync
+
+    def noted_sync(descriptor):
+        sync(descriptor)
+        done.append(os.fstat(descriptor).st_ino)
+
+    def noted_link(draft, path):
+        link(draft, path)
+        done.append(path)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "link", noted_link)
+    place.backup(target)
+
+    assert done == [target.stat().st_ino, target, tmp_path.stat().st_ino]
 
 
 def test_backup_leaves_a_users_draft_beside_it(place, store, tmp_path):
@@ -556,6 +727,34 @@ def test_backup_without_hard_links_replaces_no_file(place, store, tmp_path, no_l
         place.backup(target)
 
     assert target.read_text() == "Dear Maya"
+
+
+def test_backup_is_restored_by_the_steps_of_the_docs(place, tmp_path):
+    ring, backup, kept = RootKeys({1: new_key()}, 1), tmp_path / "backup.db", tmp_path / "kept"
+    kept.mkdir()
+    logs = [Path(f"{place.path}-{end}") for end in ("wal", "shm")]
+    with closing(open_tables(place, ring)) as store:
+        accounts = WholeAccounts(TablesBackend(store), ring, 3600, 3600)
+        cookie, session = accounts.sign_up_with(EMAIL, PASSWORD)
+        put(store, 1)
+        place.backup(backup)
+        put(store, 2)
+        for log in logs:
+            shutil.copy(log, kept)
+    for log in logs:  # as after a killed process
+        (kept / log.name).rename(log)
+
+    shutil.copy(backup, place.path)
+    for log in logs:
+        log.unlink()
+
+    with pytest.raises(Misconfigured, match="The root key is not the one"):
+        open_tables(place, RootKeys({1: new_key()}, 1))
+    with closing(open_tables(place, ring)) as store:
+        assert {1, 2} & {*numbers(store)} == {1}
+        accounts = WholeAccounts(TablesBackend(store), ring, 3600, 3600)
+        assert not accounts.backend.is_alive(cookie.hash)
+        assert accounts.sign_in_with(EMAIL, PASSWORD)[1].user_id == session.user_id
 
 
 # --- warnings

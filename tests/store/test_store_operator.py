@@ -1,5 +1,6 @@
 """The operator's commands on a store over tables, here an SQLite file beside an app that uses it."""
 
+import base64
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from functools import partial
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 
 from services.crypto import Factor, RootKeys, new_key
 from services.domain import AccountRole, UserId
@@ -15,6 +17,7 @@ from services.domain.addresses import NO_ADDRESS, ConfirmedBy
 from services.domain.sign_in_methods import SignInMethod, UsedMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import BadInput, FactorNeeded, Misconfigured, StoreBlocked, WrongCredentials
+from services.operate.__main__ import operate
 from services.operate.accounts import (
     free_address,
     has_way_in,
@@ -27,6 +30,7 @@ from services.operate.accounts import (
 from services.operate.demo import make_demo
 from services.settings import Settings
 from services.store.credentials import lookups_of, open_stored, seal_stored
+from services.store.files import FilesPlace
 from services.store.operator import Mark, PresentKeys
 from services.store.sign_in_policy import SignInPolicy
 from services.store.sqlite import SqlitePlace
@@ -69,6 +73,13 @@ def accounts(tables):
 @pytest.fixture
 def operator(place, tables):
     return TablesOperator(place, lambda: place.open(is_app=False))
+
+
+def operate_at(store, *arguments):
+    """Return the result of a command of `operate` on a *store*, a value of DAYBOOK_STORE."""
+    key = base64.urlsafe_b64encode(RING_KEY).decode()
+    settings = {"DAYBOOK_STORE": store, "DAYBOOK_ROOT_KEYS": key}
+    return CliRunner().invoke(operate, arguments, env=settings)
 
 
 def rows(tables, table):
@@ -368,6 +379,27 @@ def test_backup_into_a_missing_folder_names_it(operator, tmp_path):
         operator.backup(tmp_path / "missing" / "backup.db")
 
     assert caught.value.public == f"There is no folder {tmp_path / 'missing'}: make it."
+
+
+def test_command_of_a_backup_says_what_is_not_in_it(place, tables, tmp_path):
+    target = tmp_path / "backup.db"
+
+    done = operate_at(f"sqlite:{place.path}", "backup", str(target))
+
+    sentence = f"{target} is a whole copy. The root key is not in it: keep that apart.\n"
+    assert (done.exit_code, done.output) == (0, sentence)
+    SqlitePlace(target).open().close()
+
+
+def test_command_of_a_backup_says_how_a_folder_is_copied(tmp_path):
+    folder = tmp_path / "daybook"
+    FilesPlace(folder).open().close()
+
+    done = operate_at(f"json:{folder}", "backup", str(tmp_path / "backup"))
+
+    sentence = f"Stop Daybook, and copy the folder {folder}: that is a backup.\n"
+    assert (done.exit_code, done.output) == (1, sentence)
+    assert not (tmp_path / "backup").exists()
 
 
 def test_demo_fills_a_fresh_store_alone(operator, tables, accounts):

@@ -77,7 +77,9 @@ class SqlitePlace:
             with locks[0].locked(self.wait_seconds):
                 if not self.exists():
                     self._make()
-                return self._opened(locks, is_app=is_app)
+                connection = self._connected(locks[1], is_app=is_app)
+            # after the lock is free: the store's checkpoints have the same lock, which would be freed in the midst of one
+            return SqliteStore(self.path, connection, self.wait_seconds, *locks)
         except BaseException as error:
             for lock in locks:
                 lock.close()
@@ -186,8 +188,8 @@ class SqlitePlace:
             draft.path.rename(self.path)
         sync(self.path.parent)
 
-    def _opened(self, locks: list[FileLock], *, is_app: bool) -> SqliteStore:
-        """Open the existing store; if its version is old, copy the file in the same folder, and then migrate the store."""
+    def _connected(self, app_lock: FileLock, *, is_app: bool) -> sqlite3.Connection:
+        """Connect to the existing store; if its version is old, copy the file in the same folder, and then migrate the store."""
         connection = self._connect()
         try:
             self._keep_log(connection)
@@ -199,7 +201,7 @@ class SqlitePlace:
                     raise Misconfigured(
                         f"{self.path} was written by an earlier version of Daybook: start this version with it once first."
                     )
-                if not is_app and not locks[1].try_lock():
+                if not is_app and not app_lock.try_lock():
                     raise Misconfigured(
                         f"Daybook is using {self.path}: stop it, so that the file is brought up to date."
                     )
@@ -211,7 +213,7 @@ class SqlitePlace:
                     copy.unlink()
                     raise
                 connection.execute(_CHECKPOINT)  # if this fails, the copy is still needed
-            return SqliteStore(self.path, connection, self.wait_seconds, *locks)
+            return connection
         except BaseException:
             connection.close()
             raise
