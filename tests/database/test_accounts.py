@@ -697,10 +697,36 @@ def test_tables_of_users_are_not_truncated(world):
             world.admin.execute(f"truncate public.{table} cascade")
 
 
-@pytest.mark.parametrize("domain", ["public.sealed", "public.sealed_octets", "public.sealed_head"])
+def _in_form_of(domain, body):
+    """Return *body* with the prefix of a sealed value of this type."""
+    prefix = {
+        "public.sealed": "p1.1.",
+        "public.sealed_octets": "o1.1.",
+        "public.sealed_head": "h1.",
+    }
+    return prefix[domain] + body
+
+
+SEALED_TYPES = ["public.sealed", "public.sealed_octets", "public.sealed_head"]
+
+
+@pytest.mark.parametrize("domain", SEALED_TYPES)
 def test_sealed_types_refuse_readable_text(world, domain):
     """In a column of these types; test_catalogue.py finds the columns that must have one of them."""
-    with pytest.raises(psycopg.errors.CheckViolation) as refused:
-        world.admin.execute(f"select 'the cat is grey'::{domain}")
+    for text in ("the cat is grey", _in_form_of(domain, "the cat is grey " * 8)):
+        with pytest.raises(psycopg.errors.CheckViolation) as refused:
+            world.admin.execute(f"select '{text}'::{domain}")
 
-    assert "cat" not in str(refused.value)
+        assert "cat" not in str(refused.value)
+
+
+@pytest.mark.parametrize("domain", SEALED_TYPES)
+def test_sealed_types_have_their_sizes(world, domain):
+    sizes = {"public.sealed_head": (118, 255)}
+    least, most = sizes.get(domain, (75, 400_000 - len(_in_form_of(domain, ""))))
+
+    for size in (least, most):
+        world.admin.execute(f"select '{_in_form_of(domain, 'A' * size)}'::{domain}")
+    for size in (least - 1, most + 1):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            world.admin.execute(f"select '{_in_form_of(domain, 'A' * size)}'::{domain}")
