@@ -459,6 +459,19 @@ def test_account_that_does_not_open_is_refused(copy, source, target):
     assert not target.exists()
 
 
+@pytest.mark.parametrize("is_source", [True, False])
+def test_copy_with_supabase_needs_the_address_of_its_database(run, source, tmp_path, is_source):
+    new = tmp_path / "new.db"
+    stores = ["supabase", named(new)] if is_source else [named(source), "supabase"]
+    project = {"SUPABASE_URL": "https://garden.supabase.co", "SUPABASE_KEY": "sb_publishable_key"}
+
+    assert run("copy", *stores, **project) == (
+        1,
+        "This needs the database's address: set DATABASE_URL.",
+    )
+    assert not new.exists()
+
+
 def test_missing_source_and_unknown_stores_are_refused(run, tmp_path):
     there = f"sqlite:{tmp_path}/there.db"
     assert run("copy", f"sqlite:{tmp_path}/none.db", there)[0] == 1
