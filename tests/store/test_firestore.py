@@ -1,5 +1,6 @@
 """The store in Firestore: its start, its lease, faults at run time, rules, indexes, and the bill for a turn."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -332,6 +333,12 @@ def test_missing_indexes_are_named_with_the_command(place, store, monkeypatch):
 
 
 # --- the lease
+
+
+def test_lease_has_the_times_that_the_docs_name():
+    times = inspect.signature(Lease).parameters.values()
+    defaults = {one.name: one.default for one in times if one.name != "database"}
+    assert defaults == {"seconds": 20, "pause": 4, "call_seconds": 10}
 
 
 @contextmanager
