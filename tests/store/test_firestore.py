@@ -35,6 +35,7 @@ from services.store.operator import Mark
 from services.store.tables import schema
 from services.store.tables.backend import TablesBackend
 from services.store.tables.copying import TablesCopy
+from services.store.tables.operator import TablesOperator
 from services.store.tables.protocol import Range, Table
 from tests import firestore as emulators
 from tests.firestore import Refusal, Wire, connect_to, new_place
@@ -330,6 +331,17 @@ def test_missing_indexes_are_named_with_the_command(place, store, monkeypatch):
     assert "name the database" not in text
     [(_, text)] = replace(place, database="notes").check().values()
     assert "name the database notes in db/firestore/firebase.json, then run npx" in text
+
+
+def test_migration_without_indexes_names_the_command(place, store, monkeypatch):
+    operator = TablesOperator(place, lambda: place.open(is_app=False))
+    assert operator.migrate({}) == ()
+    monkeypatch.setattr(emulators, "_INDEXES", {"indexes": [], "fieldOverrides": []})
+
+    with pytest.raises(
+        Misconfigured, match=r"messages \(conversation_id, seq\).* run npx firebase"
+    ):
+        operator.migrate({})
 
 
 # --- the lease
