@@ -156,7 +156,7 @@ def pytest_report_header():
 
 
 def pytest_configure(config):
-    of_firestore = ("test_firestore.py", "[firestore")
+    of_firestore = ("_firestore.py", "[firestore")
     config.pluginmanager.register(PartReport(of_firestore, firestore_parts.described))
     of_accounts = ("tests/journeys/", "tests/hosted/", "tests/store/conformance/")
     config.pluginmanager.register(PartReport(of_accounts, runs.described))

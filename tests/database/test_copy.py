@@ -259,6 +259,9 @@ def test_users_of_a_file_sign_in_to_a_hosted_project(copy_into, target, hosted, 
     code, said = copy_into(target)
 
     assert code == 0, said
+    with psycopg.connect(target) as database:
+        hashes = database.execute("select encrypted_password from auth.users").fetchall()
+    assert [one[:7] for (one,) in hashes if one] == ["$2b$10$"] * 3  # at the cost of Supabase Auth
     with hosted.server.rig(target) as rig:
         sessions = make_sessions(rig)
         for name in ("admin", "maya", "omar"):

@@ -76,14 +76,18 @@ def opened(path):
 def rows_of(path):
     """Return all rows of a store that a copy includes."""
     with opened(path) as tables:
-        users = tables.of(None).run(lambda block: [one.id for one in block.select(schema.ACCOUNTS)])
-        return {
-            (table.name, user_id, str(table.key(row))): row
-            for table in schema.TABLES.values()
-            if table.name not in NOT_COPIED
-            for user_id in ([None] if table.is_shared else users)
-            for row in tables.of(user_id).run(lambda block, table=table: block.select(table))
-        }
+        return copied_rows(tables)
+
+
+def copied_rows(tables):
+    users = tables.of(None).run(lambda block: [one.id for one in block.select(schema.ACCOUNTS)])
+    return {
+        (table.name, user_id, str(table.key(row))): row
+        for table in schema.TABLES.values()
+        if table.name not in NOT_COPIED
+        for user_id in ([None] if table.is_shared else users)
+        for row in tables.of(user_id).run(lambda block, table=table: block.select(table))
+    }
 
 
 def add_rare_rows(tables, user_id):
@@ -222,8 +226,9 @@ def test_dry_run_migrates_no_store(run, source, tmp_path, is_source):
     assert not [*tmp_path.glob("*-version-*")]
 
 
-@pytest.mark.parametrize("writes", [0, 2, 9, 40, 130])
-def test_copy_that_was_cut_short_goes_on(copy, source, target, monkeypatch, writes):
+@contextmanager
+def cut_after(writes):
+    """End a copy, with exit code 9, that has written so many rows."""
     put, left = TablesCopy.put, [writes]
 
     def counted(self, table, user_id, rows):
@@ -233,10 +238,16 @@ def test_copy_that_was_cut_short_goes_on(copy, source, target, monkeypatch, writ
             left[0] -= 1
             put(self, table, user_id, [row])
 
-    monkeypatch.setattr(TablesCopy, "put", counted)
-    assert copy()[0] == 9
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(TablesCopy, "put", counted)
+        yield
+
+
+@pytest.mark.parametrize("writes", [0, 2, 9, 40, 130])
+def test_copy_that_was_cut_short_goes_on(copy, source, target, writes):
+    with cut_after(writes):
+        assert copy()[0] == 9
     accounts = {row.id for (name, *_), row in rows_of(target).items() if name == "accounts"}
-    monkeypatch.setattr(TablesCopy, "put", put)
 
     copied, rows = rows_of(target), rows_of(source)
     with opened(target) as tables:
@@ -446,6 +457,19 @@ def test_account_that_does_not_open_is_refused(copy, source, target):
 
     assert (code, said.startswith("An account of the source does not open")) == (1, True)
     assert not target.exists()
+
+
+@pytest.mark.parametrize("is_source", [True, False])
+def test_copy_with_supabase_needs_the_address_of_its_database(run, source, tmp_path, is_source):
+    new = tmp_path / "new.db"
+    stores = ["supabase", named(new)] if is_source else [named(source), "supabase"]
+    project = {"SUPABASE_URL": "https://garden.supabase.co", "SUPABASE_KEY": "sb_publishable_key"}
+
+    assert run("copy", *stores, **project) == (
+        1,
+        "This needs the database's address: set DATABASE_URL.",
+    )
+    assert not new.exists()
 
 
 def test_missing_source_and_unknown_stores_are_refused(run, tmp_path):

@@ -1,5 +1,7 @@
 """The store in Firestore: its start, its lease, faults at run time, rules, indexes, and the bill for a turn."""
 
+import inspect
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import StringIO
+from types import SimpleNamespace
 from uuid import UUID
 
 import grpc
@@ -30,10 +33,13 @@ from services.store.firestore import FirestorePlace
 from services.store.firestore import store as stores
 from services.store.firestore.lease import Lease
 from services.store.firestore.place import INDEXES
+from services.store.firestore.queries import ROW
 from services.store.operator import Mark
 from services.store.tables import schema
 from services.store.tables.backend import TablesBackend
+from services.store.tables.content import text_bytes
 from services.store.tables.copying import TablesCopy
+from services.store.tables.operator import TablesOperator
 from services.store.tables.protocol import Range, Table
 from tests import firestore as emulators
 from tests.firestore import Refusal, Wire, connect_to, new_place
@@ -331,7 +337,33 @@ def test_missing_indexes_are_named_with_the_command(place, store, monkeypatch):
     assert "name the database notes in db/firestore/firebase.json, then run npx" in text
 
 
+def test_migration_without_indexes_names_the_command(place, store, monkeypatch):
+    operator = TablesOperator(place, lambda: place.open(is_app=False))
+    assert operator.migrate({}) == ()
+    monkeypatch.setattr(emulators, "_INDEXES", {"indexes": [], "fieldOverrides": []})
+
+    with pytest.raises(
+        Misconfigured, match=r"messages \(conversation_id, seq\).* run npx firebase"
+    ):
+        operator.migrate({})
+
+
+def test_sealed_fields_have_no_index():
+    overrides = json.loads(INDEXES.read_text("utf-8"))["fieldOverrides"]
+    exempt = {(one["collectionGroup"], one["fieldPath"]) for one in overrides if not one["indexes"]}
+    assert exempt == {(name, ROW) for name in schema.TABLES}
+    # Firestore indexes the other fields of a document by itself
+    others = {name for table in schema.TABLES.values() for name in table.fields}
+    assert text_bytes(SimpleNamespace(**dict.fromkeys(others, "text"))) == 0
+
+
 # --- the lease
+
+
+def test_lease_has_the_times_that_the_docs_name():
+    times = inspect.signature(Lease).parameters.values()
+    defaults = {one.name: one.default for one in times if one.name != "database"}
+    assert defaults == {"seconds": 20, "pause": 4, "call_seconds": 10}
 
 
 @contextmanager
