@@ -376,9 +376,11 @@ def test_failed_append_is_cut_off_before_the_next(place, slow, faults, store, er
     with pytest.raises(StoreBlocked, match=sentence):
         put(store, 3)
     faults.errors.clear()
+    faults.done.clear()
 
     put(store, 4)
 
+    assert [verb for verb, _ in faults.done] == ["truncate", "sync", "write", "sync"]
     assert numbers(store) == [1, 4]
     copy = FilesPlace(place.path.with_name("copy"))
     shutil.copytree(place.path, copy.path)
