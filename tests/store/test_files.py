@@ -853,6 +853,42 @@ def test_documents_used_last_are_read_once(place, faults, monkeypatch):
         ]
 
 
+def test_start_and_sweep_read_no_chat_but_those_that_are_due(place, faults):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        chats = [database.hold("Garden", "When do I sow peas?", "In March.") for _ in range(3)]
+        database.conversations.discard(chats[1], 0)
+    faults.done.clear()
+
+    sweep(place)
+
+    assert {name for _, name in faults.done if f"{MAYA}/chats/{chats[1]}" in name}
+    others = [name for _, name in faults.done if f"{chats[0]}" in name or f"{chats[2]}" in name]
+    assert [name for name in others if "/chats/" in name] == []
+
+
+def test_cost_is_appended_to_the_ledger_of_its_month(place):
+    def talk(prompt):
+        database = InMemoryDatabase(MAYA, lambda: NOON, place.open)
+        with closing(database.deployment):
+            database.hold("Garden", prompt, "In March.")
+
+    talk("When do I sow peas?")
+    [ledger] = (place.path / str(MAYA) / "ledger").iterdir()
+    before, file = ledger.read_bytes(), ledger.stat().st_ino
+
+    talk("And beans?")
+
+    after = ledger.read_bytes()
+    assert ledger.name == "2026-11.jsonl"
+    assert after.startswith(before)
+    assert (len(before.splitlines()), len(after.splitlines())) == (1, 2)
+    assert ledger.stat().st_ino == file
+    [sums] = (place.path / str(MAYA) / "days").iterdir()
+    assert sums.name == ledger.name
+    assert len(sums.read_bytes().splitlines()) == 1
+
+
 def test_document_that_waits_to_be_written_stays_in_memory(place, faults, slow, monkeypatch):
     monkeypatch.setattr(stores, "_CACHED_BYTES", 0)
     with closing(place.open()) as store:
