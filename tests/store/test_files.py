@@ -83,6 +83,10 @@ def store(place, faults):
         faults.errors.clear()
 
 
+def test_documents_follow_within_a_second_or_four_megabytes():
+    assert (stores._SECONDS, stores._LARGEST_JOURNAL) == (1, 4_000_000)
+
+
 @pytest.fixture
 def heard(monkeypatch):
     """The logged events."""

@@ -225,6 +225,7 @@ def test_list_put_in_by_hand_becomes_a_chat_once(place, incoming):
         (Role.ASSISTANT, "In March.", None),
     ]
     assert [one.name for one in (incoming / "done").iterdir()] == ["garden.json"]
+    assert not (incoming.parent / "ledger").exists()  # it cost nothing
     (incoming / "again.json").write_text(json.dumps(SAID))
     assert [one.conversation.id for one in chats(place)] == [thread.conversation.id]
 
