@@ -44,6 +44,16 @@ def titles(app):
     return [words for words in listed(app) if words not in ("Today", "No chats yet.")]
 
 
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_new_chat_says_how_chats_are_stored(open_app, maya, is_plain):
+    bootstrap.current_app().is_plain = is_plain
+
+    shown = [one.value for one in open_app(maya).markdown]
+
+    how = "as plain text" if is_plain else "encrypted"
+    assert f":gray[Ask anything. Chats are stored {how}.]" in shown
+
+
 def send(app, prompt):
     return app.chat_input(key="composer").set_value(prompt).run()
 

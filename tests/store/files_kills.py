@@ -16,7 +16,6 @@ from tests.store.faulty_disk import FaultyDisk
 from tests.store.kills import BLOCKS, in_child, kill_at_each, look, write
 
 NEVER = 10**9  # seconds
-STEP = 3  # one operation in three, because all of them take a quarter of a minute
 
 
 def kills(folder, left):
@@ -43,7 +42,7 @@ def kills(folder, left):
         assert not (place(number).path / "appends.json").exists()
         assert [mark.name for mark, _ in place(number).check().values()] == ["OK"]
 
-    return kill_at_each(act, look_at, STEP)
+    return kill_at_each(act, look_at)
 
 
 if __name__ == "__main__":

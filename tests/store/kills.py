@@ -23,15 +23,15 @@ class Point:
             os._exit(_ENDED)
 
 
-def kill_at_each(act, look, step=1):
-    """Count the points of *act*, which a child runs up to every *step*-th point; *look* fails if a write is lost.
+def kill_at_each(act, look):
+    """Count the points of *act*, which a child runs up to each point; *look* fails if a write is lost.
 
     Both get the number of the point. *act* also gets the point, and a function to call when a block is answered; *look* gets the
     number of answers.
     """
-    code, number = _ENDED, 1 - step
+    code, number = _ENDED, 0
     while code == _ENDED:
-        number += step
+        number += 1
         answers, end = os.pipe()
         point = Point(number)
         code = in_child(lambda: act(number, point, lambda: os.write(end, b".")))  # noqa: B023 (runs at once)

@@ -96,6 +96,7 @@ DATA = {
     "halved": lambda pending: [*pending[:-1], pending[-1].halved()],
     "zeros": lambda pending: [one.zeroed() for one in pending],
     "first dropped": lambda pending: pending[1:],
+    "last dropped": lambda pending: pending[:-1],
 }
 # by fate, the operations on folders that are undone, from the numbers of all that were not on the
 # disk
@@ -224,7 +225,8 @@ class Recorder:
         self.kills = {}  # by the kind of the last operation: the machine after it, and the least state
         self.names = []  # the verbs and files of the operations
         self.interruption = None  # called once, before the next document is renamed
-        self.fault = None  # an error of the next write to a journal, which is done half
+        # by verb and regular expression of a file's name: an error of the next such operation; a write is done half
+        self.faults = {}
         # set when a journal was destroyed, which ends a round of documents
         self.written = threading.Event()
         self._lock = threading.RLock()
@@ -238,6 +240,11 @@ class Recorder:
             self.note()
             self.names.append((verb, name))
             yield self.machine
+
+    def fault(self, verb, name):
+        """Return the error of an operation, which happens only once; None if there is none."""
+        found = (one for one in self.faults if one[0] == verb and re.fullmatch(one[1], name))
+        return self.faults.pop(next(found, None), None)
 
     def note(self):
         """Record the disks that a power cut may leave now."""
@@ -264,6 +271,8 @@ class RecordedDisk(Disk):
 
     def open(self, name, flags):
         path = self._path(name)
+        if fault := self._recorder.fault("open", name):
+            raise fault
         with self._recorder.step("open", name) as machine:
             descriptor = super().open(name, flags)
             if flags & os.O_CREAT and not machine.exists(path):
@@ -276,9 +285,8 @@ class RecordedDisk(Disk):
 
     def write(self, descriptor, data, offset):
         node, name = self._nodes[descriptor]
-        fault = self._recorder.fault if name.startswith("journal-") else None
-        if fault:
-            self._recorder.fault, data = None, data[: len(data) // 2]
+        if fault := self._recorder.fault("write", name):
+            data = data[: len(data) // 2]
         with self._recorder.step("write" if any(data) else "overwrite", name) as machine:
             super().write(descriptor, data, offset)
             machine.change(node, Write(offset, bytes(data)))

@@ -84,6 +84,10 @@ def store(place, faults):
         faults.errors.clear()
 
 
+def test_documents_follow_within_a_second_or_four_megabytes():
+    assert (stores._SECONDS, stores._LARGEST_JOURNAL) == (1, 4_000_000)
+
+
 @pytest.fixture
 def heard(monkeypatch):
     """The logged events."""
@@ -377,9 +381,11 @@ def test_failed_append_is_cut_off_before_the_next(place, slow, faults, store, er
     with pytest.raises(StoreBlocked, match=sentence):
         put(store, 3)
     faults.errors.clear()
+    faults.done.clear()
 
     put(store, 4)
 
+    assert [verb for verb, _ in faults.done] == ["truncate", "sync", "write", "sync"]
     assert numbers(store) == [1, 4]
     copy = FilesPlace(place.path.with_name("copy"))
     shutil.copytree(place.path, copy.path)
@@ -865,6 +871,42 @@ def test_documents_used_last_are_read_once(place, faults, monkeypatch):
             *(True, True, False, False),
             *(True, False, False, True),
         ]
+
+
+def test_start_and_sweep_read_no_chat_but_those_that_are_due(place, faults):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        chats = [database.hold("Garden", "When do I sow peas?", "In March.") for _ in range(3)]
+        database.conversations.discard(chats[1], 0)
+    faults.done.clear()
+
+    sweep(place)
+
+    assert {name for _, name in faults.done if f"{MAYA}/chats/{chats[1]}" in name}
+    others = [name for _, name in faults.done if f"{chats[0]}" in name or f"{chats[2]}" in name]
+    assert [name for name in others if "/chats/" in name] == []
+
+
+def test_cost_is_appended_to_the_ledger_of_its_month(place):
+    def talk(prompt):
+        database = InMemoryDatabase(MAYA, lambda: NOON, place.open)
+        with closing(database.deployment):
+            database.hold("Garden", prompt, "In March.")
+
+    talk("When do I sow peas?")
+    [ledger] = (place.path / str(MAYA) / "ledger").iterdir()
+    before, file = ledger.read_bytes(), ledger.stat().st_ino
+
+    talk("And beans?")
+
+    after = ledger.read_bytes()
+    assert ledger.name == "2026-11.jsonl"
+    assert after.startswith(before)
+    assert (len(before.splitlines()), len(after.splitlines())) == (1, 2)
+    assert ledger.stat().st_ino == file
+    [sums] = (place.path / str(MAYA) / "days").iterdir()
+    assert sums.name == ledger.name
+    assert len(sums.read_bytes().splitlines()) == 1
 
 
 def test_document_that_waits_to_be_written_stays_in_memory(place, faults, slow, monkeypatch):

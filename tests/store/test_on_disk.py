@@ -1,5 +1,6 @@
 """The promises that stores on a local disk share: SQLite's file, and the folder of JSON files."""
 
+import base64
 import os
 import resource
 import stat
@@ -7,20 +8,24 @@ import subprocess
 import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from services.domain import UserId
 from services.errors import Misconfigured, StoreBlocked, StoreUnavailable
 from services.store.files import FilesPlace
 from services.store.files import store as files
 from services.store.sqlite import SqlitePlace
 from services.store.tables.backend import TablesBackend
+from tests.store.conformance.talk import ending, write_everywhere
 from tests.store.on_disk import listing, moved, numbers, put, removed, replaced
 from tests.store.storm import HAPPENED, run_storm
-from tests.stores import folder_in_memory
+from tests.stores import InMemoryDatabase, folder_in_memory
 
 NEVER = 10**9  # seconds
 STORM_SECONDS = 6
+CANARY = "kumquat-7781"
 
 
 @pytest.fixture
@@ -55,6 +60,29 @@ def test_files_and_folders_are_the_users_alone(place, store):
 
     for one in (place.path.parent, *place.path.parent.rglob("*")):
         assert stat.S_IMODE(one.stat().st_mode) == (0o700 if one.is_dir() else 0o600), one
+
+
+def test_no_text_of_a_user_is_in_the_bytes_of_any_file(place, monkeypatch):
+    def check(log, others):
+        assert conversation_id in log
+        for form in (CANARY.encode(), *encoded):
+            assert form not in log + others
+
+    monkeypatch.setattr(files, "_SECONDS", NEVER)  # keeps the rows in the journal
+    encoded = [base64.b64encode(b"x" * n + CANARY.encode())[4:14] for n in range(3)]
+    database = InMemoryDatabase(UserId(uuid4()), make_store=place.open)
+    with closing(database.deployment):
+        maya = database.store()
+        turn, begun = write_everywhere(maya, CANARY)
+        conversation_id = str(turn.thread.conversation.id).encode()
+        check(log_of(place).read_bytes(), _bytes_in(place))
+        maya.turns.finish(ending(turn, begun, f"{CANARY} reply"))
+        check(log_of(place).read_bytes(), _bytes_in(place))
+    check(_bytes_in(place), b"")  # the log is now in the other files
+
+
+def _bytes_in(place):
+    return b"".join(one.read_bytes() for one in place.path.parent.rglob("*") if one.is_file())
 
 
 def test_windows_is_refused(place, monkeypatch):

@@ -10,19 +10,22 @@ from uuid import uuid4
 
 import pytest
 
-from services.crypto import PlainKeys, UserKey, new_key
+from services.crypto import PlainKeys, RootKeys, UserKey, new_key
+from services.crypto.vault import encode_base64url
 from services.domain import Role, UserId
 from services.domain.policies import Summary, Window
-from services.errors import Misconfigured, StoreBlocked
+from services.errors import Misconfigured, StoreBlocked, Tampered
+from services.store.credentials import open_stored
 from services.store.files import FilesPlace
 from services.store.files import place as places
 from services.store.files.documents import Damaged, Document
 from services.store.files.incoming import take_up, unread_files
 from services.store.operator import Mark
+from services.store.tables.backend import TablesBackend
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.schema import MESSAGES
+from services.store.tables.schema import CREDENTIALS, MESSAGES
 from tests.store.conformance.talk import SUMMARY, a_fact
-from tests.stores import InMemoryDatabase, OpenTables
+from tests.stores import InMemoryDatabase, OpenTables, WholeAccounts
 
 SAID = [
     {"role": "user", "content": "When do I sow peas?\nAnd beans?", "name": "kept out"},
@@ -65,6 +68,21 @@ def test_messages_are_lines_with_role_and_content(place):
     rows = [json.loads(line) for line in chat.read_text().splitlines()]
     said = [(row["role"], row["content"]) for row in rows if row["table"] == "messages"]
     assert said == [("user", 'When do I "sow" peas?'), ("assistant", "In March.")]
+
+
+def test_credentials_are_sealed_in_plain_files_too(place):
+    ring = RootKeys({1: new_key()}, 1)
+    with closing(place.open()) as tables:
+        WholeAccounts(TablesBackend(tables), ring, 3600, 3600, PlainKeys).enter(None)
+        (stored,) = tables.of(None).run(lambda block: block.select(CREDENTIALS))
+
+    with pytest.raises(Tampered):
+        open_stored(RootKeys({1: new_key()}, 1), stored)
+    opened = open_stored(ring, stored)
+    secrets = [encode_base64url(opened.account_secret), opened.managed_password]
+    assert all(secrets)
+    for file in place.path.rglob("*.jsonl"):
+        assert not [one for one in secrets if one in file.read_text()], file
 
 
 def test_text_changed_by_hand_is_read(place):
@@ -207,6 +225,7 @@ def test_list_put_in_by_hand_becomes_a_chat_once(place, incoming):
         (Role.ASSISTANT, "In March.", None),
     ]
     assert [one.name for one in (incoming / "done").iterdir()] == ["garden.json"]
+    assert not (incoming.parent / "ledger").exists()  # it cost nothing
     (incoming / "again.json").write_text(json.dumps(SAID))
     assert [one.conversation.id for one in chats(place)] == [thread.conversation.id]
 

@@ -22,7 +22,7 @@ from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables import schema
 from services.store.tables.row_texts import row_text
 from services.store.tables.rows import TablesRows
-from services.store.tables.schema import BUDGETS, NONCES, Nonce
+from services.store.tables.schema import BUDGETS, NONCES, SETTINGS, Nonce, Settings
 from services.store.tables.upkeep import sweep
 from tests.store.conformance.talk import (
     a_fact,
@@ -40,6 +40,9 @@ from tests.stores import LIMITS, folder_in_memory
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TABLES = schema.TABLES.values()
 NEVER = 10**9  # seconds, or bytes
+SOON = 0.02  # seconds
+FULL = OSError(errno.ENOSPC, "No space left on device")
+TOO_MANY = OSError(errno.EMFILE, "Too many open files")
 RESTARTS = 5  # disks whose restart is interrupted, too
 _numbers = count()
 
@@ -80,8 +83,11 @@ class World:
         self.states = self.states[-1:]
         self._patch.setattr(places, "Disk", self.recorder.disk)
 
-    def write_documents(self, act, meanwhile=None):
-        """Run *act*, which writes, and then a round of documents, in the middle of which *meanwhile* runs."""
+    def write_documents(self, act, meanwhile=None, seconds=NEVER):
+        """Run *act*, which writes, and then a round of documents, in the middle of which *meanwhile* runs.
+
+        *seconds*: the pause before the next round, if the round fails.
+        """
         acted = threading.Event()
 
         def interrupt():
@@ -92,10 +98,12 @@ class World:
         self.recorder.written.clear()
         with self._patch.context() as patch:
             patch.setattr(stores, "_LARGEST_JOURNAL", 0)
+            patch.setattr(stores, "_SECONDS", seconds)
             act()
             acted.set()
-        assert self.recorder.written.wait(20)
+            assert self.recorder.written.wait(20)
         assert not self.recorder.interruption
+        assert not self.recorder.faults
 
     def of(self, user_id):
         return WorldTables(self, user_id)
@@ -137,7 +145,7 @@ class World:
             patch.setattr(places, "Disk", self.recorder.disk)
             self.store = self._place(folder).open()
             self.states = [*states, self.state_of(self.store)]
-            self.of(None).run(lambda block: block.put(NONCES, Nonce(uuid4(), NOON)))
+            put_nonce(self)
             self.store.close()
         self.recorder.note()
         self.check(self.recorder.disks.values())
@@ -210,6 +218,10 @@ def _files_in(folder):
 # --- actions on a store
 
 
+def put_nonce(world, **options):
+    world.of(None).run(lambda block: block.put(NONCES, Nonce(uuid4(), NOON)), **options)
+
+
 def make_a_store(world):
     world.record()
     world.open()
@@ -265,7 +277,7 @@ def destroy(world):
     world.write_documents(sweep_all)
     world.store.close()
     world.open()
-    world.of(None).run(lambda block: block.put(NONCES, Nonce(uuid4(), NOON)))
+    put_nonce(world)
     world.store.close()
 
 
@@ -274,15 +286,47 @@ def fill_the_disk(world):
     world.open()
     shared = world.of(None)
     for _ in range(3):
-        shared.run(lambda block: block.put(NONCES, Nonce(uuid4(), NOON)))
-        world.recorder.fault = OSError(errno.ENOSPC, "No space left on device")
+        put_nonce(world)
+        world.recorder.faults["write", "journal-.*"] = FULL
         with pytest.raises(StoreBlocked, match="free some space"):
             shared.run(lambda block: [block.put(NONCES, Nonce(uuid4(), NOON)) for _ in range(3)])
-    shared.run(lambda block: block.put(NONCES, Nonce(uuid4(), NOON)), is_lasting=False)
+    put_nonce(world, is_lasting=False)
     world.store.close()
 
 
-HISTORIES = [make_a_store, talk, destroy, fill_the_disk]
+def fail_documents(world):
+    old, user_id = Nonce(uuid4(), NOON), UserId(uuid4())
+    world.users.append(user_id)
+    world.open()
+    world.of(None).run(lambda block: block.put(NONCES, old))
+    world.store.close()
+    world.record()
+    world.open()
+    world.recorder.faults["write", "shared/nonces.jsonl"] = FULL
+    world.write_documents(lambda: put_nonce(world), seconds=SOON)
+
+    def change_two_folders(block):
+        block.delete(NONCES, old.id)
+        block.put(BUDGETS, Budget(**asdict(LIMITS)))
+
+    world.recorder.faults["open", "shared"] = TOO_MANY  # the renamed file is in this folder
+    world.write_documents(lambda: world.of(user_id).run(change_two_folders), seconds=SOON)
+    world.store.close()
+
+
+def write_without_waiting(world):
+    world.record()
+    world.open()
+
+    def change_two_files(block):
+        block.put(NONCES, Nonce(uuid4(), NOON))
+        block.put(SETTINGS, Settings())
+
+    world.write_documents(lambda: world.of(None).run(change_two_files, is_lasting=False))
+    world.store.close()
+
+
+HISTORIES = [make_a_store, talk, destroy, fill_the_disk, fail_documents, write_without_waiting]
 
 
 @pytest.mark.parametrize("act", HISTORIES)
