@@ -2,17 +2,10 @@
 
 import os
 import stat
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 from services.errors import Misconfigured
-
-
-def check_system() -> None:
-    """Raise Misconfigured on a system that lacks the file locks which `FileLock` uses."""
-    if sys.platform == "win32":
-        raise Misconfigured("DAYBOOK_STORE works on Linux, macOS and WSL, not on Windows.")
 
 
 def check_new(path: Path) -> None:

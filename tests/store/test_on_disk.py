@@ -57,15 +57,6 @@ def test_files_and_folders_are_the_users_alone(place, store):
         assert stat.S_IMODE(one.stat().st_mode) == (0o700 if one.is_dir() else 0o600), one
 
 
-def test_windows_is_refused(place, monkeypatch):
-    monkeypatch.setattr(sys, "platform", "win32")
-
-    with pytest.raises(Misconfigured, match="not on Windows"):
-        place.open()
-
-    assert not place.path.parent.exists()
-
-
 def test_store_that_cannot_be_written_is_refused(place, monkeypatch):
     place.open().close()
     before = listing(place.path.parent)
