@@ -197,6 +197,19 @@ def test_full_disk_takes_nothing_until_there_is_space(place, monkeypatch):
         assert numbers(store) == [1, 4]
 
 
+def test_sqlite_names_both_causes_of_a_failed_write(folder):
+    place = _place("sqlite", folder)
+    with closing(place.open()) as store:
+        put(store, 1)
+
+        # as on a disk that the system has made read-only, SQLite reports a failed write, and no full disk
+        with (
+            full_disk(log_of(place)),
+            pytest.raises(StoreBlocked, match="free some space, or make it writable"),
+        ):
+            put(store, 2)
+
+
 @pytest.mark.parametrize(
     ("block", "sentence"),
     [(lambda place: full_disk(log_of(place)), "free some space"), (moved_away, "was moved")],

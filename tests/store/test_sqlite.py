@@ -295,6 +295,7 @@ class Connections:
         self.vfs = self.mode = ""
         self.rewrite = lambda sql: sql
         self.levels = []  # the setting `synchronous` at each commit
+        self.opened = []  # all connections, the newest last
 
     def connect(self, database, **options):
         if "mode=rw" in str(database) and self.mode:
@@ -309,7 +310,8 @@ class Connections:
                     watch.levels += super().execute("pragma synchronous").fetchone()
                 return super().execute(watch.rewrite(sql), *values)
 
-        return self._connect(database, factory=Connection, **options)
+        self.opened.append(self._connect(database, factory=Connection, **options))
+        return self.opened[-1]
 
 
 @pytest.fixture
@@ -335,6 +337,33 @@ def test_file_that_cannot_be_written_says_so(place, connections):
 
     with closing(place.open()) as store, pytest.raises(StoreBlocked, match="cannot be written"):
         put(store, 1)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "allow", "sentence"),
+    [
+        # SQLite raises a limit below the size of the file to that size
+        ("max_page_count = 1", "max_page_count = 1000000", "is full: free some space"),
+        ("query_only = on", "query_only = off", "cannot be written: make it and its folder"),
+    ],
+    ids=["full", "read-only"],
+)
+def test_refused_write_is_possible_again_later(connections, place, refuse, allow, sentence):
+    with closing(place.open()) as store:
+        connection, stored = connections.opened[-1], [1]
+        put(store, 1)
+        connection.execute(f"pragma {refuse}")
+
+        with pytest.raises(StoreBlocked, match=sentence):
+            for number in range(2, 500):
+                put(store, number)
+                stored.append(number)
+
+        connection.execute(f"pragma {allow}")
+        put(store, 500)
+        assert numbers(store) == [*stored, 500]
+    with closing(place.open()) as store:
+        assert numbers(store) == [*stored, 500]
 
 
 # --- what lasts, and what is destroyed
