@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def name_new(draft: Path, path: Path) -> None:
 def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync_descriptor(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_descriptor(descriptor: int) -> None:
+    """Sync an open file or folder to the disk; on macOS, also flush the disk's own cache, which fsync does not do there."""
+    if sys.platform == "darwin":
+        import fcntl  # imported here, because Windows lacks it
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)

@@ -1,5 +1,6 @@
 """The promises that stores on a local disk share: SQLite's file, and the folder of JSON files."""
 
+import fcntl
 import os
 import resource
 import stat
@@ -55,6 +56,20 @@ def test_files_and_folders_are_the_users_alone(place, store):
 
     for one in (place.path.parent, *place.path.parent.rglob("*")):
         assert stat.S_IMODE(one.stat().st_mode) == (0o700 if one.is_dir() else 0o600), one
+
+
+def test_new_store_on_macos_flushes_the_disks_cache(place, monkeypatch):
+    # Linux has no F_FULLFSYNC: the test gives the number that macOS has, and records the calls instead of making them
+    full_syncs, plain_syncs = [], []
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda descriptor, command: full_syncs.append(command))
+    monkeypatch.setattr(os, "fsync", plain_syncs.append)
+
+    place.open().close()
+
+    assert set(full_syncs) == {51}
+    assert plain_syncs == []
 
 
 def test_store_that_cannot_be_written_is_refused(place, monkeypatch):
