@@ -158,10 +158,12 @@ def test_account_whose_credentials_are_gone_is_not_made_anew(store):
         only_account(store)
 
 
-@pytest.mark.parametrize("path", ["{keys}/daybook.db", "{keys}"])
-def test_store_beside_the_keys_is_refused(tmp_path, path):
+@pytest.mark.parametrize(
+    "place", ["sqlite:{keys}/daybook.db", "sqlite:{keys}", "json:{keys.parent}"]
+)
+def test_store_beside_the_keys_is_refused(tmp_path, place):
     folders = Folders(data=tmp_path / "data", keys=tmp_path / "keys", cache=tmp_path / "cache")
-    chosen = Settings(DAYBOOK_STORE=f"sqlite:{path.format(keys=folders.keys)}")
+    chosen = Settings(DAYBOOK_STORE=place.format(keys=folders.keys))
 
     with pytest.raises(Misconfigured, match="DAYBOOK_KEY_DIR"):
         place_of(chosen, folders)
