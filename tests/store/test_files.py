@@ -182,6 +182,7 @@ def test_empty_folder_and_unfinished_store_become_a_store(place):
 
     assert opened_numbers(place) == [1]
     assert not list(place.path.glob("*~*"))
+    assert (place.path / ".gitignore").read_bytes() == b"*\n"
 
 
 # --- damage

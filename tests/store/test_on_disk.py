@@ -50,12 +50,20 @@ def store(place):
 # --- the start
 
 
+def check_modes(paths):
+    for one in paths:
+        assert stat.S_IMODE(one.stat().st_mode) == (0o700 if one.is_dir() else 0o600), one
+
+
 def test_files_and_folders_are_the_users_alone(place, store):
+    home = place.path.parent
     put(store, 1)
+    assert log_of(place).exists()
+    check_modes(home.iterdir())  # SQLite removes its log at the end
+
     store.close()
 
-    for one in (place.path.parent, *place.path.parent.rglob("*")):
-        assert stat.S_IMODE(one.stat().st_mode) == (0o700 if one.is_dir() else 0o600), one
+    check_modes([home, *home.rglob("*")])
 
 
 def test_new_store_on_macos_flushes_the_disks_cache(place, monkeypatch):
