@@ -1,5 +1,6 @@
 """Choosing and opening a deployment's store. A vendor's library is imported only if the store needs it."""
 
+import sys
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 
 def place_of(chosen: Settings, folders: Folders, *, may_migrate: bool = True) -> StorePlace | None:
-    """Return the place of the store in DAYBOOK_STORE; None for Supabase. Raise Misconfigured if keys and data share a folder.
+    """Return the place of the store in DAYBOOK_STORE; None for Supabase.
 
+    Raise Misconfigured if keys and data share a folder, and for a local store on Windows.
     *may_migrate*: False to refuse a store of an earlier version.
     """
     if chosen.store is None:
@@ -33,6 +35,9 @@ def place_of(chosen: Settings, folders: Folders, *, may_migrate: bool = True) ->
     kind, _, place = chosen.store.partition(":")
     if kind == "firestore":
         return _firestore_place(place)
+    # before the imports below, which fail on Windows: it lacks fcntl, of which the file locks are made
+    if sys.platform == "win32":
+        raise Misconfigured("SQLite and JSON stores work on Linux, macOS and WSL, not on Windows.")
     path = path_of(chosen.store)
     if path.resolve().is_relative_to(folders.keys) or folders.keys.is_relative_to(path.resolve()):
         raise Misconfigured(

@@ -14,7 +14,7 @@ from pathlib import Path
 import platformdirs
 
 from services.errors import Misconfigured
-from services.store.folders import make_folder, name_new, sync
+from services.store.folders import make_folder, name_new, sync, sync_descriptor
 
 ADDRESS = "address.json"  # a file in the data folder: the API's URL and its publishable key
 APP = "daybook"
@@ -91,7 +91,7 @@ def write_private(path: Path, text: str, *, is_new: bool = False) -> None:
             with os.fdopen(descriptor, "w") as file:
                 file.write(text)
                 file.flush()
-                os.fsync(descriptor)
+                sync_descriptor(descriptor)
             if is_new:
                 with contextlib.suppress(FileExistsError):
                     name_new(Path(draft), path)

@@ -9,12 +9,6 @@ from pathlib import Path
 from services.errors import Misconfigured
 
 
-def check_system() -> None:
-    """Raise Misconfigured on a system that lacks the file locks which `FileLock` uses."""
-    if sys.platform == "win32":
-        raise Misconfigured("DAYBOOK_STORE works on Linux, macOS and WSL, not on Windows.")
-
-
 def check_new(path: Path) -> None:
     """Raise Misconfigured if no file or folder can be created at *path*."""
     # not Path.exists, which raises an error for a path in a folder that this user cannot enter
@@ -63,6 +57,16 @@ def name_new(draft: Path, path: Path) -> None:
 def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync_descriptor(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_descriptor(descriptor: int) -> None:
+    """Sync an open file or folder to the disk; on macOS, also flush the disk's own cache, which fsync does not do there."""
+    if sys.platform == "darwin":
+        import fcntl  # imported here, because Windows lacks it
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)

@@ -75,9 +75,11 @@ def test_one_person_alone_on_a_file(make_alone, person, tmp_path):
         maya.sees("This address is not valid, or no longer.")
         maya.visit("/account")
         maya.sees("This Daybook is for one person and needs no password")
+        expect(maya.page.get_by_role("heading", name="Devices")).to_have_count(0)
         maya.visit("/admin")
         maya.sees("Totals only: admins cannot read chats.")
-        expect(maya.page.get_by_role("tab", name="Users")).to_have_count(0)
+        for name in ("Users", "Sign-ups"):
+            expect(maya.page.get_by_role("tab", name=name)).to_have_count(0)
         maya.visit("/data")
         maya.sees("stored encrypted, in SQLite")
         maya.page.get_by_role("link", name="Manage or delete your account").click()

@@ -671,6 +671,7 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     app = open_tab("Health")
 
     shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Store"] == bootstrap.current_app().health.store
     assert (shown["Database"], shown["API and network"]) == ("3 ms", "12 ms")
     assert shown["Max rows per response"] == "500"
     assert (shown["Recent calls"], shown["Failed calls"]) == ("2", "1")

@@ -1,11 +1,16 @@
 """Refused starts on an SQLite file: one sentence, exit code 1, and an unchanged file."""
 
 from base64 import urlsafe_b64encode
+from contextlib import closing
 
 import pytest
 
-from services.crypto import new_key
-from tests.stack.apps import App, running
+from services.crypto import RootKeys, new_key
+from services.store.sqlite import SqlitePlace
+from services.store.tables.backend import TablesBackend
+from services.stores import open_tables
+from tests.stack.apps import PASSWORD, App, running
+from tests.stores import WholeAccounts
 
 MODEL = {
     "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
@@ -32,7 +37,8 @@ def refused(app):
 
 
 def listing(folder):
-    return {one: one.stat().st_mtime_ns for one in folder.rglob("*")} if folder.exists() else {}
+    """Return the bytes of the files in *folder*."""
+    return {one: one.read_bytes() for one in folder.iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -65,4 +71,16 @@ def test_second_app_and_other_root_keys_are_refused(start, tmp_path):
     with start() as keyless:
         assert "The root key is missing" in refused(keyless)
     assert not (app.keys / "root.key").exists()
-    assert listing(tmp_path / "store").keys() == before.keys()
+    assert listing(tmp_path / "store") == before
+
+
+def test_start_without_sign_in_is_refused_to_several_accounts(start, tmp_path):
+    key = urlsafe_b64encode(new_key()).decode()
+    ring = RootKeys.parse(key)
+    with closing(open_tables(SqlitePlace(tmp_path / "store" / "daybook.db"), ring)) as tables:
+        accounts = WholeAccounts(TablesBackend(tables), ring, 3600, 3600)
+        for name in ("maya", "omar"):
+            accounts.sign_up_with(f"{name}@daybook.test", PASSWORD)
+
+    with start(DAYBOOK_ROOT_KEYS=key) as app:
+        assert "accounts of several people, who need passwords" in refused(app)

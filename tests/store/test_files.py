@@ -19,7 +19,6 @@ from services.domain.rows import MessageRow
 from services.errors import Misconfigured, StoreBlocked
 from services.store.backend import NewStep
 from services.store.files import FilesPlace
-from services.store.files import disk as disks
 from services.store.files import store as stores
 from services.store.files.documents import Document
 from services.store.files.journal import Operation, journal_line, read_journal
@@ -187,6 +186,7 @@ def test_empty_folder_and_unfinished_store_become_a_store(place):
 
     assert opened_numbers(place) == [1]
     assert not list(place.path.glob("*~*"))
+    assert (place.path / ".gitignore").read_bytes() == b"*\n"
 
 
 # --- damage
@@ -775,21 +775,6 @@ def test_old_bytes_of_a_changed_document_are_overwritten(stored, quick):
         until(lambda: is_written(stored))
 
         assert is_overwritten(link)
-
-
-def test_sync_on_macos_flushes_the_disks_cache(place, store, monkeypatch):
-    # Linux has no F_FULLFSYNC: the test gives the number that macOS has, and records the calls instead of making them
-    full_syncs, plain_syncs = [], []
-    monkeypatch.setattr(disks, "_FULL_SYNC", 51)
-    monkeypatch.setattr(
-        disks.fcntl, "fcntl", lambda descriptor, command: full_syncs.append(command)
-    )
-    monkeypatch.setattr(disks.os, "fsync", plain_syncs.append)
-
-    put(store, 1)
-
-    assert set(full_syncs) == {51}
-    assert plain_syncs == []
 
 
 def test_journal_is_overwritten_once_documents_have_its_lines(place, slow):

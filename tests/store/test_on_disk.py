@@ -1,6 +1,7 @@
 """The promises that stores on a local disk share: SQLite's file, and the folder of JSON files."""
 
 import base64
+import fcntl
 import os
 import resource
 import stat
@@ -54,11 +55,8 @@ def store(place):
 # --- the start
 
 
-def test_files_and_folders_are_the_users_alone(place, store):
-    put(store, 1)
-    store.close()
-
-    for one in (place.path.parent, *place.path.parent.rglob("*")):
+def check_modes(paths):
+    for one in paths:
         assert stat.S_IMODE(one.stat().st_mode) == (0o700 if one.is_dir() else 0o600), one
 
 
@@ -85,13 +83,30 @@ def _bytes_in(place):
     return b"".join(one.read_bytes() for one in place.path.parent.rglob("*") if one.is_file())
 
 
-def test_windows_is_refused(place, monkeypatch):
-    monkeypatch.setattr(sys, "platform", "win32")
+def test_files_and_folders_are_the_users_alone(place, store):
+    home = place.path.parent
+    put(store, 1)
+    assert log_of(place).exists()
+    check_modes(home.iterdir())  # SQLite removes its log at the end
 
-    with pytest.raises(Misconfigured, match="not on Windows"):
-        place.open()
+    store.close()
 
-    assert not place.path.parent.exists()
+    check_modes([home, *home.rglob("*")])
+
+
+def test_new_store_on_macos_flushes_the_disks_cache(place, monkeypatch):
+    # Linux has no F_FULLFSYNC: the test gives the number that macOS has, and records the calls instead of making them
+    full_syncs, plain_syncs = [], []
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda descriptor, command: full_syncs.append(command))
+    monkeypatch.setattr(os, "fsync", plain_syncs.append)
+
+    with closing(place.open()) as store:
+        put(store, 1)
+
+    assert set(full_syncs) == {51}
+    assert plain_syncs == []
 
 
 def test_store_that_cannot_be_written_is_refused(place, monkeypatch):
@@ -232,6 +247,19 @@ def test_full_disk_takes_nothing_until_there_is_space(place, monkeypatch):
         assert numbers(store) == [1, 4]
     with closing(place.open()) as store:
         assert numbers(store) == [1, 4]
+
+
+def test_sqlite_names_both_causes_of_a_failed_write(folder):
+    place = _place("sqlite", folder)
+    with closing(place.open()) as store:
+        put(store, 1)
+
+        # as on a disk that the system has made read-only, SQLite reports a failed write, and no full disk
+        with (
+            full_disk(log_of(place)),
+            pytest.raises(StoreBlocked, match="free some space, or make it writable"),
+        ):
+            put(store, 2)
 
 
 @pytest.mark.parametrize(

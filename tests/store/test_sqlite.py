@@ -304,9 +304,9 @@ class Connections:
         self.vfs = self.mode = ""
         self.rewrite = lambda sql: sql
         self.levels = []  # the setting `synchronous` at each commit
-        self.full_syncs = (
-            set()
-        )  # the settings by which macOS flushes the disk's own cache, at each commit
+        # the settings by which macOS flushes the disk's own cache, at each commit
+        self.full_syncs = set()
+        self.opened = []  # all connections, the newest last
 
     def connect(self, database, **options):
         if "mode=rw" in str(database) and self.mode:
@@ -328,6 +328,7 @@ class Connections:
         connection = self._connect(database, factory=Connection, **options)
         # the default of SQLite; Debian's build has another, which would hide that the setting is missing
         connection.execute("pragma secure_delete = off")
+        self.opened.append(connection)
         return connection
 
 
@@ -354,6 +355,33 @@ def test_file_that_cannot_be_written_says_so(place, connections):
 
     with closing(place.open()) as store, pytest.raises(StoreBlocked, match="cannot be written"):
         put(store, 1)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "allow", "sentence"),
+    [
+        # SQLite raises a limit below the size of the file to that size
+        ("max_page_count = 1", "max_page_count = 1000000", "is full: free some space"),
+        ("query_only = on", "query_only = off", "cannot be written: make it and its folder"),
+    ],
+    ids=["full", "read-only"],
+)
+def test_refused_write_is_possible_again_later(connections, place, refuse, allow, sentence):
+    with closing(place.open()) as store:
+        connection, stored = connections.opened[-1], [1]
+        put(store, 1)
+        connection.execute(f"pragma {refuse}")
+
+        with pytest.raises(StoreBlocked, match=sentence):
+            for number in range(2, 500):
+                put(store, number)
+                stored.append(number)
+
+        connection.execute(f"pragma {allow}")
+        put(store, 500)
+        assert numbers(store) == [*stored, 500]
+    with closing(place.open()) as store:
+        assert numbers(store) == [*stored, 500]
 
 
 # --- turns of processes, without which an SQLite before 3.51.3 can lose commits

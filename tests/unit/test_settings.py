@@ -193,6 +193,7 @@ LARGEST = {
     ("mode", "is_alone"),
     [
         ({}, True),
+        ({"DAYBOOK_STORE": "json:daybook"}, True),
         ({"DAYBOOK_SIGN_IN": "local"}, False),
         ({"DAYBOOK_STORE": "firestore:daybook/(default)"}, False),
     ],

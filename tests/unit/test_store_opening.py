@@ -1,6 +1,7 @@
 """The opening of a store over tables: its root key, its first admin, its only account, and the place that the settings name."""
 
 import json
+import subprocess
 import sys
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -21,6 +22,7 @@ from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.opening import check_root_key, let_first_account_be_admin, only_account
 from services.store.tables.schema import ACCOUNTS, DEPLOYMENT, AccountRow
 from services.stores import open_copy_source, open_operator, open_tables, place_of
+from tests.stack.apps import ROOT
 
 FIRST, SECOND, OTHER = new_key(), new_key(), new_key()
 
@@ -156,13 +158,40 @@ def test_account_whose_credentials_are_gone_is_not_made_anew(store):
         only_account(store)
 
 
-@pytest.mark.parametrize("path", ["{keys}/daybook.db", "{keys}"])
-def test_store_beside_the_keys_is_refused(tmp_path, path):
+@pytest.mark.parametrize(
+    "place", ["sqlite:{keys}/daybook.db", "sqlite:{keys}", "json:{keys.parent}"]
+)
+def test_store_beside_the_keys_is_refused(tmp_path, place):
     folders = Folders(data=tmp_path / "data", keys=tmp_path / "keys", cache=tmp_path / "cache")
-    chosen = Settings(DAYBOOK_STORE=f"sqlite:{path.format(keys=folders.keys)}")
+    chosen = Settings(DAYBOOK_STORE=place.format(keys=folders.keys))
 
     with pytest.raises(Misconfigured, match="DAYBOOK_KEY_DIR"):
         place_of(chosen, folders)
+
+
+# a child process in which Windows' lack of fcntl precedes all imports
+ON_WINDOWS = """
+import sys
+sys.modules["fcntl"] = None
+from services.embedded.folders import choose_folders
+from services.errors import Misconfigured
+from services.settings import Settings
+from services.stores import place_of
+folders = choose_folders(None, None)
+sys.platform = "win32"
+try: place_of(Settings(DAYBOOK_STORE=sys.argv[1]), folders)
+except Misconfigured as error: print(error.public)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "json", "json-plain"])
+def test_local_store_on_windows_is_refused(tmp_path, kind):
+    command = [sys.executable, "-c", ON_WINDOWS, f"{kind}:{tmp_path}/daybook"]
+
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert ran.stdout == "SQLite and JSON stores work on Linux, macOS and WSL, not on Windows.\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_supabase_has_no_place(tmp_path):

@@ -37,6 +37,17 @@ def health(server):
         yield ask
 
 
+def test_health_names_the_kind_of_store_and_no_address():
+    server = ServerHealth("http://here/open/secret", Endpoints(), "SQLite")
+
+    with TestClient(Starlette(routes=[health_route(server)])) as client:
+        body = client.get("/healthz").json()
+
+    assert body.keys() == {"stage", "store", "database", "model", "version"}
+    assert body["store"] == "SQLite"
+    assert "here" not in str(body)
+
+
 def test_closed_console_stops_nothing(server, monkeypatch):
     with Path("/dev/full").open("w") as gone:
         monkeypatch.setattr(sys, "stdout", gone)

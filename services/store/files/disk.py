@@ -5,17 +5,16 @@ file-system operations: the power may fail between any two of them, and tests re
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from services.store.folders import sync_descriptor
+
 # suffixes of temporary file names: DRAFT for a new file before its rename, _GONE for a file that is being destroyed
 DRAFT, _GONE = "~draft", "~gone"
 _CHUNK = 1 << 20  # maximum bytes that one write overwrites
-# the fcntl command of macOS that also flushes the disk's own cache; None on other systems
-_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
 
 class SyncFailed(OSError):
@@ -177,10 +176,7 @@ class Disk:
         try:
             if self._has_failed:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            if _FULL_SYNC is None:
-                os.fsync(descriptor)
-            else:
-                fcntl.fcntl(descriptor, _FULL_SYNC)
+            sync_descriptor(descriptor)
         except OSError as error:
             self._has_failed = True
             raise SyncFailed(error.errno, error.strerror) from None

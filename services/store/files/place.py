@@ -13,7 +13,7 @@ from services.store.files.disk import DRAFT, Disk
 from services.store.files.documents import Damaged, Document
 from services.store.files.incoming import take_up
 from services.store.files.store import FilesStore
-from services.store.folders import check_new, check_system, lasting_folder
+from services.store.folders import check_new, lasting_folder
 from services.store.operator import Finding, Mark
 
 # Increase this number, and migrate older folders, with each change that a released version would misread or report as
@@ -37,7 +37,6 @@ class FilesPlace:
         return "JSON files"
 
     def exists(self) -> bool:
-        check_system()
         # os.path, because Path.is_dir raises an error in a folder that this user cannot enter
         if os.path.isdir(self.path):
             if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from services.errors import Misconfigured, StoreBlocked
 from services.store.file_lock import FileLock
-from services.store.folders import check_new, check_system, make_folder, name_new, sync
+from services.store.folders import check_new, make_folder, name_new, sync
 from services.store.operator import Finding, Mark
 from services.store.sqlite.store import SqliteStore, error_of
 
@@ -38,7 +38,6 @@ class SqlitePlace:
         return "SQLite"
 
     def exists(self) -> bool:
-        check_system()
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise Misconfigured(
                 f"Python's SQLite is {sqlite3.sqlite_version}: use a Python with 3.37 or newer."

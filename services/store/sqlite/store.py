@@ -27,7 +27,7 @@ from services.store.tables.row_texts import read_row
 
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
 _LARGEST_WAL = 8_000_000  # bytes; a larger write-ahead log is written to the database file
-# errors for writes that the disk refuses, for example because a disk quota is reached
+# errors for writes that the disk refuses, for example because a quota is reached, or the system made the disk read-only
 _REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 _NORMAL, _FULL = 1, 2  # values of PRAGMA synchronous
 
@@ -276,7 +276,11 @@ def error_of(name: str, error: sqlite3.Error) -> StoreUnavailable:
             return StoreBlocked(f"Another program has locked {name}: close it there.")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return StoreBlocked(f"{name} is damaged: stop Daybook and put a backup back.")
-        case code if code == sqlite3.SQLITE_FULL or whole in _REFUSED_WRITES:
-            return StoreBlocked(f"The disk of {name} takes no more data: free some space.")
+        case sqlite3.SQLITE_FULL:
+            return StoreBlocked(f"The disk of {name} is full: free some space.")
+        case _ if whole in _REFUSED_WRITES:
+            return StoreBlocked(
+                f"The disk of {name} takes no more data: free some space, or make it writable."
+            )
         case _:
             return StoreUnavailable(type(error).__name__, whole)
