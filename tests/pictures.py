@@ -227,14 +227,29 @@ def main():
             maya.page.wait_for_timeout(400)
             maya.page.screenshot(path=FOLDER / f"{name}.png")
             maya.leaves()
+        draw_plain_files(browser, Path(base, "plain"), model)
         browser.close()
 
 
-def chosen_app(base, model):
+def draw_plain_files(browser, base, model):
+    """Take the picture of a Daybook for one user, in plain JSON files."""
+    store = f"json-plain:{base / 'daybook'}"
+    with running(chosen_app(base, model, DAYBOOK_STORE=store)) as app:
+        app.until_ready()
+        maya = Person(browser, app.url, "maya", color_scheme="light")
+        maya.page.goto((app.keys / f"open-{app.port}.txt").read_text())
+        maya.is_welcome()
+        maya.page.evaluate("document.fonts.ready")
+        maya.page.screenshot(path=FOLDER / "plain-desk-light.png")
+        maya.leaves()
+
+
+def chosen_app(base, model, **settings):
     return App(
         base,
         choose_folders(None, None).cache,
-        environment={
+        environment=settings
+        | {
             "OPENAI_BASE_URL": model.url,
             "OPENAI_API_KEY": "scripted",
             "DAYBOOK_MODEL": "gpt-5-mini",
