@@ -450,6 +450,16 @@ class Histories(RuleBasedStateMachine):
         self.finish((user, user), 0, cost=(450, 200, 90, 1), **END)
         self.finish((user, user), 0, cost=cost, **END)
 
+    @rule(user=USERS, room=st.sampled_from([-200, -1, 0, 160, 700]))
+    def lapse_under_a_shared_cap(self, user, room):
+        """Let a turn lapse before its model was called, and begin another, under a cap of all users that leaves *room*."""
+        self.both.set_caps(user, NO_CAPS)
+        self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
+        self.both.set_shared_cap(room)
+        self.wait_for_a_lease((user, user), 0, off=1, is_swept=False)
+        self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
+        self.both.set_shared_cap(None)
+
     @rule(user=USERS, cap=st.sampled_from(["daily_cap_micro", "monthly_cap_micro"]))
     def fill_a_cap(self, user, cap):
         """Begin two turns while a cap has room for one and part of another, and a third when it has none."""
