@@ -168,7 +168,7 @@ class Histories(RuleBasedStateMachine):
     def turn(self, owner, nth):
         """Return a turn of a user; *nth* 3: any turn; else one that has not ended, if there is any; None: there is none."""
         turns = self.both.rows(owner).tables.run(lambda block: block.select(TURNS))
-        unended = [turn for turn in turns if not turn.state.is_final]
+        unended = [turn for turn in turns if not turn.is_over(Outcome.COMPLETE)]
         turns = turns if nth == 3 else unended or turns
         return turns[-1 - nth % len(turns)] if turns else None
 
@@ -504,14 +504,25 @@ class Histories(RuleBasedStateMachine):
         self.checkpoint((user, user), 0, 90, has_partial=has_partial, has_thoughts=has_thoughts)
         self.both.compare()
 
-    @rule(user=USERS, behind=st.sampled_from([0, 1]), cost=COSTS)
-    def adopt(self, user, behind, cost):
-        """Make a reply of the partial text of a lapsed turn, perhaps with an old revision; try the same for an open turn."""
+    @rule(
+        user=USERS,
+        behind=st.sampled_from([0, 1]),
+        cost=COSTS,
+        unit=st.sampled_from(["minute", "day", "month"]),
+        late=st.sampled_from([None, False, True]),
+    )
+    def adopt(self, user, behind, cost, unit, late):
+        """Make a reply of the partial text of a lapsed turn, perhaps in a later window or with an old revision, and end the turn
+        *late*, with or without a text. Try the same for an open turn."""
         self.begin_freely(user)
         end = {**END, "outcome": Outcome.INTERRUPTED}
         self.finish((user, user), 0, cost=cost, **end)
         self.lapse(user)
+        self.wait_for_a_window(unit, 1)
         self.finish((user, user), 0, cost=cost, **{**end, "behind": behind})
+        if late is not None:
+            for _ in range(2):
+                self.finish((user, user), 0, cost=cost, **{**END, "has_reply": late})
 
     @rule(user=USERS, behind=st.sampled_from([1, 0]), cost=COSTS, is_deleted=st.booleans())
     def finish_after_a_change(self, user, behind, cost, is_deleted):
