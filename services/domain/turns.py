@@ -44,7 +44,10 @@ class TurnState(StoredName):
 
     @property
     def is_final(self) -> bool:
-        """True if the turn's cost is final. A lapsed turn's cost is not, because its process may still finish it late."""
+        """True if the turn's cost is final. A lapsed turn's cost is not, because its process may still finish it late.
+
+        An interrupted turn's cost is, unless the whole reply follows: readers of that message read the cost again.
+        """
         return self.is_known and not self.is_open and self is not TurnState.LAPSED
 
 

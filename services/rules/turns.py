@@ -53,6 +53,14 @@ class Turn:
     def is_open_reply(self) -> bool:
         return self.purpose is Purpose.REPLY and self.is_open
 
+    def is_over(self, outcome: Outcome) -> bool:
+        """Return True if an end with *outcome* changes nothing, because the turn has ended before.
+
+        A whole reply may follow an interrupted one, because the process that streams it may be alive after all.
+        """
+        is_whole = outcome is not Outcome.INTERRUPTED
+        return self.state.is_final and not (is_whole and self.state is TurnState.INTERRUPTED)
+
     def is_lapsed(self, now: datetime) -> bool:
         """Return True if the turn is open and its lease has run out."""
         return self.is_open and self.lease_until < now
@@ -183,7 +191,8 @@ def settle(
     now: datetime,
     reply_id: MessageId | None = None,
 ) -> Booking:
-    """Settle *turn* at its real cost or, if less, the reserved amount. If the turn had lapsed, correct its charge.
+    """Settle *turn* at its real cost or, if less, the reserved amount. If the turn had lapsed, correct its charge, even if
+    its partial reply is stored already.
 
     If only the partial reply of a lapsed turn is stored (`Outcome.INTERRUPTED`), the charge is not changed, because the real
     cost is unknown.
@@ -193,10 +202,9 @@ def settle(
         state=TurnState(settlement.outcome.value),
         partial=None,
         partial_thoughts=None,
-        reply_id=reply_id,
-        finished_at=now,
+        reply_id=reply_id or turn.reply_id,
     )
-    if settlement.outcome is Outcome.INTERRUPTED:
+    if settlement.outcome is Outcome.INTERRUPTED:  # `finished_at` stays the time of the charge
         return Booking(budget, ended, None)
     was_open, usage = turn.is_open, settlement.usage
     cost, tokens = min(settlement.cost_micro, turn.reserved_micro), usage.prompt + usage.reply
@@ -213,6 +221,7 @@ def settle(
         day = min(day, turn.finished_at.date())
     ended = replace(
         ended,
+        finished_at=now,
         charged_micro=cost,
         charged_tokens=tokens,
         tokens_in=usage.prompt,

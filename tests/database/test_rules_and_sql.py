@@ -168,7 +168,7 @@ class Histories(RuleBasedStateMachine):
     def turn(self, owner, nth):
         """Return a turn of a user; *nth* 3: any turn; else one that has not ended, if there is any; None: there is none."""
         turns = self.both.rows(owner).tables.run(lambda block: block.select(TURNS))
-        unended = [turn for turn in turns if not turn.state.is_final]
+        unended = [turn for turn in turns if not turn.is_over(Outcome.COMPLETE)]
         turns = turns if nth == 3 else unended or turns
         return turns[-1 - nth % len(turns)] if turns else None
 
@@ -450,6 +450,16 @@ class Histories(RuleBasedStateMachine):
         self.finish((user, user), 0, cost=(450, 200, 90, 1), **END)
         self.finish((user, user), 0, cost=cost, **END)
 
+    @rule(user=USERS, room=st.sampled_from([-200, -1, 0, 160, 700]))
+    def lapse_under_a_shared_cap(self, user, room):
+        """Let a turn lapse before its model was called, and begin another, under a cap of all users that leaves *room*."""
+        self.both.set_caps(user, NO_CAPS)
+        self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
+        self.both.set_shared_cap(room)
+        self.wait_for_a_lease((user, user), 0, off=1, is_swept=False)
+        self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
+        self.both.set_shared_cap(None)
+
     @rule(user=USERS, cap=st.sampled_from(["daily_cap_micro", "monthly_cap_micro"]))
     def fill_a_cap(self, user, cap):
         """Begin two turns while a cap has room for one and part of another, and a third when it has none."""
@@ -494,14 +504,25 @@ class Histories(RuleBasedStateMachine):
         self.checkpoint((user, user), 0, 90, has_partial=has_partial, has_thoughts=has_thoughts)
         self.both.compare()
 
-    @rule(user=USERS, behind=st.sampled_from([0, 1]), cost=COSTS)
-    def adopt(self, user, behind, cost):
-        """Make a reply of the partial text of a lapsed turn, perhaps with an old revision; try the same for an open turn."""
+    @rule(
+        user=USERS,
+        behind=st.sampled_from([0, 1]),
+        cost=COSTS,
+        unit=st.sampled_from(["minute", "day", "month"]),
+        late=st.sampled_from([None, False, True]),
+    )
+    def adopt(self, user, behind, cost, unit, late):
+        """Make a reply of the partial text of a lapsed turn, perhaps in a later window or with an old revision, and end the turn
+        *late*, with or without a text. Try the same for an open turn."""
         self.begin_freely(user)
         end = {**END, "outcome": Outcome.INTERRUPTED}
         self.finish((user, user), 0, cost=cost, **end)
         self.lapse(user)
+        self.wait_for_a_window(unit, 1)
         self.finish((user, user), 0, cost=cost, **{**end, "behind": behind})
+        if late is not None:
+            for _ in range(2):
+                self.finish((user, user), 0, cost=cost, **{**END, "has_reply": late})
 
     @rule(user=USERS, behind=st.sampled_from([1, 0]), cost=COSTS, is_deleted=st.booleans())
     def finish_after_a_change(self, user, behind, cost, is_deleted):

@@ -19,7 +19,7 @@ from services.domain.accounts import Limits
 from services.domain.rows import ConversationRow, DocumentKind, DocumentRow, MessageRow
 from services.errors import AppError, StoreUnavailable
 from services.rules import documents, messages
-from services.rules.budget import Budget
+from services.rules.budget import Budget, Deployment
 from services.rules.turns import Entry, Turn
 from services.store import refusals
 from services.store.supabase import migrations
@@ -29,7 +29,7 @@ from services.store.supabase.rows import SupabaseRows
 from services.store.tables import administration
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.rows import TablesRows
-from services.store.tables.schema import BUDGETS, CONVERSATIONS, LEDGER, MESSAGES, TURNS
+from services.store.tables.schema import BUDGETS, CONVERSATIONS, DEPLOYMENT, LEDGER, MESSAGES, TURNS
 from tests.database import servers
 
 _CLOCK = """
@@ -209,17 +209,14 @@ class BothSides:
         self._sql = [
             SupabaseRows(calls, most) for calls, most in zip(self._calls, MOST_BYTES, strict=True)
         ]
+        store = self._opened.enter_context(closing(make_store()))
         self._rules = [
-            TablesRows(one, self._store(make_store).of(one), self.clock.now, most, LIMITS)
-            for one, most in users
+            TablesRows(one, store.of(one), self.clock.now, most, LIMITS) for one, most in users
         ]
         self._begun = {}  # client turn ids by turn id, of both sides
         self.turn_ids = {}  # of both sides, by client turn id
         self.message_ids = [[] for _ in users]
         self._differ = False
-
-    def _store(self, make_store):
-        return self._opened.enter_context(closing(make_store()))
 
     def close(self):
         self._opened.close()
@@ -269,6 +266,18 @@ class BothSides:
             block.put(BUDGETS, replace(budget, **changes))
 
         self._rules[user].tables.run(change)
+
+    def set_shared_cap(self, room):
+        """Set the cap of all users, as the admin does, so that it leaves *room*, which may be negative; None: no cap."""
+        budgets = [self.budget(user) for user in range(len(self.user_ids))]
+        spent, reserved = (
+            sum(getattr(one, name) for one in budgets) for name in ("month_spent", "reserved")
+        )
+        cap = None if room is None else max(0, spent + reserved + room)
+        self._calls[-1].do("set_deployment_cap", new_monthly_cap_micro=cap)
+        row = Deployment(monthly_cap_micro=cap, spent=spent, reserved=reserved)
+        row = replace(row, month=self.clock.at.date().replace(day=1))
+        self._rules[-1].tables.run(lambda block: block.put(DEPLOYMENT, row))
 
     def budget(self, user):
         """The budget of a user by the rules, with the windows of now."""

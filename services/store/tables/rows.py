@@ -273,7 +273,7 @@ class TablesRows(TablesMessages):
         turn = block.get(schema.TURNS, settlement.turn_id)
         if turn is None:
             return NOT_FOUND
-        if turn.state.is_final:
+        if turn.is_over(settlement.outcome):
             return None
         if refusal := end_refusal(turn, settlement.outcome):
             return refusal

@@ -103,7 +103,7 @@ class TemporaryRows(TablesRows):
             tried = self._tried(lambda block: self._finish(block, write))
             accepted("finish_turn", tried)
             turn = self._turn(write.settlement.turn_id)
-            if turn and turn.state.is_final:
+            if turn and turn.is_over(write.settlement.outcome):
                 return
             if write.settlement.outcome is not Outcome.INTERRUPTED:
                 self._ledger.finish_turn(FinishTurn(settlement=write.settlement))

@@ -416,13 +416,34 @@ def test_partial_reply_becomes_one_interrupted_message(backend, maya, garden, ga
         recovery = {"outcome": Outcome.INTERRUPTED, "reply_id": MessageId(uuid4())}
         user.turns.finish(ending(turn, begun, "Half a", **recovery))
 
-    maya.turns.finish(ending(turn, begun, "Half a reply."))  # the process was still alive
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert bodies(whole(thread).messages)[4:] == ["Will this end?", "Half a"]
     assert thread.tip.outcome is Outcome.INTERRUPTED
     assert maya.turns.read(garden_id)[1] is None
     cost = maya.turns.costs([thread.tip], garden_id)[begun.turn_id]
     assert cost.cost_micro == begun.reserved_micro
+
+
+def test_late_reply_is_a_version_beside_its_partial_text(backend, maya, garden, garden_id):
+    before, other = left_micro(maya), maya.elsewhere()
+    turn, begun = crash(backend, maya, garden, "Half a")
+    backend.sweep()
+    partial = ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED)
+    other.turns.finish(partial)
+    other.turns.costs([other.conversations.thread(garden_id).tip], garden_id)
+
+    late = replace(partial, reply="Half a reply.", reply_id=MessageId(uuid4()))
+    late = replace(late, settlement=ending(turn, begun, "").settlement)
+    for each in (late, late, partial):  # the process is alive after all
+        maya.turns.finish(each)
+
+    thread = whole(other.conversations.thread(garden_id))
+    _, half, reply = thread.messages[4:]
+    assert bodies([half, reply]) == ["Half a", "Half a reply."]
+    assert (half.outcome, reply.outcome) == (Outcome.INTERRUPTED, Outcome.COMPLETE)
+    assert half.parent_id == reply.parent_id == turn.prompt_id
+    assert left_micro(maya) == before - 300
+    assert other.turns.costs([half], garden_id)[begun.turn_id].cost_micro == 300
 
 
 def test_open_turn_is_not_recovered(maya, turn, begun, checkpoint):
