@@ -25,6 +25,7 @@ from services.store.files.journal import Operation, journal_line, read_journal
 from services.store.operator import Mark
 from services.store.tables.backend import TablesBackend
 from services.store.tables.operator import TablesOperator
+from services.store.tables.rows import TablesRows
 from services.store.tables.schema import (
     ACCOUNTS,
     BUDGETS,
@@ -892,6 +893,22 @@ def test_cost_is_appended_to_the_ledger_of_its_month(place):
     [sums] = (place.path / str(MAYA) / "days").iterdir()
     assert sums.name == ledger.name
     assert len(sums.read_bytes().splitlines()) == 1
+
+
+def test_block_reads_each_document_once(place, faults, monkeypatch):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        chat_id = database.hold("Garden", *["When do I sow peas?", "In March."] * 20)
+    monkeypatch.setattr(stores, "_CACHED_BYTES", 0)
+    with closing(place.open()) as store:
+        faults.done.clear()
+
+        read = TablesRows(MAYA, store.of(MAYA)).read_conversation(chat_id, 0)
+
+        files = [name for verb, name in faults.done if verb == "open" and name.endswith(".jsonl")]
+        assert len(read.costs) == 20
+        assert sorted(files) == sorted(set(files))
+        assert f"{MAYA}/chats/{chat_id}.jsonl" in files
 
 
 def test_document_that_waits_to_be_written_stays_in_memory(place, faults, slow, monkeypatch):

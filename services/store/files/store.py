@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 from uuid import UUID
 
@@ -53,6 +53,7 @@ class FilesStore:
         # cached documents by path; the most recently used document is last
         self._documents = OrderedDict[str, Document]()
         self._cached_bytes = 0  # bytes counted for all cached documents
+        self._used = set[str]()  # paths of the documents that the last block to run has used
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
         self._failure = ""  # why the store is blocked until a restart; "": it is not blocked
@@ -96,6 +97,7 @@ class FilesStore:
                 if self._is_closed:
                     raise StoreUnavailable("closed")
                 self._check()
+                self._used.clear()
                 block = FilesBlock(self, user_id)
                 answer = work(block)
                 journal = self._journals[-1]
@@ -127,7 +129,8 @@ class FilesStore:
     # --- reading: documents and the names of documents
 
     def document(self, path: str) -> Document:
-        """Return the document at *path*; an empty document if there is no file."""
+        """Return the document at *path*, which stays cached until the next block; an empty document if there is no file."""
+        self._used.add(path)
         found = self._documents.get(path)
         if found is None:
             found = Document(self._disk.read(path + _END) or b"", is_plain=self._is_plain)
@@ -161,10 +164,8 @@ class FilesStore:
     # --- writing
 
     def _store(self, operations: list[Operation], journal: AppendedFile) -> None:
-        # Read the documents before writing the journal, because a read may fail. Then add each to the cache again, because
-        # reading the next document may have dropped it.
-        for path, one in {one.path: self.document(one.path) for one in operations}.items():
-            self._keep(path, one)
+        for one in operations:
+            self.document(one.path)  # reads before the journal is written, because a read may fail
         self._check_place(journal)
         journal.append(journal_line(operations, journal.synced_size))
         try:
@@ -322,8 +323,9 @@ class FilesStore:
     def _drop_some(self) -> None:
         """Drop the least recently used documents from the cache while it has too many bytes."""
         while self._cached_bytes > _CACHED_BYTES:
-            paths = islice(self._documents, len(self._documents) - 1)
-            unused = (one for one in paths if not self._is_kept(one))
+            # the documents that this block has used come last
+            others = takewhile(lambda one: one not in self._used, self._documents)
+            unused = (one for one in others if not self._is_kept(one))
             if (path := next(unused, None)) is None:
                 return
             self._cached_bytes -= self._documents.pop(path).size + _DOCUMENT_BYTES
