@@ -3,6 +3,7 @@
 import errno
 import gc
 import json
+import re
 import shutil
 import sys
 import zlib
@@ -1008,3 +1009,87 @@ def test_deleted_chats_are_destroyed_beside_a_damaged_one(place, heard):
     with closing(place.open()) as store:
         assert store.owners(CONVERSATIONS) == []
     assert ("sweep.missed", {}) not in heard
+
+
+# --- the sweep after a file was put back
+
+
+def chat_of(place):
+    """Store a chat with a prompt and a reply of Maya; return its id."""
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        return database.hold("Garden", "When do I sow peas?", "In March.")
+
+
+def discard(place, chat_id):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        database.conversations.discard(chat_id, 0)
+
+
+def swept_at_most(place, most):
+    """Return True if the sweep of a chat ends within *most* blocks."""
+    with closing(place.open()) as store:
+        rows = TablesRows(MAYA, store.of(MAYA))
+        run, calls = store.run, []
+
+        def counted(*arguments, **options):
+            calls.append(1)
+            assert len(calls) <= most, "the sweep does not end"
+            return run(*arguments, **options)
+
+        store.run = counted
+        rows.destroy_due()
+        return store.owners(CONVERSATIONS) == [] == store.owners(MESSAGES)
+
+
+def without_locations(lines):
+    return []
+
+
+def of_another_document(lines):
+    return [re.sub(rb"chats/[^\"]+", b"turns/2026-01", one) for one in lines]
+
+
+@pytest.mark.parametrize("change", [without_locations, of_another_document])
+def test_chat_whose_rows_have_no_right_location_is_destroyed(place, change):
+    chat_id = chat_of(place)
+    locations = place.path / str(MAYA) / "locations.jsonl"
+    locations.write_bytes(b"".join(change(locations.read_bytes().splitlines(keepends=True))))
+    discard(place, chat_id)
+
+    assert swept_at_most(place, 20)
+    assert not (place.path / str(MAYA) / "chats").exists()
+
+
+def test_chat_file_from_before_the_deletion_of_the_chat_is_destroyed(place):
+    chat_id = chat_of(place)
+    discard(place, chat_id)
+    file = place.path / str(MAYA) / "chats" / f"{chat_id}.jsonl"
+    user = file.parents[1] / "user.jsonl"
+    before = {one: one.read_bytes() for one in (file, user)}
+    assert swept_at_most(place, 20)
+    file.parent.mkdir()
+    for one, data in before.items():
+        one.write_bytes(data)
+
+    assert swept_at_most(place, 20)
+    assert not file.parent.exists()
+
+
+@pytest.mark.parametrize("has_journal", [False, True])
+def test_start_makes_missing_locations(place, slow, has_journal):
+    chat_of(place)
+    locations = place.path / str(MAYA) / "locations.jsonl"
+    expected = sorted(locations.read_bytes().splitlines())
+    target = place
+    if has_journal:
+        target = killed(place, 1)
+    (target.path / str(MAYA) / "locations.jsonl").unlink()
+    damaged = target.path / str(MAYA) / "chats" / f"{uuid4()}.jsonl"
+    damaged.write_text("no rows")
+
+    target.open().close()
+
+    made = (target.path / str(MAYA) / "locations.jsonl").read_bytes()
+    assert sorted(made.splitlines()) == expected

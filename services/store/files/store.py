@@ -6,7 +6,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice, takewhile
 from typing import Any
@@ -30,6 +30,7 @@ from services.store.files.layout import LOCATIONS, Layout, locations
 from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Selection, Table
+from services.store.tables.schema import MESSAGES, TURNS
 
 _SECONDS = 1.0  # maximum seconds between a write to the journal and the write to documents
 # in bytes; once the journal is larger, its writes go to the documents immediately
@@ -288,7 +289,8 @@ class FilesStore:
     def _restore(self) -> None:
         """Write the changes in an earlier process's journals to the documents. Raise Damaged before changing any file."""
         names = [one for one in self._disk.names() if re.fullmatch(f"{_JOURNAL}[0-9]+", one)]
-        operations, cut = list[Operation](), 0
+        sizes = read_sizes(self._disk.read(_SIZES))
+        operations, cut = self._lost_locations(sizes), 0
         for name in names:
             self._disk.sync_name(name)  # a process may have been killed before it synced the file
             data = self._disk.read(name) or b""
@@ -297,10 +299,8 @@ class FilesStore:
                 raise Damaged
             found, whole = read_journal(data)
             operations, cut = operations + found, cut + len(data) - whole
-        sizes = read_sizes(self._disk.read(_SIZES))
         for path in {one.path for one in operations}:
-            data = self._disk.read(path + _END) or b""
-            self._keep(path, _document(data, sizes.get(path), is_plain=self._is_plain))
+            self._keep(path, self._parsed(path, sizes))
             self._documents[path].rewrite()
         if cut:
             log_event("journal.cut", bytes=cut)
@@ -312,6 +312,28 @@ class FilesStore:
         for name in names:
             self._disk.destroy(name)
         self._begin_journal()
+
+    def _parsed(self, path: str, sizes: Mapping[str, int]) -> Document:
+        data = self._disk.read(path + _END) or b""
+        return _document(data, sizes.get(path), is_plain=self._is_plain)
+
+    def _lost_locations(self, sizes: Mapping[str, int]) -> list[Operation]:
+        """Return writes that store the locations of each user whose file of locations is missing."""
+        operations = list[Operation]()
+        for user in filter(_UUID.fullmatch, self._disk.names()):
+            if LOCATIONS.name + _END in self._disk.names(user):
+                continue
+            block = FilesBlock(self, UserId(UUID(user)))
+            for document in block.documents(Selection(TURNS, {})):  # no others contain messages
+                with suppress(Damaged, OSError):  # a block that reads the document says so
+                    rows = self._parsed(f"{user}/{document}", sizes).rows
+                    operations += [
+                        Operation.put(f"{user}/{LOCATIONS.name}", LOCATIONS, location)
+                        for table in (MESSAGES, TURNS)
+                        for row in rows.get(table.name, {}).values()
+                        for location in locations(table, row)
+                    ]
+        return operations
 
     def _cut_appends(self) -> None:
         """Truncate documents to remove the bytes that unfinished appends left."""
@@ -381,21 +403,29 @@ class FilesBlock(CheckedBlock):
         super().__init__()
         self._store, self._user_id = store, user_id
         self._layout = Layout(self._locate, self._names)
+        # The user's documents that selections of this block have read, as keys. A row in a file that was edited, or put back
+        # from a backup, may have no location, or the location of another document. To delete a selected row has to delete
+        # it where it was selected: otherwise the sweep would select it again forever.
+        self._searched = dict[str, None]()
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         self.check_reading()
-        for document in self._layout.with_key(table, str(key)):
-            if row := self._rows(table, document).get(str(key)):
-                return row
-        return None
+        return next((row for _, row in self._stored(table, str(key))), None)
 
     def find(self, selection: Selection[Row]) -> list[Row]:
-        documents = self._layout.selected(selection)
+        documents = self.documents(selection)
         each = (self._rows(selection.table, one).values() for one in documents)
         if selection.order:
             return selected([row for rows in each for row in rows], selection)
         found = (row for rows in each for row in selected(rows, selection))
         return list(islice(found, selection.limit))  # stops reading once there are enough rows
+
+    def documents(self, selection: Selection[Any]) -> Iterator[str]:
+        """Yield the documents that may contain the selected rows, and note that they are read."""
+        for document in self._layout.selected(selection):
+            if not selection.table.is_shared:
+                self._searched[document] = None
+            yield document
 
     def operations(self) -> list[Operation]:
         """Return the writes of this block as operations on documents."""
@@ -433,9 +463,10 @@ class FilesBlock(CheckedBlock):
             found.append(Operation.put(self._path(table, document), table, row))
         return found
 
-    def _stored(self, table: Table[Any], key: str) -> Iterator[tuple[str, object]]:
+    def _stored(self, table: Table[Any], key: str) -> Iterator[tuple[str, Any]]:
         """Yield the row with *key* from each document that contains it, after the document's name."""
-        for document in self._layout.with_key(table, key):
+        found = () if table.is_shared else self._searched
+        for document in dict.fromkeys([*self._layout.with_key(table, key), *found]):
             if row := self._rows(table, document).get(key):
                 yield document, row
 
