@@ -218,7 +218,7 @@ def test_bad_line_before_a_good_one_is_damage(place, slow, number):
     journal.write_bytes(with_line(number, flipped)(journal.read_bytes()))
     before = listing(place.path)
 
-    with pytest.raises(Misconfigured, match="is damaged: put a backup back"):
+    with pytest.raises(Misconfigured, match="is damaged: put a backup back of the whole folder"):
         place.open()
 
     assert listing(place.path) == before
@@ -314,9 +314,13 @@ def test_damage_that_a_pending_journal_follows_is_refused(place, slow, number):
     document = nonces_of(place)
     document.write_bytes(with_line(number, lambda line: b"x" + line[1:])(document.read_bytes()))
     before = listing(place.path)
+    operator = TablesOperator(place, lambda: place.open(is_app=False))
 
-    with pytest.raises(Misconfigured, match="is damaged"):
-        place.open()
+    for call in (place.open, lambda: operator.check("no root keys"), lambda: operator.migrate({})):
+        with pytest.raises(
+            Misconfigured, match=r"is damaged: put a backup back of shared/nonces\.jsonl\.$"
+        ):
+            call()
 
     assert listing(place.path) == before
 

@@ -69,8 +69,9 @@ class FilesPlace:
                 store.close()
                 raise
             return store
-        except Damaged:
-            raise Misconfigured(f"{self.path} is damaged: put a backup back.") from None
+        except Damaged as error:
+            files = ", ".join(error.args) or "the whole folder, because its journal is damaged"
+            raise Misconfigured(f"{self.path} is damaged: put a backup back of {files}.") from None
         except StoreUnavailable as error:
             raise Misconfigured(error.public) from None
         except OSError as error:

@@ -299,9 +299,15 @@ class FilesStore:
                 raise Damaged
             found, whole = read_journal(data)
             operations, cut = operations + found, cut + len(data) - whole
-        for path in {one.path for one in operations}:
-            self._keep(path, self._parsed(path, sizes))
-            self._documents[path].rewrite()
+        damaged = list[str]()
+        for path in sorted({one.path for one in operations}):
+            try:
+                self._keep(path, self._parsed(path, sizes))
+                self._documents[path].rewrite()
+            except Damaged:
+                damaged.append(path + _END)
+        if damaged:
+            raise Damaged(*damaged)
         if cut:
             log_event("journal.cut", bytes=cut)
         self._disk.tidy()
