@@ -9,6 +9,7 @@ import sys
 import zlib
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -343,6 +344,25 @@ def test_check_names_no_damage_of_a_whole_store(place):
         put(store, 1)
 
     assert place.check()["files"][0] is Mark.OK
+
+
+def test_check_tells_unreadable_files_from_damaged_ones(place, monkeypatch):
+    with closing(place.open()) as store:
+        put_both(store, 1)
+    read_bytes = Path.read_bytes
+
+    def read(path):
+        if path == nonces_of(place):
+            raise FORBIDDEN
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    unreadable = Mark.FAIL, "cannot be read: shared/nonces.jsonl; make them readable"
+
+    assert place.check() == {"file access": unreadable}
+    (place.path / "shared" / "settings.jsonl").write_text("no rows")
+    damaged = Mark.FAIL, "damaged: shared/settings.jsonl; put a backup back"
+    assert place.check() == {"files": damaged, "file access": unreadable}
 
 
 @pytest.mark.parametrize("number", [-1, 2**64])
