@@ -307,6 +307,7 @@ NO_READERS: dict[str, str] = {
     "services.store.files.store:FilesBlock.operations.locate": "a name of a document, or a key",
     "services.store.files.store:FilesStore._is_kept": "a name of a document, or a key",
     "services.store.files.store:FilesStore._keep": "a name of a document, or a key",
+    "services.store.files.store:FilesStore._parsed": "a name of a document, or a key",
     "services.store.files.store:FilesStore._note_name": "a name of a document, or a key",
     "services.store.files.store:FilesStore._write": "a name of a document, or a key",
     "services.store.files.store:FilesStore.document": "a name of a document, or a key",

@@ -3,11 +3,13 @@
 import errno
 import gc
 import json
+import re
 import shutil
 import sys
 import zlib
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,6 +27,7 @@ from services.store.files.journal import Operation, journal_line, read_journal
 from services.store.operator import Mark
 from services.store.tables.backend import TablesBackend
 from services.store.tables.operator import TablesOperator
+from services.store.tables.rows import TablesRows
 from services.store.tables.schema import (
     ACCOUNTS,
     BUDGETS,
@@ -216,7 +219,7 @@ def test_bad_line_before_a_good_one_is_damage(place, slow, number):
     journal.write_bytes(with_line(number, flipped)(journal.read_bytes()))
     before = listing(place.path)
 
-    with pytest.raises(Misconfigured, match="is damaged: put a backup back"):
+    with pytest.raises(Misconfigured, match="is damaged: put a backup back of the whole folder"):
         place.open()
 
     assert listing(place.path) == before
@@ -312,9 +315,13 @@ def test_damage_that_a_pending_journal_follows_is_refused(place, slow, number):
     document = nonces_of(place)
     document.write_bytes(with_line(number, lambda line: b"x" + line[1:])(document.read_bytes()))
     before = listing(place.path)
+    operator = TablesOperator(place, lambda: place.open(is_app=False))
 
-    with pytest.raises(Misconfigured, match="is damaged"):
-        place.open()
+    for call in (place.open, lambda: operator.check("no root keys"), lambda: operator.migrate({})):
+        with pytest.raises(
+            Misconfigured, match=r"is damaged: put a backup back of shared/nonces\.jsonl\.$"
+        ):
+            call()
 
     assert listing(place.path) == before
 
@@ -337,6 +344,25 @@ def test_check_names_no_damage_of_a_whole_store(place):
         put(store, 1)
 
     assert place.check()["files"][0] is Mark.OK
+
+
+def test_check_tells_unreadable_files_from_damaged_ones(place, monkeypatch):
+    with closing(place.open()) as store:
+        put_both(store, 1)
+    read_bytes = Path.read_bytes
+
+    def read(path):
+        if path == nonces_of(place):
+            raise FORBIDDEN
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    unreadable = Mark.FAIL, "cannot be read: shared/nonces.jsonl; make them readable"
+
+    assert place.check() == {"file access": unreadable}
+    (place.path / "shared" / "settings.jsonl").write_text("no rows")
+    damaged = Mark.FAIL, "damaged: shared/settings.jsonl; put a backup back"
+    assert place.check() == {"files": damaged, "file access": unreadable}
 
 
 @pytest.mark.parametrize("number", [-1, 2**64])
@@ -894,6 +920,22 @@ def test_cost_is_appended_to_the_ledger_of_its_month(place):
     assert len(sums.read_bytes().splitlines()) == 1
 
 
+def test_block_reads_each_document_once(place, faults, monkeypatch):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        chat_id = database.hold("Garden", *["When do I sow peas?", "In March."] * 20)
+    monkeypatch.setattr(stores, "_CACHED_BYTES", 0)
+    with closing(place.open()) as store:
+        faults.done.clear()
+
+        read = TablesRows(MAYA, store.of(MAYA)).read_conversation(chat_id, 0)
+
+        files = [name for verb, name in faults.done if verb == "open" and name.endswith(".jsonl")]
+        assert len(read.costs) == 20
+        assert sorted(files) == sorted(set(files))
+        assert f"{MAYA}/chats/{chat_id}.jsonl" in files
+
+
 def test_document_that_waits_to_be_written_stays_in_memory(place, faults, slow, monkeypatch):
     monkeypatch.setattr(stores, "_CACHED_BYTES", 0)
     with closing(place.open()) as store:
@@ -991,3 +1033,87 @@ def test_deleted_chats_are_destroyed_beside_a_damaged_one(place, heard):
     with closing(place.open()) as store:
         assert store.owners(CONVERSATIONS) == []
     assert ("sweep.missed", {}) not in heard
+
+
+# --- the sweep after a file was put back
+
+
+def chat_of(place):
+    """Store a chat with a prompt and a reply of Maya; return its id."""
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        return database.hold("Garden", "When do I sow peas?", "In March.")
+
+
+def discard(place, chat_id):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        database.conversations.discard(chat_id, 0)
+
+
+def swept_at_most(place, most):
+    """Return True if the sweep of a chat ends within *most* blocks."""
+    with closing(place.open()) as store:
+        rows = TablesRows(MAYA, store.of(MAYA))
+        run, calls = store.run, []
+
+        def counted(*arguments, **options):
+            calls.append(1)
+            assert len(calls) <= most, "the sweep does not end"
+            return run(*arguments, **options)
+
+        store.run = counted
+        rows.destroy_due()
+        return store.owners(CONVERSATIONS) == [] == store.owners(MESSAGES)
+
+
+def without_locations(lines):
+    return []
+
+
+def of_another_document(lines):
+    return [re.sub(rb"chats/[^\"]+", b"turns/2026-01", one) for one in lines]
+
+
+@pytest.mark.parametrize("change", [without_locations, of_another_document])
+def test_chat_whose_rows_have_no_right_location_is_destroyed(place, change):
+    chat_id = chat_of(place)
+    locations = place.path / str(MAYA) / "locations.jsonl"
+    locations.write_bytes(b"".join(change(locations.read_bytes().splitlines(keepends=True))))
+    discard(place, chat_id)
+
+    assert swept_at_most(place, 20)
+    assert not (place.path / str(MAYA) / "chats").exists()
+
+
+def test_chat_file_from_before_the_deletion_of_the_chat_is_destroyed(place):
+    chat_id = chat_of(place)
+    discard(place, chat_id)
+    file = place.path / str(MAYA) / "chats" / f"{chat_id}.jsonl"
+    user = file.parents[1] / "user.jsonl"
+    before = {one: one.read_bytes() for one in (file, user)}
+    assert swept_at_most(place, 20)
+    file.parent.mkdir()
+    for one, data in before.items():
+        one.write_bytes(data)
+
+    assert swept_at_most(place, 20)
+    assert not file.parent.exists()
+
+
+@pytest.mark.parametrize("has_journal", [False, True])
+def test_start_makes_missing_locations(place, slow, has_journal):
+    chat_of(place)
+    locations = place.path / str(MAYA) / "locations.jsonl"
+    expected = sorted(locations.read_bytes().splitlines())
+    target = place
+    if has_journal:
+        target = killed(place, 1)
+    (target.path / str(MAYA) / "locations.jsonl").unlink()
+    damaged = target.path / str(MAYA) / "chats" / f"{uuid4()}.jsonl"
+    damaged.write_text("no rows")
+
+    target.open().close()
+
+    made = (target.path / str(MAYA) / "locations.jsonl").read_bytes()
+    assert sorted(made.splitlines()) == expected

@@ -142,6 +142,14 @@ def test_files_written_by_other_tools_are_read_and_go_on(place, edit):
     assert b"\n\n" not in file.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["chat.jsonl", "done/chat.jsonl"])
+def test_check_reads_no_files_for_import(place, incoming, name):
+    (incoming / "done").mkdir()
+    (incoming / name).write_text('{"role": "user", "content": "Hi"}\n')
+
+    assert place.check()["files"][0] is Mark.OK
+
+
 @pytest.mark.parametrize(
     "line",
     [

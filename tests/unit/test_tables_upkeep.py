@@ -29,6 +29,7 @@ from services.store.tables.upkeep import keep_sweeping, sweep
 from services.store.writes import PutPiece
 from tests.store.conformance.accounts.deployments import DAY, TablesDeployment, at_once
 from tests.store.conformance.talk import answer, first_turn, new_turn
+from tests.stores import InMemoryDatabase
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 SESSIONS_OF_ONE = 700  # more than one block may end
@@ -414,3 +415,27 @@ def test_rows_of_a_user_but_the_ledger_go_with_the_account():
     tables = [one for one in schema.TABLES.values() if not one.is_shared]
 
     assert set(tables) - set(schema.DESTROYED) == {schema.LEDGER, schema.DAYS}
+
+
+class Restoring:
+    """The tables of a user, which keep the rows of one table as they were before each block."""
+
+    def __init__(self, tables, table):
+        self.tables, self.table = tables, table
+
+    def run(self, work, **options):
+        rows = self.tables.run(lambda block: block.select(self.table))
+        answer = self.tables.run(work, **options)
+        self.tables.run(lambda block: [block.put(self.table, row) for row in rows])
+        return answer
+
+
+@pytest.mark.parametrize("table", [schema.MESSAGES, schema.TURNS], ids=["messages", "turns"])
+def test_sweep_of_rows_that_a_store_keeps_ends_with_an_error(table):
+    database = InMemoryDatabase(UserId(uuid4()))
+    chat_id = database.hold("Garden", "When do I sow peas?", "In March.")
+    database.conversations.discard(chat_id, 0)
+    tables = Restoring(database.tables, table)
+
+    with pytest.raises(RuntimeError, match="keeps rows"):
+        TablesRows(database.user_id, tables, database.now).destroy_due()

@@ -22,7 +22,7 @@ _OWN_NAME, _COMMON_NAME = b',"body":', b',"content":'
 
 
 class Damaged(Exception):
-    """Raised if bytes of a file differ from those that were written."""
+    """Raised if bytes of a file differ from those that were written. *args*: the names of the files, if known."""
 
 
 def line_of(table: Table[Any], row: object) -> bytes:

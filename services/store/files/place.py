@@ -69,8 +69,9 @@ class FilesPlace:
                 store.close()
                 raise
             return store
-        except Damaged:
-            raise Misconfigured(f"{self.path} is damaged: put a backup back.") from None
+        except Damaged as error:
+            files = ", ".join(error.args) or "the whole folder, because its journal is damaged"
+            raise Misconfigured(f"{self.path} is damaged: put a backup back of {files}.") from None
         except StoreUnavailable as error:
             raise Misconfigured(error.public) from None
         except OSError as error:
@@ -80,11 +81,25 @@ class FilesPlace:
             raise Misconfigured(f"{path} cannot be used: {reason}.") from None
 
     def check(self) -> dict[str, Finding]:
-        damaged = [path for path in sorted(self.path.rglob("*.jsonl")) if not self._is_whole(path)]
+        damaged, unread = list[str](), list[str]()
+        for path in sorted(self.path.rglob("*.jsonl")):
+            name = path.relative_to(self.path)
+            if name.parts[1:2] == ("in",):  # the user's own files
+                continue
+            try:
+                Document(path.read_bytes(), is_plain=self.is_plain)
+            except Damaged:
+                damaged.append(str(name))
+            except OSError:
+                unread.append(str(name))
+        findings = dict[str, Finding]()
         if damaged:
-            names = ", ".join(str(path.relative_to(self.path)) for path in damaged)
-            return {"files": (Mark.FAIL, f"damaged: {names}; put a backup back")}
-        return {"files": (Mark.OK, f"all files in {self.path} are whole")}
+            text = f"damaged: {', '.join(damaged)}; put a backup back"
+            findings["files"] = Mark.FAIL, text
+        if unread:
+            text = f"cannot be read: {', '.join(unread)}; make them readable"
+            findings["file access"] = Mark.FAIL, text
+        return findings or {"files": (Mark.OK, f"all files in {self.path} are whole")}
 
     def backup(self, target: Path) -> None:
         raise BadInput(f"Stop Daybook, and copy the folder {self.path}: that is a backup.")
@@ -103,13 +118,6 @@ class FilesPlace:
         except BaseException:
             disk.close()
             raise
-
-    def _is_whole(self, path: Path) -> bool:
-        try:
-            Document(path.read_bytes(), is_plain=self.is_plain)
-        except (Damaged, OSError):
-            return False
-        return True
 
     @property
     def _mark(self) -> dict[str, object]:

@@ -6,9 +6,9 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from services.store.files.layout import LOCATIONS, Layout, locations
 from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Selection, Table
+from services.store.tables.schema import MESSAGES, TURNS
 
 _SECONDS = 1.0  # maximum seconds between a write to the journal and the write to documents
 # in bytes; once the journal is larger, its writes go to the documents immediately
@@ -53,6 +54,7 @@ class FilesStore:
         # cached documents by path; the most recently used document is last
         self._documents = OrderedDict[str, Document]()
         self._cached_bytes = 0  # bytes counted for all cached documents
+        self._used = set[str]()  # paths of the documents that the last block to run has used
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
         self._failure = ""  # why the store is blocked until a restart; "": it is not blocked
@@ -96,6 +98,7 @@ class FilesStore:
                 if self._is_closed:
                     raise StoreUnavailable("closed")
                 self._check()
+                self._used.clear()
                 block = FilesBlock(self, user_id)
                 answer = work(block)
                 journal = self._journals[-1]
@@ -127,7 +130,8 @@ class FilesStore:
     # --- reading: documents and the names of documents
 
     def document(self, path: str) -> Document:
-        """Return the document at *path*; an empty document if there is no file."""
+        """Return the document at *path*, which stays cached until the next block; an empty document if there is no file."""
+        self._used.add(path)
         found = self._documents.get(path)
         if found is None:
             found = Document(self._disk.read(path + _END) or b"", is_plain=self._is_plain)
@@ -161,10 +165,8 @@ class FilesStore:
     # --- writing
 
     def _store(self, operations: list[Operation], journal: AppendedFile) -> None:
-        # Read the documents before writing the journal, because a read may fail. Then add each to the cache again, because
-        # reading the next document may have dropped it.
-        for path, one in {one.path: self.document(one.path) for one in operations}.items():
-            self._keep(path, one)
+        for one in operations:
+            self.document(one.path)  # reads before the journal is written, because a read may fail
         self._check_place(journal)
         journal.append(journal_line(operations, journal.synced_size))
         try:
@@ -287,7 +289,8 @@ class FilesStore:
     def _restore(self) -> None:
         """Write the changes in an earlier process's journals to the documents. Raise Damaged before changing any file."""
         names = [one for one in self._disk.names() if re.fullmatch(f"{_JOURNAL}[0-9]+", one)]
-        operations, cut = list[Operation](), 0
+        sizes = read_sizes(self._disk.read(_SIZES))
+        operations, cut = self._lost_locations(sizes), 0
         for name in names:
             self._disk.sync_name(name)  # a process may have been killed before it synced the file
             data = self._disk.read(name) or b""
@@ -296,11 +299,15 @@ class FilesStore:
                 raise Damaged
             found, whole = read_journal(data)
             operations, cut = operations + found, cut + len(data) - whole
-        sizes = read_sizes(self._disk.read(_SIZES))
-        for path in {one.path for one in operations}:
-            data = self._disk.read(path + _END) or b""
-            self._keep(path, _document(data, sizes.get(path), is_plain=self._is_plain))
-            self._documents[path].rewrite()
+        damaged = list[str]()
+        for path in sorted({one.path for one in operations}):
+            try:
+                self._keep(path, self._parsed(path, sizes))
+                self._documents[path].rewrite()
+            except Damaged:
+                damaged.append(path + _END)
+        if damaged:
+            raise Damaged(*damaged)
         if cut:
             log_event("journal.cut", bytes=cut)
         self._disk.tidy()
@@ -312,6 +319,28 @@ class FilesStore:
             self._disk.destroy(name)
         self._begin_journal()
 
+    def _parsed(self, path: str, sizes: Mapping[str, int]) -> Document:
+        data = self._disk.read(path + _END) or b""
+        return _document(data, sizes.get(path), is_plain=self._is_plain)
+
+    def _lost_locations(self, sizes: Mapping[str, int]) -> list[Operation]:
+        """Return writes that store the locations of each user whose file of locations is missing."""
+        operations = list[Operation]()
+        for user in filter(_UUID.fullmatch, self._disk.names()):
+            if LOCATIONS.name + _END in self._disk.names(user):
+                continue
+            block = FilesBlock(self, UserId(UUID(user)))
+            for document in block.documents(Selection(TURNS, {})):  # no others contain messages
+                with suppress(Damaged, OSError):  # a block that reads the document says so
+                    rows = self._parsed(f"{user}/{document}", sizes).rows
+                    operations += [
+                        Operation.put(f"{user}/{LOCATIONS.name}", LOCATIONS, location)
+                        for table in (MESSAGES, TURNS)
+                        for row in rows.get(table.name, {}).values()
+                        for location in locations(table, row)
+                    ]
+        return operations
+
     def _cut_appends(self) -> None:
         """Truncate documents to remove the bytes that unfinished appends left."""
         if sizes := read_sizes(self._disk.read(_SIZES)):
@@ -322,8 +351,9 @@ class FilesStore:
     def _drop_some(self) -> None:
         """Drop the least recently used documents from the cache while it has too many bytes."""
         while self._cached_bytes > _CACHED_BYTES:
-            paths = islice(self._documents, len(self._documents) - 1)
-            unused = (one for one in paths if not self._is_kept(one))
+            # the documents that this block has used come last
+            others = takewhile(lambda one: one not in self._used, self._documents)
+            unused = (one for one in others if not self._is_kept(one))
             if (path := next(unused, None)) is None:
                 return
             self._cached_bytes -= self._documents.pop(path).size + _DOCUMENT_BYTES
@@ -379,21 +409,29 @@ class FilesBlock(CheckedBlock):
         super().__init__()
         self._store, self._user_id = store, user_id
         self._layout = Layout(self._locate, self._names)
+        # The user's documents that selections of this block have read, as keys. A row in a file that was edited, or put back
+        # from a backup, may have no location, or the location of another document. To delete a selected row has to delete
+        # it where it was selected: otherwise the sweep would select it again forever.
+        self._searched = dict[str, None]()
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         self.check_reading()
-        for document in self._layout.with_key(table, str(key)):
-            if row := self._rows(table, document).get(str(key)):
-                return row
-        return None
+        return next((row for _, row in self._stored(table, str(key))), None)
 
     def find(self, selection: Selection[Row]) -> list[Row]:
-        documents = self._layout.selected(selection)
+        documents = self.documents(selection)
         each = (self._rows(selection.table, one).values() for one in documents)
         if selection.order:
             return selected([row for rows in each for row in rows], selection)
         found = (row for rows in each for row in selected(rows, selection))
         return list(islice(found, selection.limit))  # stops reading once there are enough rows
+
+    def documents(self, selection: Selection[Any]) -> Iterator[str]:
+        """Yield the documents that may contain the selected rows, and note that they are read."""
+        for document in self._layout.selected(selection):
+            if not selection.table.is_shared:
+                self._searched[document] = None
+            yield document
 
     def operations(self) -> list[Operation]:
         """Return the writes of this block as operations on documents."""
@@ -431,9 +469,10 @@ class FilesBlock(CheckedBlock):
             found.append(Operation.put(self._path(table, document), table, row))
         return found
 
-    def _stored(self, table: Table[Any], key: str) -> Iterator[tuple[str, object]]:
+    def _stored(self, table: Table[Any], key: str) -> Iterator[tuple[str, Any]]:
         """Yield the row with *key* from each document that contains it, after the document's name."""
-        for document in self._layout.with_key(table, key):
+        found = () if table.is_shared else self._searched
+        for document in dict.fromkeys([*self._layout.with_key(table, key), *found]):
             if row := self._rows(table, document).get(key):
                 yield document, row
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 from services.domain import ConversationId
@@ -14,7 +15,7 @@ from services.store.tables import schema
 from services.store.tables.blocks import delete_all, found
 from services.store.tables.content import counts_of, first_slice, text_bytes
 from services.store.tables.documents import TablesDocuments
-from services.store.tables.protocol import Block, Range
+from services.store.tables.protocol import Block, Range, StoredWrite
 from services.store.tables.schema import Counts, StoredConversation
 
 # maximum rows of one table that one block (transaction) destroys, each together with a few related rows
@@ -28,7 +29,8 @@ class TablesSweep(TablesDocuments):
         """Destroy deleted rows that can no longer be restored, in slices; return True if there were any such rows.
 
         While a turn of a deleted chat is open, the chat's rows are kept, and do not make the result True. If a file is
-        damaged, the other rows are destroyed, and then FileDamaged is raised.
+        damaged, the other rows are destroyed, and then FileDamaged is raised. Raise RuntimeError if two blocks in sequence
+        destroy the same rows: the store keeps them, and the sweep would never end.
         """
         due = Range("destroy_at", up_to=self.now())
 
@@ -44,9 +46,12 @@ class TablesSweep(TablesDocuments):
 
         is_any, damaged = False, None
         for destroy in self.tables.run(find):
+            last = None
             try:
-                while self.tables.run(destroy):
-                    is_any = True
+                while (writes := self.tables.run(partial(_writes, destroy))) is not None:
+                    if writes and writes == last:
+                        raise RuntimeError("the store keeps rows that a block has deleted")
+                    is_any, last = True, writes
             except FileDamaged as error:
                 damaged = error
         if damaged:
@@ -195,6 +200,13 @@ class TablesSweep(TablesDocuments):
         counts = counts.plus(facts=-len(shown), bytes=-freed)
         block.put(schema.COUNTS, counts)
         return True
+
+
+def _writes(destroy: Callable[[Block], bool], block: Block) -> list[StoredWrite] | None:
+    """Destroy rows; return the block's writes without those of sums, or None if there was nothing to destroy."""
+    if not destroy(block):
+        return None
+    return [one for one in block.writes if one[0] not in (schema.COUNTS, schema.CONVERSATIONS)]
 
 
 def forgotten(turn: Turn) -> Turn:
