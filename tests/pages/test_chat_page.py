@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages import _session, _tab
-from pages._parts import browser, thoughts, turns, words
+from pages._parts import browser, sidebar, thoughts, turns, words
 from pages._parts.preferences import instructions_dialog
 from pages._parts.undo import branches_dialog, messages_dialog
 from pages._tab import KEY, Callbacks, Refusal
@@ -283,6 +283,25 @@ def test_late_callback_has_the_page_drawn_again(open_app, maya, monkeypatch, is_
     open_app(maya)
 
     assert looks == (["glance"] if is_over else [])
+
+
+@pytest.mark.parametrize("page", ["memory", "usage", "data", "account", "admin"])
+def test_late_callback_has_every_other_page_drawn_again(open_app, maya, monkeypatch, page):
+    app, looks = open_app(maya).switch_page(f"pages/{page}.py").run(), []
+    monkeypatch.setattr(
+        st, "fragment", lambda **_: lambda look: lambda: looks.append(look.__name__)
+    )
+    app.run()
+    assert looks == []
+
+    def another_run_ends(*_):
+        with _session.keep_errors():
+            pass
+
+    monkeypatch.setattr(sidebar, "draw_rest", another_run_ends)
+    app.run()
+
+    assert looks == ["glance"]
 
 
 def test_fresh_page_becomes_its_conversation_after_a_replaced_run(open_app, maya, database):
