@@ -18,7 +18,7 @@ import streamlit as st
 from pages._parts import editing, temporary, turns, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import is_held, services_of
-from pages._session import find_user, go_to_conversation, show_errors
+from pages._session import find_user, go_to_conversation, run_to_end, show_errors
 from pages._tab import Undoable, tab
 from services.bootstrap import TemporaryChat
 from services.domain import (
@@ -62,11 +62,12 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
     if is_all:
         what = "This is the whole chat: the chat will be deleted."
     if _is_confirmed(count, doomed, what):
-        if is_all:
-            discard(thread.conversation)
-        else:
-            _delete_messages(thread, doomed, count)
-            turns.show(doomed[0].parent_id)
+        with run_to_end():
+            if is_all:
+                discard(thread.conversation)
+            else:
+                _delete_messages(thread, doomed, count)
+                turns.show(doomed[0].parent_id)
         st.rerun()
 
 
@@ -84,7 +85,8 @@ def branches_dialog(conversation: Conversation) -> None:
     what = "**{}** will be deleted: all other versions and what follows them."
     count = thread.count(doomed)
     if _is_confirmed(count, doomed, what):
-        _delete_messages(thread, doomed, count)
+        with run_to_end():
+            _delete_messages(thread, doomed, count)
         st.rerun()
 
 
@@ -106,7 +108,7 @@ def chats_dialog() -> None:
         f"**{count}** will be deleted, archived ones too. You can undo this for 20 seconds."
     )
     if editing.is_confirmed(f"Delete {count}", f"delete-{len(doomed)}"):
-        with st.spinner("Deleting…"):
+        with st.spinner("Deleting…"), run_to_end():
             discard_all(doomed)
         st.rerun()
 

@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 import pytest
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages import _session, _tab
 from pages._parts import browser, sidebar, thoughts, turns, words
@@ -31,6 +30,7 @@ from tests.pages.conftest import (
     opened,
     pressed,
     regenerated,
+    replace_the_run,
     unanswered,
     warnings,
 )
@@ -242,11 +242,6 @@ def test_refusal_survives_an_interrupted_run(open_app, maya, database, monkeypat
     assert StoreUnavailable.public in warnings(app)
     assert in_composer(app) == "A thought"
     assert StoreUnavailable.public not in warnings(app.run())
-
-
-def replace_the_run():
-    """Make Streamlit stop the current run at its next check, as when a press begins another run."""
-    get_script_run_ctx().yield_check.__self__.request_stop()
 
 
 def test_refusal_of_a_replaced_run_is_drawn(open_app, maya, monkeypatch):
@@ -873,6 +868,19 @@ def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, database)
     assert database.threads() == []
     app.run().button(key=f"restore-{garden}").click().run()
     assert said(app) == ["Shade?", "Ferns."]
+
+
+@pytest.mark.parametrize(("number", "verb"), [(0, "discard_conversation"), (2, "discard_messages")])
+def test_deletion_whose_dialog_is_closed_meanwhile_is_undone(open_chat, database, number, verb):
+    app, garden = open_chat("Shade?", "Ferns.", "Sun?", "Sage.")
+    delete(app, database, garden, number)
+    database.rows.after[verb] = replace_the_run
+
+    agree(app, 4 - number)
+    assert not database.threads() or len(database.thread(garden).messages) == number
+    app.run().button(key=f"restore-{garden}").click().run()
+
+    assert len(database.thread(garden).messages) == 4
 
 
 def test_changed_number_of_messages_is_confirmed_again(open_app, maya, database):
