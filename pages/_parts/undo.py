@@ -64,7 +64,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
     if _is_confirmed(count, doomed, what):
         with run_to_end():
             if is_all:
-                discard(thread.conversation)
+                discard(thread.conversation, doomed)
             else:
                 _delete_messages(thread, doomed, count)
                 turns.show(doomed[0].parent_id)
@@ -127,13 +127,20 @@ def _is_confirmed(shown: int, doomed: Sequence[Message], what: str) -> bool:
 # --- deleting -----------------------------------------------------------------------------------------
 
 
-def discard(conversation: Conversation) -> None:
-    """Delete *conversation*, and offer to restore it. Raise AppError if it cannot be deleted."""
-    find_user().deletions.discard(conversation.id)
+def discard(conversation: Conversation, noted_from: Collection[Message] = ()) -> None:
+    """Delete *conversation* and the facts noted from the messages *noted_from*, and offer to restore them.
+
+    Raise AppError if the conversation cannot be deleted.
+    """
+    ids = [message.id for message in noted_from]
+    memories = find_user().deletions.discard(conversation.id, facts_of=ids)
     was_open = st.query_params.get("c") == str(conversation.id)
 
     def restore() -> None:
-        find_user().conversations.restore(conversation.id)
+        user = find_user()
+        user.conversations.restore(conversation.id)
+        if memories.facts:
+            user.deletions.restore_messages(conversation.id, [memories])
         if was_open:
             go_to_conversation(conversation.id)
 

@@ -36,6 +36,7 @@ from tests.pages.conftest import (
 )
 from tests.pages.conftest import messages as said
 from tests.stack.apps import SECONDS, until
+from tests.store.conformance.talk import a_fact
 
 TRACKER = "http://tracker.example/pixel.png"
 
@@ -861,13 +862,16 @@ def test_deletion_counts_messages_in_view_and_names_versions(open_chat, database
 
 def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.")
+    noted = a_fact(source_id=database.thread(garden).messages[0].id, source_conversation_id=garden)
+    maya.store.facts.keep(noted)
 
     app = delete(open_app(maya, c=str(garden)), database, garden, 0)
     agree(app, 2)
 
-    assert database.threads() == []
+    assert (database.threads(), maya.store.facts.facts()) == ([], ())
     app.run().button(key=f"restore-{garden}").click().run()
     assert said(app) == ["Shade?", "Ferns."]
+    assert maya.store.facts.facts() == (noted,)
 
 
 @pytest.mark.parametrize(("number", "verb"), [(0, "discard_conversation"), (2, "discard_messages")])
