@@ -90,6 +90,19 @@ def test_summary_is_edited(open_app, maya, garden, database):
     assert (kept.text, kept.is_edited) == ("They sow kumquats.", True)
 
 
+def test_summary_that_is_emptied_can_be_restored(open_app, maya, garden, database):
+    old = database.thread(garden).summary
+    app = open_app(maya, c=str(garden))
+
+    app.button(key="read-summary-banner").click().run()
+    app.text_area(key=f"summary-{garden}").set_value(" ")
+    press(in_dialog(app, summary_dialog, garden), "Save")
+    assert database.thread(garden).summary is None
+    press(app.run(), "Undo")
+
+    assert database.thread(garden).summary == old
+
+
 def test_deleted_summary_can_be_restored(open_app, maya, garden, database):
     edited = replace(database.thread(garden).summary, is_edited=True)
     database.conversations.set_summary(database.thread(garden), edited)
