@@ -120,9 +120,9 @@ def draw_the_rest() -> None:
         space,
         partial(messages.act, thread.conversation.id, setup.offer.info.name) if thread else None,
     )
-    if thread:
+    if thread and not temporary_chat:
         conversation.note_read(user, thread)
-        if not (temporary_chat or turn):
+        if not turn:
             user.tasks.catch_up(thread)
     conversation.print_if_asked(thread)
     tab().callbacks.forget(said)

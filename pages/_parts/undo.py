@@ -253,7 +253,7 @@ def draw_mark(thread: Thread) -> None:
     if is_ours or not thread.conversation.undo_until:
         return
     with suppress(StoreUnavailable):
-        if find_user().messages.can_restore(conversation_id):
+        if services_of(conversation_id).messages.can_restore(conversation_id):
             with row("deleted-elsewhere"):
                 st.caption("Messages of this chat were just deleted.", width="content")
                 args = _restore_messages, conversation_id, None, ()
