@@ -76,8 +76,11 @@ def user_services() -> UserServices:
 
 
 @contextmanager
-def show_errors() -> Generator[None]:
-    """If the `with` block raises an AppError, draw its sentence; for SignedOut, draw the sign-in page and end the run."""
+def show_errors(*, has_way_out: bool = False) -> Generator[None]:
+    """If the `with` block raises an AppError, draw its sentence; for SignedOut, draw the sign-in page and end the run.
+
+    *has_way_out*: for NotFound, draw a button that starts a new chat. Dialogs draw none: the page has it once they are closed.
+    """
     try:
         yield
     except SignedOut:
@@ -88,7 +91,8 @@ def show_errors() -> Generator[None]:
         rerun_if_ended()
         st.error(error.public)
         st.caption("It may have been deleted, or it belongs to another account.")
-        st.button("Start a new chat", key="way-out", on_click=go_to_conversation, args=[None])
+        if has_way_out:
+            st.button("Start a new chat", key="way-out", on_click=go_to_conversation, args=[None])
     except AppError as error:
         st.error(error.public)
 

@@ -874,6 +874,19 @@ def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, database)
     assert maya.store.facts.facts() == (noted,)
 
 
+def test_dialog_of_a_chat_that_is_gone_says_so(open_chat, database):
+    app, garden = open_chat("Shade?", "Ferns.")
+    dialog = messages_dialog, garden, database.thread(garden).messages[0].id
+    database.conversations.discard(garden, 20)
+
+    in_dialog(app, *dialog).run()
+
+    assert not app.exception
+    assert [error.value for error in app.error] == [NotFound.public] * 2
+    assert [one.key for one in app.button if one.label == "Start a new chat"] == ["way-out"]
+    assert app.button(key="way-out").click().run().title[0].value == "New chat"
+
+
 @pytest.mark.parametrize(("number", "verb"), [(0, "discard_conversation"), (2, "discard_messages")])
 def test_deletion_whose_dialog_is_closed_meanwhile_is_undone(open_chat, database, number, verb):
     app, garden = open_chat("Shade?", "Ferns.", "Sun?", "Sage.")
