@@ -76,8 +76,11 @@ def user_services() -> UserServices:
 
 
 @contextmanager
-def show_errors() -> Generator[None]:
-    """If the `with` block raises an AppError, draw its sentence; for SignedOut, draw the sign-in page and end the run."""
+def show_errors(*, has_way_out: bool = False) -> Generator[None]:
+    """If the `with` block raises an AppError, draw its sentence; for SignedOut, draw the sign-in page and end the run.
+
+    *has_way_out*: for NotFound, draw a button that starts a new chat. Dialogs draw none: the page has it once they are closed.
+    """
     try:
         yield
     except SignedOut:
@@ -88,7 +91,8 @@ def show_errors() -> Generator[None]:
         rerun_if_ended()
         st.error(error.public)
         st.caption("It may have been deleted, or it belongs to another account.")
-        st.button("Start a new chat", key="way-out", on_click=go_to_conversation, args=[None])
+        if has_way_out:
+            st.button("Start a new chat", key="way-out", on_click=go_to_conversation, args=[None])
     except AppError as error:
         st.error(error.public)
 
@@ -190,6 +194,22 @@ def _show_news(here: Tab) -> None:
 
 
 @contextmanager
+def run_to_end() -> Generator[None]:
+    """Let the `with` block run to its end even if another run replaces this run, which is drawn again then (`await_news`).
+
+    For callbacks, and for what a dialog does when a button in it is pressed: closing the dialog begins another run.
+    """
+    with uninterrupted():
+        callbacks = tab().callbacks
+        callbacks.running += 1
+        try:
+            yield
+        finally:
+            callbacks.running -= 1
+            callbacks.ended += 1
+
+
+@contextmanager
 def keep_errors(
     prompt: str = "", place: ConversationId | None = None, *, is_unsent_kept: bool = True
 ) -> Generator[None]:
@@ -197,9 +217,7 @@ def keep_errors(
 
     *is_unsent_kept*: if the user was signed out meanwhile, keep *prompt* and show it on the sign-in page.
     """
-    with uninterrupted():
-        kept = tab().callbacks
-        kept.running += 1
+    with run_to_end():
         try:
             yield
         except SignedOut:  # the next run draws the sign-in page
@@ -207,10 +225,7 @@ def keep_errors(
             tab().unsent = prompt if is_unsent_kept else ""
             _doubt_session()
         except AppError as error:
-            kept.keep(Refusal(words.sentence(error), prompt, place, error))
-        finally:
-            kept.running -= 1
-            kept.ended += 1
+            tab().callbacks.keep(Refusal(words.sentence(error), prompt, place, error))
 
 
 def attempt(act: Callable[..., object], *args: object) -> None:

@@ -39,7 +39,7 @@ said: list[Refusal] = []
 begun = turns.begun(temporary_chat)
 deferred = turns.DeferredDrawing(is_later=begun is not None)
 
-with show_errors():
+with show_errors(has_way_out=True):
     conversation_id, space_id = conversation.asked_for(temporary_chat), spaces.chosen(user)
     new = new_conversation.choices(space_id)
     if conversation_id:
@@ -120,9 +120,9 @@ def draw_the_rest() -> None:
         space,
         partial(messages.act, thread.conversation.id, setup.offer.info.name) if thread else None,
     )
-    if thread:
+    if thread and not temporary_chat:
         conversation.note_read(user, thread)
-        if not (temporary_chat or turn):
+        if not turn:
             user.tasks.catch_up(thread)
     conversation.print_if_asked(thread)
     tab().callbacks.forget(said)
@@ -138,7 +138,7 @@ def heard() -> tuple[str, MessageId | None]:
 
 
 is_dialog_open = open_dialog()
-with show_errors():
+with show_errors(has_way_out=True):
     if turn and box and not is_dialog_open:
         turns.follow(turn, box, draw_the_rest, continued.body if continued else "")
     else:

@@ -22,6 +22,7 @@ from services.bootstrap import UserServices
 from services.domain import AccountRole
 from services.domain.accounts import Invitation, SignUps
 from services.domain.addresses import LONGEST_ADDRESS
+from services.errors import BadInput, NotFound
 
 _MODES = {
     SignUps.OPEN: ("Open", "Anyone can create an account."),
@@ -113,8 +114,11 @@ def _draw_invitations(invitations: list[Invitation]) -> None:
     if unused:
         with row("invitation-actions"):
             label, name = "Open invitation", unused.__getitem__
-            st.selectbox(label, unused, format_func=name, key="chosen-invitation", width=520)
-            quiet_button("Revoke", "block", "revoke-invitation", _revoke)
+            shown = st.selectbox(
+                label, unused, format_func=name, key="chosen-invitation", width=520
+            )
+            # the key contains the id, so that the second press of a double click does not revoke the next invitation
+            quiet_button("Revoke", "block", f"revoke-{shown}", _revoke)
 
 
 def _set_mode(mode: SignUps) -> None:
@@ -141,4 +145,7 @@ def _keep_code(code: str) -> None:
 def _revoke() -> None:
     # read here, not passed as an argument: the page may not have been redrawn since another invitation was chosen
     chosen: UUID = st.session_state["chosen-invitation"]
-    find_user().sign_ups.revoke(chosen)
+    try:
+        find_user().sign_ups.revoke(chosen)
+    except NotFound:
+        raise BadInput("This invitation was used or revoked already.") from None

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages._parts import editing, words
 from pages._parts.elements import quiet_button, row
-from pages._session import ask_for, find_user, show_errors
+from pages._session import ask_for, find_user, run_to_end, show_errors, tell
 from services.domain.accounts import Device
 
 _OTHERS = "Sign out everywhere else"
@@ -40,9 +40,9 @@ def others_dialog() -> None:
         "All your other devices are signed out. Replies that are running there stop; what they have so far is saved."
     )
     if editing.is_confirmed(words.SIGN_OUT, "end-others"):
-        with st.spinner("Signing out…"):
+        with st.spinner("Signing out…"), run_to_end():
             ended = find_user().devices.end_others()
-        st.toast(f"Signed out on {words.count(ended, 'device')}.")
+            tell(f"Signed out on {words.count(ended, 'device')}.")
         st.rerun()
 
 

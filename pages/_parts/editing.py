@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages._parts import words
 from pages._parts.elements import draw_plain_text, right_row
-from pages._session import tell
+from pages._session import run_to_end, tell
 from pages._tab import tab
 from services.errors import AppError, SignedOut, Stale
 
@@ -47,7 +47,10 @@ def save(
     If another tab has replaced the document meanwhile, draw the new version; saving again replaces that version.
     """
     try:
-        act()
+        with run_to_end():
+            act()
+            if news:
+                tell(news)
     except SignedOut:
         raise
     except Stale:
@@ -58,8 +61,6 @@ def save(
     except AppError as error:
         st.error(error.public)
     else:
-        if news:
-            tell(news)
         st.rerun()
 
 

@@ -11,7 +11,7 @@ import streamlit as st
 from pages._parts import conversation_menu, editing, safe_md, spaces, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.fact_list import FactList
-from pages._session import CHAT, ask_for, find_user, show_errors, user_services
+from pages._session import CHAT, ask_for, find_user, run_to_end, show_errors, user_services
 from pages._tab import tab
 from services.bootstrap import ThreadView, UserServices
 from services.domain import (
@@ -167,7 +167,8 @@ def delete_all_dialog() -> None:
     )
     # the key contains the counts, so a press is ignored if the counts have changed since the page was drawn
     if editing.is_confirmed("Delete all", f"delete-all-{memories}-{notes}"):
-        user_services().facts.forget_all()
+        with run_to_end():
+            user_services().facts.forget_all()
         st.rerun()
 
 

@@ -14,15 +14,18 @@ from services.bootstrap import UserServices
 @contextmanager
 def page() -> Generator[UserServices]:
     """Draw the sidebar, refusals and dialog around a page's content; yield the signed-in user's services."""
+    ended = tab().callbacks.ended
     user = user_services()
     sidebar.draw_top()
     with show_errors():
         yield user
     said = turns.draw_refusals(has_composer=False)
-    open_dialog()
+    is_dialog_open = open_dialog()
     conversation_menu.end_printing()
     sidebar.draw_rest(user)
     tab().callbacks.forget(said)
+    if not is_dialog_open:  # a rerun would close the dialog
+        turns.await_news(ended)
 
 
 def draw_heading(title: str, sentence: str) -> None:

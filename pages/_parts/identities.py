@@ -34,7 +34,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
     with st.container(key="identities", gap="small"):
         for one in own:
             _draw_one(one, offered, is_proven=is_proven)
-    if is_proven and len(own) < MOST_IDENTITIES:
+    if is_proven and offered and len(own) < MOST_IDENTITIES:
         st.html(providers.forms("link", offered, words.ADD), width=384)
 
 

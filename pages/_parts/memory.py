@@ -274,8 +274,9 @@ def summary_dialog(conversation_id: ConversationId) -> None:
                 undo.offer_summary(conversation_id, seen, "Deleted the old summary")
             tell("Regenerating the summary…")
             return
-        services.tasks.change_summary(thread_as_seen, "" if is_gone else text)
-        if is_gone:
+        wanted = "" if is_gone else text.strip()
+        services.tasks.change_summary(thread_as_seen, wanted)
+        if not wanted:
             undo.offer_summary(conversation_id, seen, "Deleted the summary")
 
     if is_saved or is_asked_again or is_gone:

@@ -81,7 +81,8 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
     offers = (*services.offers, view.setup.offer)
     offered = {offer.info.name: offer.info for offer in offers}
     conversation_id = None if view.is_new else view.thread.conversation.id
-    usual = services.choices.setup(None).offer.info.name  # the user's default model
+    default = services.choices.setup(None)
+    usual = default.offer.info.name  # the user's default model
     name = view.setup.offer.info.name
     key = key_showing(f"model-{conversation_id or 'new'}", name)
     with popover(safe_md.label(name, 40), "neurology", "model-picker").container(width=340):
@@ -99,7 +100,7 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
             on_change=lambda: attempt(choose, conversation_id, str(st.session_state[key])),
         )
         st.caption("Prices per 1M tokens")
-        if name != usual:
+        if name != usual or default.missing_model:
             tip = "Used for new chats, and for chats where no model was chosen."
             label, args = "Make this my default", (_make_default, name)
             quiet_button(label, "person_check", "make-default", *args, tip=tip)

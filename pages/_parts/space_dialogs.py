@@ -10,7 +10,7 @@ import streamlit as st
 from pages._parts import editing, safe_md, spaces, undo, words
 from pages._parts.elements import draw_unread, menu, quiet_button, row
 from pages._parts.fact_list import FactList
-from pages._session import ask_for, go_to_space, show_errors, tell, user_services
+from pages._session import ask_for, go_to_space, run_to_end, show_errors, tell, user_services
 from services.bootstrap import UserServices
 from services.domain import Conversation, Space, SpaceId
 from services.domain.limits import LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
@@ -94,9 +94,10 @@ def delete_dialog(space: Space) -> None:
     name = spaces.name(space)
     st.markdown(f"Delete “{name}”? Its instructions and notes will be deleted; its chats are kept.")
     if editing.is_confirmed("Delete space", "space-goes"):
-        user_services().spaces.forget(space.id)
-        tell(f"“{name}” is deleted. Its chats are kept.")
-        go_to_space(None, is_staying=True)
+        with run_to_end():
+            user_services().spaces.forget(space.id)
+            tell(f"“{name}” is deleted. Its chats are kept.")
+            go_to_space(None, is_staying=True)
         st.rerun()
 
 
@@ -118,14 +119,18 @@ def move_dialog(conversation: Conversation) -> None:
         )
         if editing.is_submitted("Move"):
             to = labels[label]
-            user.conversations.move(conversation.id, to)
             where = f"moved to “{label}”" if to else "removed from its space"
-            undo.offer(
-                conversation.id,
-                "move",
-                f"“{conversation.title or words.UNTITLED}” is {where}",
-                lambda: user_services().conversations.move(conversation.id, conversation.space_id),
-            )
+            sentence = f"“{conversation.title or words.UNTITLED}” is {where}"
+            with run_to_end():
+                user.conversations.move(conversation.id, to)
+                undo.offer(
+                    conversation.id,
+                    "move",
+                    sentence,
+                    lambda: user_services().conversations.move(
+                        conversation.id, conversation.space_id
+                    ),
+                )
             st.rerun()
 
 

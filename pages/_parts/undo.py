@@ -18,7 +18,7 @@ import streamlit as st
 from pages._parts import editing, temporary, turns, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import is_held, services_of
-from pages._session import find_user, go_to_conversation, show_errors
+from pages._session import find_user, go_to_conversation, run_to_end, show_errors
 from pages._tab import Undoable, tab
 from services.bootstrap import TemporaryChat
 from services.domain import (
@@ -62,11 +62,12 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
     if is_all:
         what = "This is the whole chat: the chat will be deleted."
     if _is_confirmed(count, doomed, what):
-        if is_all:
-            discard(thread.conversation)
-        else:
-            _delete_messages(thread, doomed, count)
-            turns.show(doomed[0].parent_id)
+        with run_to_end():
+            if is_all:
+                discard(thread.conversation, doomed)
+            else:
+                _delete_messages(thread, doomed, count)
+                turns.show(doomed[0].parent_id)
         st.rerun()
 
 
@@ -84,7 +85,8 @@ def branches_dialog(conversation: Conversation) -> None:
     what = "**{}** will be deleted: all other versions and what follows them."
     count = thread.count(doomed)
     if _is_confirmed(count, doomed, what):
-        _delete_messages(thread, doomed, count)
+        with run_to_end():
+            _delete_messages(thread, doomed, count)
         st.rerun()
 
 
@@ -106,7 +108,7 @@ def chats_dialog() -> None:
         f"**{count}** will be deleted, archived ones too. You can undo this for 20 seconds."
     )
     if editing.is_confirmed(f"Delete {count}", f"delete-{len(doomed)}"):
-        with st.spinner("Deleting…"):
+        with st.spinner("Deleting…"), run_to_end():
             discard_all(doomed)
         st.rerun()
 
@@ -125,13 +127,20 @@ def _is_confirmed(shown: int, doomed: Sequence[Message], what: str) -> bool:
 # --- deleting -----------------------------------------------------------------------------------------
 
 
-def discard(conversation: Conversation) -> None:
-    """Delete *conversation*, and offer to restore it. Raise AppError if it cannot be deleted."""
-    find_user().deletions.discard(conversation.id)
+def discard(conversation: Conversation, noted_from: Collection[Message] = ()) -> None:
+    """Delete *conversation* and the facts noted from the messages *noted_from*, and offer to restore them.
+
+    Raise AppError if the conversation cannot be deleted.
+    """
+    ids = [message.id for message in noted_from]
+    memories = find_user().deletions.discard(conversation.id, facts_of=ids)
     was_open = st.query_params.get("c") == str(conversation.id)
 
     def restore() -> None:
-        find_user().conversations.restore(conversation.id)
+        user = find_user()
+        user.conversations.restore(conversation.id)
+        if memories.facts:
+            user.deletions.restore_messages(conversation.id, [memories])
         if was_open:
             go_to_conversation(conversation.id)
 
@@ -244,7 +253,7 @@ def draw_mark(thread: Thread) -> None:
     if is_ours or not thread.conversation.undo_until:
         return
     with suppress(StoreUnavailable):
-        if find_user().messages.can_restore(conversation_id):
+        if services_of(conversation_id).messages.can_restore(conversation_id):
             with row("deleted-elsewhere"):
                 st.caption("Messages of this chat were just deleted.", width="content")
                 args = _restore_messages, conversation_id, None, ()

@@ -29,13 +29,23 @@ class Deletions:
     open: Callable[[ConversationId], Thread]
     forget: Callable[[ConversationId], None]  # drops the cached data of a conversation
 
-    def discard(self, conversation_id: ConversationId, seconds: int = UNDO_SECONDS) -> None:
-        """Delete a conversation, which can be restored for *seconds*, and stop its live turns."""
+    def discard(
+        self,
+        conversation_id: ConversationId,
+        seconds: int = UNDO_SECONDS,
+        facts_of: Collection[MessageId] = (),
+    ) -> DeletedMemories:
+        """Delete a conversation, which can be restored for *seconds*, and stop its live turns.
+
+        Also delete the facts that were noted from its messages *facts_of*, and return them.
+        """
         key, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
         live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == key)
         self.tasks.store.conversations.discard(conversation_id, seconds)
         live_turns.drop(*key)
         self.forget(conversation_id)
+        facts = self._forget_facts_of(facts_of) if facts_of else ()
+        return DeletedMemories(frozenset(facts_of), facts, None)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
         """Delete the conversations *ids* that exist, as `discard` does; yield each id once its conversation is deleted."""
@@ -138,7 +148,7 @@ class Deletions:
         return tuple(fact for fact in kept if fact.source_id in ids)
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Delete and return facts that a background task noted from the messages *ids* while these were being deleted."""
+        """Delete and return facts noted from the messages *ids*, also those that a task noted while these were being deleted."""
         with suppress(StoreUnavailable):
             facts = self._facts_of(ids)
             for fact in facts:

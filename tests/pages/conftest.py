@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import streamlit as st
 from streamlit.components.v2 import manifest_scanner
-from streamlit.runtime.scriptrunner import script_runner
+from streamlit.runtime.scriptrunner import get_script_run_ctx, script_runner
 from streamlit.testing.v1 import AppTest
 
 from pages._parts import browser
@@ -32,6 +32,11 @@ def in_dialog(app, dialog, *args):
     """Open *dialog* in the next run; AppTest reruns the whole page when a browser would rerun the dialog alone."""
     app.session_state[KEY].dialog = dialog, args
     return app
+
+
+def replace_the_run():
+    """Make Streamlit stop the current run at its next check, as when a press begins another run."""
+    get_script_run_ctx().yield_check.__self__.request_stop()
 
 
 def press(app, label):

@@ -19,7 +19,7 @@ from services.errors import LastAdmin, ProofNeeded, StoreUnavailable, WrongCode
 from services.store.device_names import NewDevice
 from services.store.tables import schema
 from tests.fakes import FakePerson, an_entry
-from tests.pages.conftest import audit, html, in_dialog, press
+from tests.pages.conftest import audit, html, in_dialog, press, replace_the_run
 from tests.unit.test_passkeys import LAPTOP
 
 
@@ -159,6 +159,23 @@ def test_all_other_devices_are_signed_out_once_that_is_confirmed(open_account, p
     press(in_dialog(app, devices.others_dialog), "Sign out")
 
     assert [one.is_this_one for one in maya.devices.all()] == [True]
+    assert [one.value for one in app.toast] == ["Signed out on 1 device."]
+
+
+def test_sign_out_whose_dialog_is_closed_meanwhile_is_told(open_account, phone, maya, monkeypatch):
+    app, end_others = open_account(), maya.devices.end_others
+    in_dialog(app, devices.others_dialog).run()
+
+    def end():
+        replace_the_run()
+        return end_others()
+
+    monkeypatch.setattr(maya, "devices", SimpleNamespace(all=maya.devices.all, end_others=end))
+    press(in_dialog(app, devices.others_dialog), "Sign out")
+    app.run()
+
+    assert list(listed(app)) == ["An unknown browser"]
+    assert [one.value for one in app.toast] == ["Signed out on 1 device."]
 
 
 def test_device_is_not_signed_out_by_a_proof_that_has_become_old(open_account, database, phone):

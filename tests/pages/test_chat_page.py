@@ -7,10 +7,9 @@ from uuid import UUID, uuid4
 
 import pytest
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages import _session, _tab
-from pages._parts import browser, thoughts, turns, words
+from pages._parts import browser, sidebar, thoughts, turns, words
 from pages._parts.preferences import instructions_dialog
 from pages._parts.undo import branches_dialog, messages_dialog
 from pages._tab import KEY, Callbacks, Refusal
@@ -31,11 +30,13 @@ from tests.pages.conftest import (
     opened,
     pressed,
     regenerated,
+    replace_the_run,
     unanswered,
     warnings,
 )
 from tests.pages.conftest import messages as said
 from tests.stack.apps import SECONDS, until
+from tests.store.conformance.talk import a_fact
 
 TRACKER = "http://tracker.example/pixel.png"
 
@@ -254,11 +255,6 @@ def test_refusal_survives_an_interrupted_run(open_app, maya, database, monkeypat
     assert StoreUnavailable.public not in warnings(app.run())
 
 
-def replace_the_run():
-    """Make Streamlit stop the current run at its next check, as when a press begins another run."""
-    get_script_run_ctx().yield_check.__self__.request_stop()
-
-
 def test_refusal_of_a_replaced_run_is_drawn(open_app, maya, monkeypatch):
     app = open_app(maya)
 
@@ -293,6 +289,25 @@ def test_late_callback_has_the_page_drawn_again(open_app, maya, monkeypatch, is_
     open_app(maya)
 
     assert looks == (["glance"] if is_over else [])
+
+
+@pytest.mark.parametrize("page", ["memory", "usage", "data", "account", "admin"])
+def test_late_callback_has_every_other_page_drawn_again(open_app, maya, monkeypatch, page):
+    app, looks = open_app(maya).switch_page(f"pages/{page}.py").run(), []
+    monkeypatch.setattr(
+        st, "fragment", lambda **_: lambda look: lambda: looks.append(look.__name__)
+    )
+    app.run()
+    assert looks == []
+
+    def another_run_ends(*_):
+        with _session.keep_errors():
+            pass
+
+    monkeypatch.setattr(sidebar, "draw_rest", another_run_ends)
+    app.run()
+
+    assert looks == ["glance"]
 
 
 def test_fresh_page_becomes_its_conversation_after_a_replaced_run(open_app, maya, database):
@@ -857,13 +872,42 @@ def test_deletion_counts_messages_in_view_and_names_versions(open_chat, database
 
 def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.")
+    noted = a_fact(source_id=database.thread(garden).messages[0].id, source_conversation_id=garden)
+    maya.store.facts.keep(noted)
 
     app = delete(open_app(maya, c=str(garden)), database, garden, 0)
     agree(app, 2)
 
-    assert database.threads() == []
+    assert (database.threads(), maya.store.facts.facts()) == ([], ())
     app.run().button(key=f"restore-{garden}").click().run()
     assert said(app) == ["Shade?", "Ferns."]
+    assert maya.store.facts.facts() == (noted,)
+
+
+def test_dialog_of_a_chat_that_is_gone_says_so(open_chat, database):
+    app, garden = open_chat("Shade?", "Ferns.")
+    dialog = messages_dialog, garden, database.thread(garden).messages[0].id
+    database.conversations.discard(garden, 20)
+
+    in_dialog(app, *dialog).run()
+
+    assert not app.exception
+    assert [error.value for error in app.error] == [NotFound.public] * 2
+    assert [one.key for one in app.button if one.label == "Start a new chat"] == ["way-out"]
+    assert app.button(key="way-out").click().run().title[0].value == "New chat"
+
+
+@pytest.mark.parametrize(("number", "verb"), [(0, "discard_conversation"), (2, "discard_messages")])
+def test_deletion_whose_dialog_is_closed_meanwhile_is_undone(open_chat, database, number, verb):
+    app, garden = open_chat("Shade?", "Ferns.", "Sun?", "Sage.")
+    delete(app, database, garden, number)
+    database.rows.after[verb] = replace_the_run
+
+    agree(app, 4 - number)
+    assert not database.threads() or len(database.thread(garden).messages) == number
+    app.run().button(key=f"restore-{garden}").click().run()
+
+    assert len(database.thread(garden).messages) == 4
 
 
 def test_changed_number_of_messages_is_confirmed_again(open_app, maya, database):

@@ -229,6 +229,22 @@ def test_missing_model_is_named_and_replaced(open_app, maya, garden, database):
     assert "no longer offered" not in captions(app)
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_default_model_that_is_gone_is_replaced_by_the_model_in_use(
+    open_app, maya, database, model, large, others
+):
+    choose(maya.profile, model="gone")
+    maya = FakePerson(database, model, others=(Offer(LARGE, large),)[:others])
+    app = open_app(maya)
+    assert "gone is no longer available; using scripted." in captions(app)
+
+    pressed(app, "make-default")
+
+    assert maya.profile.preferences().model == "scripted"
+    assert "no longer available" not in captions(app.run())
+    assert not [button for button in app.button if button.key == "make-default"]
+
+
 def test_message_goes_to_no_model_that_was_not_shown(open_app, maya, garden):
     app = pick(open_app(maya, c=str(garden)), "large")
     before = said(app)

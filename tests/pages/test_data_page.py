@@ -14,7 +14,7 @@ from services.domain import Fact, FactId
 from services.rules.accounts import Settings
 from services.store.tables.schema import SETTINGS
 from tests.fakes import NOON
-from tests.pages.conftest import html, in_dialog, press, pressed
+from tests.pages.conftest import html, in_dialog, press, pressed, replace_the_run
 from tests.stores import USAGE
 
 
@@ -152,6 +152,20 @@ def test_all_chats_are_deleted_and_restored(open_data, database):
 
     press(app, "Undo")
     assert (titles(database), titles(database, is_archived=True)) == ({"Garden"}, {"Pond"})
+
+
+def test_chats_are_restored_although_the_dialog_was_closed_meanwhile(open_data, database):
+    for name in ("Garden", "Pond"):
+        database.hold(name, "One", "Two")
+    app = pressed(open_data(), "delete-chats")
+    in_dialog(app, chats_dialog).radio(key="which-chats").set_value("All chats").run()
+    database.rows.after["discard_conversation"] = replace_the_run
+
+    pressed(in_dialog(app, chats_dialog), "danger-delete-2")
+    assert titles(database) == set()
+    press(app.run(), "Undo")
+
+    assert titles(database) == {"Garden", "Pond"}
 
 
 def test_only_unused_chats_are_deleted(open_data, database):

@@ -20,7 +20,7 @@ from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.errors import NewerVersion
 from tests.chats import done
 from tests.fakes import NOON, FakePerson, ScriptedModel, choose
-from tests.pages.conftest import captions, html, in_composer, in_dialog, press
+from tests.pages.conftest import captions, html, in_composer, in_dialog, press, replace_the_run
 from tests.pages.test_chat_page import pairs, send
 from tests.stack.apps import until
 
@@ -90,12 +90,26 @@ def test_summary_is_edited(open_app, maya, garden, database):
     assert (kept.text, kept.is_edited) == ("They sow kumquats.", True)
 
 
+def test_summary_that_is_emptied_can_be_restored(open_app, maya, garden, database):
+    old = database.thread(garden).summary
+    app = open_app(maya, c=str(garden))
+
+    app.button(key="read-summary-banner").click().run()
+    app.text_area(key=f"summary-{garden}").set_value(" ")
+    press(in_dialog(app, summary_dialog, garden), "Save")
+    assert database.thread(garden).summary is None
+    press(app.run(), "Undo")
+
+    assert database.thread(garden).summary == old
+
+
 def test_deleted_summary_can_be_restored(open_app, maya, garden, database):
     edited = replace(database.thread(garden).summary, is_edited=True)
     database.conversations.set_summary(database.thread(garden), edited)
     app = open_app(maya, c=str(garden))
 
     app.button(key="read-summary-banner").click().run()
+    database.rows.after["put_document"] = replace_the_run  # the dialog is closed meanwhile
     press(in_dialog(app, summary_dialog, garden), "Delete summary")
     assert database.thread(garden).summary is None
     next(button for button in app.run().button if button.label == "Undo").click().run()

@@ -117,4 +117,9 @@ def test_account_without_providers_says_nothing_of_them(open_account):
 def test_sign_in_of_a_provider_that_is_gone_can_be_removed(open_account, maya):
     maya.sign_in_details.identities = (MINE,)
 
-    assert "No longer available: maya@corp.example" in texts(open_account())
+    app = open_account()
+
+    assert not app.exception
+    assert "No longer available: maya@corp.example" in texts(app)
+    app.button(key=f"remove-{MINE.identity.mark}").click().run()
+    assert 'action="/identity/remove"' in html(app)

@@ -99,10 +99,33 @@ def test_refused_invitation_keeps_the_address(open_tab):
 def test_open_invitation_is_revoked(open_tab, ruth):
     app = invite(open_tab())
 
-    app = pressed(app, "revoke-invitation")
+    app = press(app, "Revoke")
 
     assert [one.state for one in ruth.sign_ups.invitations()] == ["revoked"]
     assert not [one for one in app.selectbox if one.key == "chosen-invitation"]
+
+
+def test_invitation_that_is_used_or_revoked_already_is_named(open_tab, ruth):
+    app = invite(open_tab())
+    ruth.sign_ups.revoke(ruth.sign_ups.invitations()[0].id)
+
+    app = press(app, "Revoke")
+
+    assert warnings(app) == ["This invitation was used or revoked already."]
+
+
+def test_double_click_revokes_no_other_invitation(open_tab):
+    def revoke_keys():
+        return [button.key for button in app.button if button.label == "Revoke"]
+
+    app = invite(open_tab(), "omar@daybook.test")
+    app = invite(pressed(app, "dismiss-link"), "kim@daybook.test")
+    (first,) = revoke_keys()
+
+    press(app, "Revoke")
+
+    (second,) = revoke_keys()
+    assert first != second
 
 
 def test_invitation_chosen_in_the_same_run_is_revoked(open_tab, ruth):
@@ -112,7 +135,7 @@ def test_invitation_chosen_in_the_same_run_is_revoked(open_tab, ruth):
     (other,) = [one for one in ruth.sign_ups.invitations() if one.id != shown_id]
 
     app.selectbox(key="chosen-invitation").set_value(other.id)
-    pressed(app, "revoke-invitation")
+    press(app, "Revoke")
 
     states = {one.id: one.state for one in ruth.sign_ups.invitations()}
     assert states == {shown_id: "open", other.id: "revoked"}
@@ -127,7 +150,7 @@ def test_each_of_several_equal_invitations_is_revoked(open_tab, ruth):
 
     for one in ruth.sign_ups.invitations():
         app.selectbox(key="chosen-invitation").set_value(one.id)
-        pressed(app, "revoke-invitation")
+        press(app, "Revoke")
         assert one.id not in {
             each.id for each in ruth.sign_ups.invitations() if each.state == "open"
         }

@@ -302,6 +302,29 @@ def test_temporary_chat_stays_when_an_exchange_is_deleted(app, maya):
     assert messages(app) == ["Hello", "Prune in March.", "Go on", "Prune in March."]
 
 
+def test_page_of_a_temporary_chat_writes_nothing_to_the_users_chats(app, database):
+    asks(switches(app), "Hello")
+
+    app.run()
+
+    assert "change_conversation" not in [verb for verb, *_ in database.rows.calls]
+
+
+def test_messages_are_restored_after_the_temporary_chat_was_left(app, maya):
+    asks(asks(switches(app), "Hello"), "And again")
+    [chat] = maya.temporary
+    prompt = chat.chat.open(chat.id).messages[2]
+    in_dialog(app, messages_dialog, chat.id, prompt.id).run()
+    pressed(in_dialog(app, messages_dialog, chat.id, prompt.id), "danger-delete-2")
+    app.button(key="new-chat").click().run()
+    press(app, "Undo")
+    assert messages(app) == ["Hello", "Prune in March."]
+
+    pressed(app, "restore-elsewhere")
+
+    assert messages(app)[2:] == ["And again", "Prune in March."]
+
+
 def test_temporary_chat_ending_during_a_run_is_reported(app, monkeypatch):
     asks(switches(app), "Hello")
     held = app.session_state[KEY].temporary

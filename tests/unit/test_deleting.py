@@ -103,6 +103,19 @@ def test_facts_and_summary_are_deleted_and_restored_with_messages(maya, garden):
     assert maya.chat.open(garden).summary == OF_ALL
 
 
+def test_facts_are_deleted_and_restored_with_their_whole_conversation(maya, garden):
+    noted, other = kept_fact(maya, garden, 0), a_fact()
+    maya.store.facts.keep(other)
+    ids = [message.id for message in maya.chat.open(garden).messages]
+
+    made = maya.deletions.discard(garden, facts_of=ids)
+    assert maya.store.facts.fresh_facts() == (other,)
+    maya.store.conversations.restore(garden)
+    maya.deletions.restore_messages(garden, [made])
+
+    assert set(maya.store.facts.fresh_facts()) == {noted, other}
+
+
 def test_summary_of_deleted_messages_is_not_restored(maya, garden):
     conversations, deletions = maya.store.conversations, maya.chat.deletions
     conversations.set_summary(maya.chat.open(garden), SUMMARY)
