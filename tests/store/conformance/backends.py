@@ -407,6 +407,10 @@ class TablesBackend(Backend):
         """Return the databases, those of the newest users first."""
         return reversed(self._databases.values())
 
+    def close(self):
+        for database in self._databases.values():
+            database.deployment.close()
+
     def user(self):
         user_id = UserId(uuid4())
         database = InMemoryDatabase(user_id, self._now, self._make_store, self._keys)

@@ -619,6 +619,9 @@ class TablesDeployment(Deployment):
         self._model_settings = CachedRead(self.server.model_settings)
         self._sign_ups = CachedRead(self.server.backend.sign_up_state)
 
+    def close(self):
+        self._store.close()
+
     def store(self, session):
         return store_of(session)
 
