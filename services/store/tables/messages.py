@@ -74,7 +74,8 @@ class TablesMessages(TablesSweep):
         every = self._documents(block, DocumentKind.FACT) if ids else []
         facts = [one for one in every if one.id in ids]
         texts = self._search_texts(block, [row.id])
-        due = self.now() + timedelta(seconds=write.for_seconds)
+        earlier, at = block.select(schema.DISCARDS, {"conversation_id": row.id}), self.now()
+        due = at + timedelta(seconds=write.for_seconds)
         discard = Discard(
             id=uuid4(),
             conversation_id=row.id,
@@ -82,6 +83,10 @@ class TablesMessages(TablesSweep):
             destroy_at=due,
         )
         block.put(schema.DISCARDS, discard)
+        for one in earlier:
+            # One Undo restores all of them, so that their time ends together.
+            if rules.can_restore(one.destroy_at, at) and one.destroy_at < due:
+                block.put(schema.DISCARDS, replace(one, destroy_at=due))
         for turn in turns:
             if turn.prompt_id in doomed:
                 block.put(schema.TURNS, replace(turn, partial=None, partial_thoughts=None))
