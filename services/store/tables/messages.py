@@ -74,7 +74,8 @@ class TablesMessages(TablesSweep):
         every = self._documents(block, DocumentKind.FACT) if ids else []
         facts = [one for one in every if one.id in ids]
         texts = self._search_texts(block, [row.id])
-        due = self.now() + timedelta(seconds=write.for_seconds)
+        earlier, now = block.select(schema.DISCARDS, {"conversation_id": row.id}), self.now()
+        due = now + timedelta(seconds=write.for_seconds)
         discard = Discard(
             id=uuid4(),
             conversation_id=row.id,
@@ -82,15 +83,19 @@ class TablesMessages(TablesSweep):
             destroy_at=due,
         )
         block.put(schema.DISCARDS, discard)
+        for one in earlier:
+            # one Undo restores all of them, so their time ends together
+            if rules.can_restore(one.destroy_at, now) and one.destroy_at < due:
+                block.put(schema.DISCARDS, replace(one, destroy_at=due))
         for turn in turns:
             if turn.prompt_id in doomed:
                 block.put(schema.TURNS, replace(turn, partial=None, partial_thoughts=None))
-        now, later = facts[:_FACTS_AT_ONCE], facts[_FACTS_AT_ONCE:]
-        delete_all(block, schema.DOCUMENTS, (*now, *texts))
+        at_once, later = facts[:_FACTS_AT_ONCE], facts[_FACTS_AT_ONCE:]
+        delete_all(block, schema.DOCUMENTS, (*at_once, *texts))
         if later:
             erasure = Erasure(id=uuid4(), fact_ids=tuple(fact.id for fact in later))
             block.put(schema.ERASURES, erasure)
-        counts = counts.plus(facts=-len(facts), bytes=-text_bytes(*now, *texts))
+        counts = counts.plus(facts=-len(facts), bytes=-text_bytes(*at_once, *texts))
         block.put(schema.COUNTS, counts)
         new = rules.discarded(row, write.new_head, write.kept_summary, due)
         return self._put(block, row, new, counts)

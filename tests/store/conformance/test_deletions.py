@@ -40,6 +40,18 @@ def test_messages_deleted_again_outlive_the_first_undo_period(backend, maya, gar
     assert maya.conversations.thread(garden_id).messages == garden.messages
 
 
+def test_one_undo_restores_messages_of_an_earlier_deletion(backend, maya, garden, garden_id):
+    delete(maya, garden, 3)
+    backend.let_pass(UNDO_SECONDS - 5)
+    delete(maya, maya.conversations.thread(garden_id), 2)
+    backend.let_pass(10)
+    backend.sweep()
+
+    maya.messages.restore(garden_id)
+
+    assert maya.conversations.thread(garden_id).messages == garden.messages
+
+
 def test_restored_messages_have_their_receipts(maya, garden, garden_id):
     thread = answer(maya, new_turn(garden, "And leeks?", receipt="Leeks!"), "In April.")
     delete(maya, thread, 4)
