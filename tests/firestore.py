@@ -21,6 +21,7 @@ from services.embedded.folders import free_port
 from services.store.firestore import FirestorePlace
 from services.store.firestore.calls import EMULATOR, OWNER, Database
 from services.store.firestore.place import INDEXES
+from tests.runs import IS_WHOLE
 
 _START_SECONDS = 60
 _ABORTED = 10  # one commit in this many is aborted, as by the service
@@ -49,7 +50,8 @@ def described():
         return f"Firestore: the emulator at {host}"
     if emulator_jar() is None:
         return "Firestore: NOT TESTED, as there is no emulator beside gcloud (apt: google-cloud-cli-firestore-emulator), or no Java"
-    return "Firestore: Google's emulator, a part of the suite (DAYBOOK_TESTS=all: all of it)"
+    part = "the whole suite" if IS_WHOLE else "a part of the suite (DAYBOOK_TESTS=all: all of it)"
+    return f"Firestore: Google's emulator, {part}"
 
 
 @contextmanager

@@ -114,11 +114,8 @@ def _draw_invitations(invitations: list[Invitation]) -> None:
     if unused:
         with row("invitation-actions"):
             label, name = "Open invitation", unused.__getitem__
-            shown = st.selectbox(
-                label, unused, format_func=name, key="chosen-invitation", width=520
-            )
-            # the key contains the id, so that the second press of a double click does not revoke the next invitation
-            quiet_button("Revoke", "block", f"revoke-{shown}", _revoke)
+            st.selectbox(label, unused, format_func=name, key="chosen-invitation", width=520)
+            quiet_button("Revoke", "block", "revoke-invitation", _revoke)
 
 
 def _set_mode(mode: SignUps) -> None:

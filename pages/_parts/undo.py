@@ -140,7 +140,7 @@ def discard(conversation: Conversation, noted_from: Collection[Message] = ()) ->
         user = find_user()
         user.conversations.restore(conversation.id)
         if memories.facts:
-            user.deletions.restore_messages(conversation.id, [memories])
+            user.deletions.restore_facts(conversation.id, memories.facts)
         if was_open:
             go_to_conversation(conversation.id)
 

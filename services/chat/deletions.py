@@ -39,6 +39,8 @@ class Deletions:
 
         Also delete the facts that were noted from its messages *facts_of*, and return them.
         """
+        if facts_of:
+            self._facts_of(facts_of)  # in an outage, this raises before anything is deleted
         key, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
         live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == key)
         self.tasks.store.conversations.discard(conversation_id, seconds)
@@ -119,12 +121,13 @@ class Deletions:
         ]
         if late and not any(ids & one.ids for one in memories):
             raise late
-        for fact in facts:
-            with suppress(Refused):  # the fact is restored already, or there are too many facts now
-                # `cuts` marks the fact as noted from messages: such a fact is stored even if the account's storage is full
-                store.facts.keep(fact, cuts=thread.conversation.cuts)
+        self._keep_facts(facts, thread)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])
+
+    def restore_facts(self, conversation_id: ConversationId, facts: Iterable[Fact]) -> None:
+        """Restore *facts*, which were deleted with a conversation that is restored. May raise NotFound or StoreUnavailable."""
+        self._keep_facts(facts, self.tasks.store.conversations.thread(conversation_id))
 
     def restore_summary(self, conversation_id: ConversationId, summary: RunningSummary) -> None:
         """Restore a deleted summary. Raise TooLate if the messages that it covers have been deleted.
@@ -135,6 +138,12 @@ class Deletions:
         if all(message.seq != summary.up_to_seq for message in thread.messages):
             raise TooLate
         self.tasks.store.conversations.set_summary(thread, summary)
+
+    def _keep_facts(self, facts: Iterable[Fact], thread: Thread) -> None:
+        for fact in facts:
+            with suppress(Refused):  # the fact is restored already, or there are too many facts now
+                # `cuts` marks the fact as noted from messages: such a fact is stored even if the account's storage is full
+                self.tasks.store.facts.keep(fact, cuts=thread.conversation.cuts)
 
     @property
     def _user_id(self) -> UserId:
@@ -149,9 +158,9 @@ class Deletions:
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
         """Delete and return facts noted from the messages *ids*, also those that a task noted while these were being deleted."""
+        forgotten = list[Fact]()
         with suppress(StoreUnavailable):
-            facts = self._facts_of(ids)
-            for fact in facts:
+            for fact in self._facts_of(ids):
                 self.tasks.store.facts.forget(fact.id)
-            return facts
-        return ()
+                forgotten.append(fact)
+        return tuple(forgotten)

@@ -1,5 +1,6 @@
 """Checks of the paths of local stores, and the creation of files and folders that survive a power cut."""
 
+import errno
 import os
 import stat
 import sys
@@ -67,6 +68,11 @@ def sync_descriptor(descriptor: int) -> None:
     if sys.platform == "darwin":
         import fcntl  # imported here, because Windows lacks it
 
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:  # a network volume, for example, may know only fsync
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+        else:
+            return
+    os.fsync(descriptor)

@@ -22,6 +22,7 @@ from services.errors import Misconfigured, StoreBlocked
 from services.store.backend import NewStep
 from services.store.files import FilesPlace
 from services.store.files import store as stores
+from services.store.files.disk import Disk
 from services.store.files.documents import Document
 from services.store.files.journal import Operation, journal_line, read_journal
 from services.store.operator import Mark
@@ -1099,6 +1100,20 @@ def test_chat_file_from_before_the_deletion_of_the_chat_is_destroyed(place):
 
     assert swept_at_most(place, 20)
     assert not file.parent.exists()
+
+
+def test_folder_that_cannot_be_entered_stops_no_start(place, monkeypatch):
+    chat_of(place)
+    names = Disk.names
+
+    def refuse(disk, folder="."):
+        if folder != ".":
+            raise FORBIDDEN
+        return names(disk, folder)
+
+    monkeypatch.setattr(Disk, "names", refuse)
+
+    place.open().close()
 
 
 @pytest.mark.parametrize("has_journal", [False, True])

@@ -1,6 +1,7 @@
 """The promises that stores on a local disk share: SQLite's file, and the folder of JSON files."""
 
 import base64
+import errno
 import fcntl
 import os
 import resource
@@ -107,6 +108,22 @@ def test_new_store_on_macos_flushes_the_disks_cache(place, monkeypatch):
 
     assert set(full_syncs) == {51}
     assert plain_syncs == []
+
+
+def test_volume_on_macos_that_knows_only_fsync_is_synced(place, monkeypatch):
+    plain_syncs = []
+
+    def refuse(descriptor, command):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    monkeypatch.setattr(os, "fsync", plain_syncs.append)
+
+    place.open().close()
+
+    assert plain_syncs
 
 
 def test_store_that_cannot_be_written_is_refused(place, monkeypatch):

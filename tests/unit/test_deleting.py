@@ -111,9 +111,56 @@ def test_facts_are_deleted_and_restored_with_their_whole_conversation(maya, gard
     made = maya.deletions.discard(garden, facts_of=ids)
     assert maya.store.facts.fresh_facts() == (other,)
     maya.store.conversations.restore(garden)
-    maya.deletions.restore_messages(garden, [made])
+    maya.deletions.restore_facts(garden, made.facts)
 
     assert set(maya.store.facts.fresh_facts()) == {noted, other}
+
+
+def test_undo_of_a_whole_chat_restores_no_message_that_was_deleted_before(maya, garden):
+    kept_fact(maya, garden, 0)
+    delete(maya.chat, garden, 2)
+    left = maya.chat.open(garden).messages
+
+    made = maya.deletions.discard(garden, facts_of=[message.id for message in left])
+    maya.store.conversations.restore(garden)
+    maya.deletions.restore_facts(garden, made.facts)
+
+    assert made.facts == maya.store.facts.fresh_facts() != ()
+    assert maya.store.conversations.thread(garden).messages == left
+
+
+def test_conversation_is_not_deleted_while_its_facts_cannot_be_read(maya, garden, monkeypatch):
+    kept_fact(maya, garden, 0)
+    ids = [message.id for message in maya.chat.open(garden).messages]
+    with monkeypatch.context() as outage, pytest.raises(StoreUnavailable):
+        outage.setattr(type(maya.store.facts), "fresh_facts", failing)
+        maya.deletions.discard(garden, facts_of=ids)
+
+    assert [message.id for message in maya.store.conversations.thread(garden).messages] == ids
+
+
+def test_facts_deleted_before_an_outage_can_be_restored(maya, garden, monkeypatch):
+    facts = [kept_fact(maya, garden, number) for number in (0, 2)]
+    ids = [message.id for message in maya.chat.open(garden).messages]
+    forget = type(maya.store.facts).forget
+    forgotten = []
+
+    def forget_one(store, fact_id):
+        if forgotten:
+            raise StoreUnavailable
+        forgotten.append(fact_id)
+        forget(store, fact_id)
+
+    monkeypatch.setattr(type(maya.store.facts), "forget", forget_one)
+
+    made = maya.deletions.discard(garden, facts_of=ids)
+
+    assert [fact.id for fact in made.facts] == forgotten
+    assert forgotten[0] in {fact.id for fact in facts}
+
+
+def failing(_):
+    raise StoreUnavailable
 
 
 def test_summary_of_deleted_messages_is_not_restored(maya, garden):

@@ -327,10 +327,12 @@ class FilesStore:
         """Return writes that store the locations of each user whose file of locations is missing."""
         operations = list[Operation]()
         for user in filter(_UUID.fullmatch, self._disk.names()):
-            if LOCATIONS.name + _END in self._disk.names(user):
-                continue
-            block = FilesBlock(self, UserId(UUID(user)))
-            for document in block.documents(Selection(TURNS, {})):  # no others contain messages
+            documents = list[str]()
+            with suppress(OSError):  # the pages of this user say that the folder cannot be read
+                if LOCATIONS.name + _END not in self._disk.names(user):
+                    block = FilesBlock(self, UserId(UUID(user)))
+                    documents += block.documents(Selection(TURNS, {}))  # no others contain messages
+            for document in documents:
                 with suppress(Damaged, OSError):  # a block that reads the document says so
                     rows = self._parsed(f"{user}/{document}", sizes).rows
                     operations += [

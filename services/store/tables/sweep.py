@@ -117,7 +117,9 @@ class TablesSweep(TablesDocuments):
             chat = replace(chat, undo_until=None)
         if self._destroy_pieces(block, counts, *where):
             return True
-        turn_ids = {row.turn_id for row in rows if row.turn_id}
+        # an interrupted version and a whole one can be replies of one turn, whose receipt goes with its own reply alone
+        turns = found(block, schema.TURNS, {row.turn_id for row in rows if row.turn_id})
+        turn_ids = {turn.id for turn in turns if turn.reply_id in ids}
         for row in rows:
             # the query also names the conversation, because SQLite has no index on the prompt alone
             where = {"conversation_id": row.conversation_id, "prompt_id": row.id}

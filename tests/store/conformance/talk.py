@@ -116,9 +116,9 @@ def answer_again(user, thread, message, reply, **changes):
     return answer(user, new_turn(thread, None, prompt_id=message.id), reply, **changes)
 
 
-def crash(backend, user, thread, said="", thoughts=None):
+def crash(backend, user, thread, said="", thoughts=None, **changes):
     """Return a turn whose process died after it stored *said*, and the begun turn of the store."""
-    turn = new_turn(thread, "Will this end?")
+    turn = new_turn(thread, "Will this end?", **changes)
     begun = user.turns.begin(turn)
     if said or thoughts:
         here = thread.conversation.id

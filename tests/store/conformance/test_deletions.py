@@ -1,9 +1,23 @@
 """Deletions together with other changes: streaming replies, messages that follow, other deletions."""
 
+from dataclasses import replace
+from uuid import uuid4
+
 import pytest
 
+from services.domain import MessageId, Outcome
 from services.errors import AppError, NotFound, TooLate
-from tests.store.conformance.talk import UNDO_SECONDS, answer, delete, new_turn, say, whole
+from tests.store.conformance.talk import (
+    UNDO_SECONDS,
+    answer,
+    bodies,
+    crash,
+    delete,
+    ending,
+    new_turn,
+    say,
+    whole,
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +74,23 @@ def test_restored_messages_have_their_receipts(maya, garden, garden_id):
 
     found = maya.elsewhere().turns.receipts(thread.messages, garden_id)
     assert found == {thread.tip.turn_id: "Leeks!"}
+
+
+def test_receipt_stays_with_the_whole_version_of_a_reply(backend, maya, garden, garden_id):
+    turn, begun = crash(backend, maya, garden, "Half a", receipt="Leeks!")
+    backend.sweep()
+    partial = ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED)
+    maya.turns.finish(partial)
+    late = replace(partial, reply="Half a reply.", reply_id=MessageId(uuid4()))
+    maya.turns.finish(replace(late, settlement=ending(turn, begun, "").settlement))
+    other = maya.elsewhere()
+    delete(other, whole(other.conversations.thread(garden_id)), 5, 6)
+    backend.let_pass(UNDO_SECONDS + 1)
+    backend.sweep()
+
+    thread = whole(maya.elsewhere().conversations.thread(garden_id))
+    assert bodies(thread.messages)[4:] == ["Will this end?", "Half a reply."]
+    assert maya.turns.receipts(thread.messages, garden_id) == {begun.turn_id: "Leeks!"}
 
 
 def test_messages_of_a_discarded_conversation_are_not_deleted(maya, garden, garden_id):
