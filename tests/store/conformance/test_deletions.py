@@ -90,7 +90,7 @@ def test_receipt_stays_with_the_whole_version_of_a_reply(backend, maya, garden, 
 
     thread = whole(maya.elsewhere().conversations.thread(garden_id))
     assert bodies(thread.messages)[4:] == ["Will this end?", "Half a reply."]
-    assert maya.turns.receipts(thread.messages, garden_id) == {begun.turn_id: "Leeks!"}
+    assert other.turns.receipts(thread.messages, garden_id) == {begun.turn_id: "Leeks!"}
 
 
 def test_messages_of_a_discarded_conversation_are_not_deleted(maya, garden, garden_id):
