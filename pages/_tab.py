@@ -38,7 +38,8 @@ class Callbacks:
 
     # refusals stay until `forget` is called, because another run may replace the run that draws them
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    # the number of running callbacks, with the actions of dialogs; those that run while a page is drawn belong to runs that the page's run replaced
+    # the number of running callbacks and actions of dialogs; those that run while a page is drawn belong to runs that the
+    # page's run replaced
     running: int = 0
     # the number of finished callbacks: if it grew during a run, the run may have drawn outdated state
     ended: int = 0

@@ -84,7 +84,7 @@ class TablesMessages(TablesSweep):
         )
         block.put(schema.DISCARDS, discard)
         for one in earlier:
-            # one Undo restores all of them, so their time ends together
+            # one Undo restores all deleted messages of the conversation, so the time of earlier deletions is renewed
             if rules.can_restore(one.destroy_at, now) and one.destroy_at < due:
                 block.put(schema.DISCARDS, replace(one, destroy_at=due))
         for turn in turns:
