@@ -23,9 +23,11 @@ import psycopg
 import pytest
 from playwright.sync_api import sync_playwright
 
+from services.embedded import processes
 from services.embedded.folders import choose_folders, free_port
-from services.embedded.plan import read_secrets
+from services.embedded.plan import read_secrets, running_endpoints
 from services.embedded.postgres import Postgres
+from services.embedded.supabase_api import SupabaseApi
 from tests.journeys.seeds import database
 from tests.stack.apps import ROOT, TLS, App, running, until
 
@@ -254,6 +256,15 @@ def test_start_after_a_kill_before_the_grants_makes_them(again):
     with running(again):
         again.until_ready()
         assert again.knows("grace")
+
+
+def test_start_does_not_make_the_sign_in_tables_again(app, monkeypatch):
+    folders = choose_folders(app.data, app.keys)
+    port = httpx.URL(running_endpoints(app.data).supabase_url).port
+    commands = []
+    monkeypatch.setattr(processes, "run", lambda *given, **_: commands.append(given))
+    SupabaseApi(folders, port, Postgres(folders, read_secrets(folders))).prepare()
+    assert not commands
 
 
 def test_start_after_a_kill_waits_for_the_old_database(again, base, cache):
