@@ -91,9 +91,9 @@ def open_tables(
     (*is_app*).
     """
     from services.store.tables.administration import abandon_count
-    from services.store.tables.opening import check_root_key
+    from services.store.tables.opening import check_root_key, stored_tag
 
-    tables = place.open(is_app=is_app)
+    tables = place.open(is_app=is_app, check=lambda block: stored_tag(block, root_keys))
     try:
         check_root_key(tables, root_keys, is_start=is_start)
         if is_start:  # the process that began the count may have been killed

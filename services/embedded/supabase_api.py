@@ -23,7 +23,9 @@ _MAX_SEMI_SPACE = "--max-semi-space-size=4"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
-_IS_GRANTED = f"select 1 from pg_namespace where nspname = 'auth' and has_schema_privilege('{OWNER}', oid, 'usage')"
+_IS_GRANTED = (
+    "select 1 from pg_namespace where nspname = 'auth' and has_schema_privilege(%s, oid, 'usage')"
+)
 # folders and files that are removed after the fetch: npm's cache (57 MB), and 100 of the 148 MB of modules (other
 # drivers, types, source maps)
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
@@ -134,7 +136,7 @@ class SupabaseApi(processes.Server):
         with self._postgres.connect() as connection:
             # check the grants, not the tables: an earlier start may have been killed before it granted access to all
             # tables
-            if connection.execute(_IS_GRANTED).fetchone():
+            if connection.execute(_IS_GRANTED, [OWNER]).fetchone():
                 return
             processes.run(
                 self._command("migration", "up"),

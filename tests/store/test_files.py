@@ -327,6 +327,21 @@ def test_damage_that_a_pending_journal_follows_is_refused(place, slow, number):
     assert listing(place.path) == before
 
 
+def test_another_root_key_changes_no_file(place, slow):
+    ring = RootKeys({1: new_key()}, 1)
+    open_tables(place, ring).close()
+    place = killed(place, 1)
+    (place.path / "shared" / "accounts.jsonl~draft").write_bytes(b"unfinished")
+    before = listing(place.path)
+
+    with pytest.raises(Misconfigured, match="The root key is not the one"):
+        open_tables(place, RootKeys({1: new_key()}, 1))
+
+    assert listing(place.path) == before
+    with closing(open_tables(place, ring)) as store:
+        assert numbers(store) == [1]
+
+
 @pytest.mark.parametrize("name", ["root_key", "credentials", "accounts", "lookups", "sessions"])
 def test_check_names_a_damaged_file_of_all_users(place, name):
     ring = RootKeys({1: new_key()}, 1)

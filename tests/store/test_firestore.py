@@ -41,6 +41,7 @@ from services.store.tables.content import text_bytes
 from services.store.tables.copying import TablesCopy
 from services.store.tables.operator import TablesOperator
 from services.store.tables.protocol import Range, Table
+from services.stores import open_tables
 from tests import firestore as emulators
 from tests.firestore import Refusal, Wire, connect_to, new_place
 from tests.store.conformance.talk import answer, begun_with, ending, new_turn, say, unsaid
@@ -220,6 +221,16 @@ def test_store_of_a_later_version_is_refused(place, store):
 
     with pytest.raises(Misconfigured, match="later version"):
         place.exists()
+
+
+def test_another_root_key_writes_nothing(place, wire):
+    open_tables(place, RootKeys({1: new_key()}, 1)).close()
+    wire.counts.clear()
+
+    with pytest.raises(Misconfigured, match="The root key is not the one"):
+        open_tables(place, RootKeys({1: new_key()}, 1))
+
+    assert wire.counts["writes"] == wire.counts["deletes"] == 0
 
 
 @dataclass

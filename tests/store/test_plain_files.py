@@ -24,6 +24,7 @@ from services.store.operator import Mark
 from services.store.tables.backend import TablesBackend
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import CREDENTIALS, MESSAGES
+from services.stores import open_tables
 from tests.store.conformance.talk import SUMMARY, a_fact
 from tests.stores import InMemoryDatabase, OpenTables, WholeAccounts
 
@@ -68,6 +69,19 @@ def test_messages_are_lines_with_role_and_content(place):
     rows = [json.loads(line) for line in chat.read_text().splitlines()]
     said = [(row["role"], row["content"]) for row in rows if row["table"] == "messages"]
     assert said == [("user", 'When do I "sow" peas?'), ("assistant", "In March.")]
+
+
+def test_another_root_key_imports_no_chat(place, incoming):
+    ring, file = RootKeys({1: new_key()}, 1), incoming / "chat.json"
+    open_tables(place, ring).close()
+    file.write_text(json.dumps(SAID))
+
+    with pytest.raises(Misconfigured, match="The root key is not the one"):
+        open_tables(place, RootKeys({1: new_key()}, 1))
+    assert file.exists()
+
+    open_tables(place, ring).close()
+    assert not file.exists()
 
 
 def test_credentials_are_sealed_in_plain_files_too(place):

@@ -234,6 +234,34 @@ def test_older_version_is_brought_up_after_a_copy(place, later):
         assert numbers(before) == [1]
 
 
+def restored(place, folder):
+    place.backup(folder / "daybook.db")
+
+
+def killed(place, folder):
+    for end in ("", "-wal", "-shm"):
+        shutil.copy(f"{place.path}{end}", folder)
+
+
+@pytest.mark.parametrize("copy", [restored, killed])
+def test_another_root_key_changes_nothing_of_an_older_version(place, later, tmp_path, copy):
+    ring, folder = RootKeys({1: new_key()}, 1), tmp_path / "copies"
+    folder.mkdir()
+    with closing(open_tables(place, ring)) as store:
+        put(store, 1)
+        copy(place, folder)
+    older = replace(later("create table another (a text) strict;"), path=folder / place.path.name)
+    before = {one.name: one.read_bytes() for one in folder.glob("*[bl]")}
+
+    with pytest.raises(Misconfigured, match="The root key is not the one"):
+        open_tables(older, RootKeys({1: new_key()}, 1))
+
+    # SQLite's index of the log, and the locks, have no data
+    assert {one.name: one.read_bytes() for one in folder.glob("*[!mkp]")} == before
+    with closing(open_tables(older, ring)) as store:
+        assert numbers(store) == [1]
+
+
 def test_failures_of_an_older_version_are_listed_apart(place, tmp_path):
     folder = tmp_path / "older"
     shutil.copytree(

@@ -116,7 +116,7 @@ def test_refused_store_is_closed_again(store, monkeypatch):
     closed = []
     monkeypatch.setattr(store, "close", lambda: closed.append(True))
     check_root_key(store, ring(FIRST))
-    place = type("Place", (), {"open": lambda self, *, is_app: store})()
+    place = type("Place", (), {"open": lambda self, **_: store})()
 
     with pytest.raises(Misconfigured):
         open_tables(place, RootKeys({1: OTHER}, 1))
@@ -127,7 +127,7 @@ def test_refused_store_is_closed_again(store, monkeypatch):
 @pytest.mark.parametrize(("is_start", "left"), [(True, None), (False, NO_CAP)])
 def test_start_abandons_the_count_of_a_killed_process(store, is_start, left):
     store.of(None).run(lambda block: block.put(DEPLOYMENT, Deployment(monthly_cap_micro=NO_CAP)))
-    place = type("Place", (), {"open": lambda self, *, is_app: store})()
+    place = type("Place", (), {"open": lambda self, **_: store})()
 
     open_tables(place, ring(FIRST), is_start=is_start)
 

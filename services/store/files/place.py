@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from services.store.files.incoming import take_up
 from services.store.files.store import FilesStore
 from services.store.folders import check_new, lasting_folder
 from services.store.operator import Finding, Mark
+from services.store.tables.protocol import Block
 
 # Increase this number, and migrate older folders, with each change that a released version would misread or report as
 # damage, such as a new table. No version is released yet.
@@ -52,13 +54,15 @@ class FilesPlace:
         check_new(self.path)
         return False
 
-    def open(self, *, is_app: bool = True) -> FilesStore:
+    def open(
+        self, *, is_app: bool = True, check: Callable[[Block], object] | None = None
+    ) -> FilesStore:
         try:
             if not self.exists():
                 _make_folder(self.path)
             lock = FileLock(self.path / "lock")
             try:
-                store = self._opened(lock, is_app=is_app)
+                store = self._opened(lock, check, is_app=is_app)
             except BaseException:
                 lock.close()
                 raise
@@ -104,7 +108,9 @@ class FilesPlace:
     def backup(self, target: Path) -> None:
         raise BadInput(f"Stop Daybook, and copy the folder {self.path}: that is a backup.")
 
-    def _opened(self, lock: FileLock, *, is_app: bool) -> FilesStore:
+    def _opened(
+        self, lock: FileLock, check: Callable[[Block], object] | None, *, is_app: bool
+    ) -> FilesStore:
         if not lock.try_lock():
             what = "Another Daybook" if is_app else "Daybook"
             raise Misconfigured(f"{what} is using {self.path}: stop it first.")
@@ -114,7 +120,7 @@ class FilesPlace:
                 disk.replace(".gitignore", b"*\n")
                 disk.replace(_MARK, json.dumps(self._mark).encode())
             disk.sync_name(".")  # a process may have been killed before it synced the folder
-            return FilesStore(disk, lock, is_plain=self.is_plain)
+            return FilesStore(disk, lock, check, is_plain=self.is_plain)
         except BaseException:
             disk.close()
             raise

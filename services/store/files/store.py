@@ -47,8 +47,18 @@ _DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to 
 class FilesStore:
     """Implements `AllTables` over the files in one folder. Any thread may call any member."""
 
-    def __init__(self, disk: Disk, lock: FileLock, *, is_plain: bool) -> None:
-        """Apply the journals that an earlier process left. *lock*: the store's lock, already acquired. Raise Damaged, OSError."""
+    def __init__(
+        self,
+        disk: Disk,
+        lock: FileLock,
+        check: Callable[[Block], object] | None = None,
+        *,
+        is_plain: bool,
+    ) -> None:
+        """Apply the journals that an earlier process left. *lock*: the store's lock, already acquired.
+
+        *check* reads shared tables before any file changes, and may raise an error. Raise Damaged, OSError.
+        """
         self._disk, self._file_lock, self._is_plain = disk, lock, is_plain
         self._lock, self._syncing = threading.RLock(), threading.Lock()
         # cached documents by path; the most recently used document is last
@@ -62,7 +72,7 @@ class FilesStore:
         self._is_closed, self._due, self._is_full = False, threading.Event(), threading.Event()
         # the newest journal gets new writes; an older journal is destroyed once the documents on the disk have its writes
         self._journals = list[AppendedFile]()
-        self._restore()
+        self._restore(check)
         self._writer = in_thread("documents", self._keep_writing)
 
     def of(self, user_id: UserId | None) -> UserTables:
@@ -286,8 +296,11 @@ class FilesStore:
         last = self._journals[-1].name.removeprefix(_JOURNAL) if self._journals else "0"
         self._journals.append(AppendedFile(self._disk, f"{_JOURNAL}{int(last) + 1:012}"))
 
-    def _restore(self) -> None:
-        """Write the changes in an earlier process's journals to the documents. Raise Damaged before changing any file."""
+    def _restore(self, check: Callable[[Block], object] | None) -> None:
+        """Write the changes in an earlier process's journals to the documents.
+
+        Raise Damaged, and the errors of *check*, before changing any file.
+        """
         names = [one for one in self._disk.names() if re.fullmatch(f"{_JOURNAL}[0-9]+", one)]
         sizes = read_sizes(self._disk.read(_SIZES))
         operations, cut = self._lost_locations(sizes), 0
@@ -310,10 +323,14 @@ class FilesStore:
             raise Damaged(*damaged)
         if cut:
             log_event("journal.cut", bytes=cut)
-        self._disk.tidy()
         self._apply(operations)
+        if check:
+            with suppress(Damaged):  # a block that reads the damaged document says so
+                check(FilesBlock(self, None))
+        self._disk.tidy()
         for path, one in self._documents.items():
-            self._write(path + _END, one.take_change())
+            if one.is_changed:
+                self._write(path + _END, one.take_change())
         self._disk.destroy(_SIZES)
         for name in names:
             self._disk.destroy(name)

@@ -21,6 +21,7 @@ from services.store.firestore.calls import MAKE_ANOTHER, Database, errors, open_
 from services.store.firestore.lease import Lease
 from services.store.firestore.store import FirestoreStore
 from services.store.operator import Finding, Mark
+from services.store.tables.protocol import Block
 
 _VERSION = 1  # version of the store's format
 _DEFAULT = "(default)"  # the database that db/firestore/firebase.json names
@@ -43,11 +44,15 @@ class FirestorePlace:
         with self._opened() as database:
             return self._exists(database)
 
-    def open(self, *, is_app: bool = True) -> FirestoreStore:
+    def open(
+        self, *, is_app: bool = True, check: Callable[[Block], object] | None = None
+    ) -> FirestoreStore:
         with self._errors():
             database = self.connect(self.project, self.database)
             try:
                 is_made = self._exists(database)
+                if is_made and check:
+                    FirestoreStore(database, None).of(None).run(check)
                 lease = Lease(database) if is_app else None
                 if lease:
                     lease.acquire()

@@ -3,7 +3,7 @@
 import os
 import re
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -14,7 +14,8 @@ from services.errors import Misconfigured, StoreBlocked
 from services.store.file_lock import FileLock
 from services.store.folders import check_new, make_folder, name_new, sync
 from services.store.operator import Finding, Mark
-from services.store.sqlite.store import SqliteStore, error_of
+from services.store.sqlite.store import SqliteBlock, SqliteStore, error_of
+from services.store.tables.protocol import Block
 
 MIGRATIONS = Path(__file__).parents[3] / "db" / "sqlite"
 _APPLICATION = 0x64617962  # "dayb", the application id in the header of each store
@@ -44,11 +45,10 @@ class SqlitePlace:
             )
         if not os.path.lexists(self.path):
             check_new(self.path)
-            log = Path(f"{self.path}-wal")
             # do not make a new store beside an old log, which SQLite would apply to the new store
-            if os.path.exists(log) and log.stat().st_size:
+            if self._has_log():
                 raise Misconfigured(
-                    f"{self.path} is gone, but {log.name} beside it has changes of it: put the file back, or, "
+                    f"{self.path} is gone, but {self.path.name}-wal beside it has changes of it: put the file back, or, "
                     "for a new store, remove that too."
                 )
             return False
@@ -59,11 +59,13 @@ class SqlitePlace:
         self._check_version(self._version())
         return True
 
-    def open(self, *, is_app: bool = True) -> SqliteStore:
+    def open(
+        self, *, is_app: bool = True, check: Callable[[Block], object] | None = None
+    ) -> SqliteStore:
         # resolve links: SQLite puts its log beside the real file
         real = Path(os.path.realpath(self.path))
         if real != self.path:
-            return replace(self, path=real).open(is_app=is_app)
+            return replace(self, path=real).open(is_app=is_app, check=check)
         locks = list[FileLock]()
         try:
             if not self.exists():
@@ -76,6 +78,8 @@ class SqlitePlace:
             with locks[0].locked(self.wait_seconds):
                 if not self.exists():
                     self._make()
+                elif check:
+                    self._read(check)
                 connection = self._connected(locks[1], is_app=is_app)
             # after the lock is free: the store's checkpoints have the same lock, which would be freed in the midst of one
             return SqliteStore(self.path, connection, self.wait_seconds, *locks)
@@ -186,6 +190,19 @@ class SqlitePlace:
             sync(draft.path)
             draft.path.rename(self.path)
         sync(self.path.parent)
+
+    def _has_log(self) -> bool:
+        log = Path(f"{self.path}-wal")
+        return log.exists() and log.stat().st_size > 0
+
+    def _read(self, check: Callable[[Block], object]) -> None:
+        """Call *check* with the existing store, of any version, without a change to the file or its log."""
+        # when the last connection closes, SQLite writes the log to the file, unless the connection is read-only
+        mode = "mode=ro" if self._has_log() else "immutable=1"
+        with closing(
+            sqlite3.connect(f"file:{quote(str(self.path))}?{mode}", uri=True)
+        ) as connection:
+            check(SqliteBlock(connection, None))
 
     def _connected(self, app_lock: FileLock, *, is_app: bool) -> sqlite3.Connection:
         """Connect to the existing store; if its version is old, copy the file in the same folder, and then migrate the store."""

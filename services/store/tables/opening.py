@@ -12,6 +12,14 @@ from services.store.tables.protocol import AllTables, Block
 from services.store.tables.schema import RootKeyTag
 
 
+def stored_tag(block: Block, root_keys: RootKeys) -> RootKeyTag | None:
+    """Return the root key's tag; None if the store has none. Raise Misconfigured unless it is the tag of one of *root_keys*."""
+    stored = block.get(schema.ROOT_KEY, "root key")
+    if stored and root_keys.store_tags().get(stored.version) != stored.tag:
+        raise _other_key()
+    return stored
+
+
 def check_root_key(tables: AllTables, root_keys: RootKeys, *, is_start: bool = True) -> None:
     """Raise Misconfigured unless one of *root_keys* belongs to the store.
 
@@ -19,23 +27,22 @@ def check_root_key(tables: AllTables, root_keys: RootKeys, *, is_start: bool = T
     command does not replace the tag, because the app may have another current key, and because a key that was never
     current may be removed again.
     """
-    tags, current = root_keys.store_tags(), root_keys.current
-    new = RootKeyTag(current, tags[current])
+    new = RootKeyTag(root_keys.current, root_keys.store_tags()[root_keys.current])
 
-    def check(block: Block) -> bool:
-        stored = block.get(schema.ROOT_KEY, "root key")
+    def check(block: Block) -> None:
+        stored = stored_tag(block, root_keys)
         if stored is None and has_accounts(block):
-            return False
-        if stored and tags.get(stored.version) != stored.tag:
-            return False
+            raise _other_key()
         if stored is None or (is_start and stored != new):
             block.put(schema.ROOT_KEY, new)
-        return True
 
-    if not tables.of(None).run(check):
-        raise Misconfigured(
-            "The root key is not the one that this store was made with: put that one back, beside newer ones."
-        )
+    tables.of(None).run(check)
+
+
+def _other_key() -> Misconfigured:
+    return Misconfigured(
+        "The root key is not the one that this store was made with: put that one back, beside newer ones."
+    )
 
 
 def let_first_account_be_admin(tables: AllTables, *, is_let: bool) -> bool:

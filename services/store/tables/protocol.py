@@ -168,11 +168,14 @@ class StorePlace(Protocol):
         """
         ...
 
-    def open(self, *, is_app: bool = True) -> AllTables:
+    def open(
+        self, *, is_app: bool = True, check: Callable[[Block], object] | None = None
+    ) -> AllTables:
         """Open the store, and migrate it if it is of an earlier version; create a new store if there is none.
 
-        *is_app*: True for the one process that serves the app, False for an operator's command. Raise Misconfigured if
-        the store cannot be opened.
+        *is_app*: True for the one process that serves the app, False for an operator's command. *check* reads shared
+        tables of an existing store, before anything in the store changes; it may raise an error to refuse the store.
+        Raise Misconfigured if the store cannot be opened.
         """
         ...
 
