@@ -40,7 +40,7 @@ from tests.stack.starts import (  # noqa: F401
     tried_twice,
     work_of,
 )
-from tests.stores import cheap_hashes
+from tests.stores import cheap_hashes, folder_in_memory
 
 if "CI" not in os.environ:  # in CI, Hypothesis selects this profile itself
     hypothesis.settings.register_profile("any-machine", deadline=None)
@@ -75,6 +75,13 @@ def place():
     """Return a temporary folder for stacks: as root, pytest's own folders are closed to Postgres' user."""
     with tempfile.TemporaryDirectory(prefix="daybook-test-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def files_place():
+    """Return a temporary folder for stores over files, in memory if there is space: they have many files, and sync them."""
+    with folder_in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
