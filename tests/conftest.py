@@ -28,6 +28,7 @@ from tests import runs
 from tests.fakes import INFO
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
+from tests.npm_firestore import LIMITS
 from tests.reports import PartReport
 from tests.stack.apps import tails
 from tests.stack.starts import (  # noqa: F401
@@ -165,6 +166,7 @@ def pytest_report_header():
 def pytest_configure(config):
     of_firestore = ("_firestore.py", "[firestore")
     config.pluginmanager.register(PartReport(of_firestore, firestore_parts.described))
+    config.pluginmanager.register(LIMITS)
     of_accounts = ("tests/journeys/", "tests/hosted/", "tests/store/conformance/")
     config.pluginmanager.register(PartReport(of_accounts, runs.described))
 
