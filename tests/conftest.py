@@ -28,6 +28,7 @@ from tests import runs
 from tests.fakes import INFO
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
+from tests.npm_firestore import LIMITS
 from tests.reports import PartReport
 from tests.stack.apps import tails
 from tests.stack.starts import (  # noqa: F401
@@ -40,7 +41,7 @@ from tests.stack.starts import (  # noqa: F401
     tried_twice,
     work_of,
 )
-from tests.stores import cheap_hashes
+from tests.stores import cheap_hashes, folder_in_memory
 
 if "CI" not in os.environ:  # in CI, Hypothesis selects this profile itself
     hypothesis.settings.register_profile("any-machine", deadline=None)
@@ -75,6 +76,13 @@ def place():
     """Return a temporary folder for stacks: as root, pytest's own folders are closed to Postgres' user."""
     with tempfile.TemporaryDirectory(prefix="daybook-test-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def files_place():
+    """Return a temporary folder for stores over files, in memory if there is space: they have many files, and sync them."""
+    with folder_in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -158,6 +166,7 @@ def pytest_report_header():
 def pytest_configure(config):
     of_firestore = ("_firestore.py", "[firestore")
     config.pluginmanager.register(PartReport(of_firestore, firestore_parts.described))
+    config.pluginmanager.register(LIMITS)
     of_accounts = ("tests/journeys/", "tests/hosted/", "tests/store/conformance/")
     config.pluginmanager.register(PartReport(of_accounts, runs.described))
 

@@ -1,4 +1,4 @@
-"""Google's emulator of Firestore for tests, and stores in it, some of whose commits are aborted."""
+"""An emulator of Firestore for tests, and stores in it, some of whose commits are aborted."""
 
 import itertools
 import json
@@ -21,6 +21,7 @@ from services.embedded.folders import free_port
 from services.store.firestore import FirestorePlace
 from services.store.firestore.calls import EMULATOR, OWNER, Database
 from services.store.firestore.place import INDEXES
+from tests import npm_firestore
 from tests.runs import IS_WHOLE
 
 _START_SECONDS = 60
@@ -49,21 +50,31 @@ def described():
     if host := os.environ.get(EMULATOR):
         return f"Firestore: the emulator at {host}"
     if emulator_jar() is None:
-        return "Firestore: NOT TESTED, as there is no emulator beside gcloud (apt: google-cloud-cli-firestore-emulator), or no Java"
+        return (
+            "Firestore: npm's emulator, with which some tests are skipped, as Google's is not beside gcloud "
+            "(apt: google-cloud-cli-firestore-emulator), or there is no Java"
+        )
     part = "the whole suite" if IS_WHOLE else "a part of the suite (DAYBOOK_TESTS=all: all of it)"
     return f"Firestore: Google's emulator, {part}"
 
 
+def is_npms():
+    """Return True if the tests use npm's emulator, because the machine lacks Google's."""
+    return EMULATOR not in os.environ and emulator_jar() is None
+
+
 @contextmanager
-def started_emulator(folder, *options):
-    """Start Google's emulator; yield its address."""
+def _started_emulator(folder):
+    """Start Google's emulator, or npm's if the machine lacks Google's; yield its address."""
     host = f"127.0.0.1:{free_port()}"
     java = [shutil.which("java"), "-Xmx768m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-    command = [*java, "-cp", emulator_jar(), _MAIN, "start", f"--host={host.split(':')[0]}"]
+    google = [*java, "-cp", emulator_jar(), _MAIN, "start", "--host=127.0.0.1", "--port"]
+    port = host.split(":")[1]
+    command = npm_firestore.command(port) if is_npms() else [*google, port]
     tied = [sys.executable, "-I", "-S", _TIED, "9", str(os.getpid()), ""]
     with (folder / "firestore.log").open("wb") as log:
         emulator = subprocess.Popen(
-            [*tied, *map(str, command), f"--port={host.split(':')[1]}", *options],
+            [*tied, *map(str, command)],
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -78,16 +89,13 @@ def started_emulator(folder, *options):
 
 @contextmanager
 def emulator(folder):
-    """Yield the address of the emulator that FIRESTORE_EMULATOR_HOST names, or of a new one.
-
-    If there is none, the test is skipped; in CI it fails.
-    """
+    """Yield the address of the emulator that FIRESTORE_EMULATOR_HOST names, or of a new one. In CI, fail without Google's."""
     if host := os.environ.get(EMULATOR):
         yield host
         return
-    if emulator_jar() is None:
-        (pytest.fail if "CI" in os.environ else pytest.skip)(described())
-    with started_emulator(folder) as host:
+    if is_npms() and "CI" in os.environ:
+        pytest.fail(described())
+    with _started_emulator(folder) as host:
         yield host
 
 
@@ -217,8 +225,8 @@ def connect_to(host, wire=None):
     """Return the function that connects a place to the emulator at *host*, through *wire*."""
 
     def connect(project, database):
-        channel = grpc.insecure_channel(host)
-        channel = grpc.intercept_channel(channel, wire) if wire else channel
+        used = [*([wire] if wire else []), *([npm_firestore.LIMITS] if is_npms() else [])]
+        channel = grpc.intercept_channel(grpc.insecure_channel(host), *used)
         transport = FirestoreGrpcTransport(channel=channel)
         name = f"projects/{project}/databases/{database}"
         return Database(FirestoreClient(transport=transport), name, OWNER)

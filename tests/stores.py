@@ -1,6 +1,7 @@
 """Stores of users for tests; rows and budgets in memory, with faults and tampering."""
 
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
@@ -197,11 +198,17 @@ class OpenStore:
             tables.run(lambda block, new=new, table=table: block.put(table, new))
 
 
+def memory():
+    """Return a folder in memory; None if the machine has none, or less than 1 GB of free space in it."""
+    shared = Path("/dev/shm")  # noqa: S108 (nothing outlives the test)
+    is_usable = os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 10**9
+    return shared if is_usable else None
+
+
 @contextmanager
 def folder_in_memory():
-    """Return a folder in memory, if the machine has one."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 (nothing outlives the test)
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
+    """Yield a temporary folder, in memory if there is space."""
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
         yield Path(folder)
 
 

@@ -97,6 +97,17 @@ def document(database, path, **fields):
     database.commit([Write(update=made)])
 
 
+def test_npms_emulator_takes_the_place_of_googles(tmp_path, monkeypatch):
+    for name in (emulators.EMULATOR, "CI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(emulators, "emulator_jar", lambda: None)
+
+    with emulators.emulator(tmp_path) as host, closing(new_place(host).open()) as store:
+        put(store.of(MAYA), Bed("a", size=2), Bed("b"))
+        assert found(store.of(MAYA), {"size": None}) == ["b"]
+        assert found(store.of(MAYA), within=Range("size")) == ["a"]
+
+
 # --- the protocol, where Firestore differs from a list
 
 
@@ -564,6 +575,7 @@ def test_storm_of_two_threads_keeps_all_books_right(firestore):
 # --- rules
 
 
+@pytest.mark.skipif(emulators.is_npms(), reason="npm's emulator of Firestore has no rules")
 def test_rules_deny_every_client(firestore, place, store):
     put(store.of(MAYA), Bed("a"))
     rules = {"files": [{"content": INDEXES.with_name("firestore.rules").read_text("utf-8")}]}

@@ -32,8 +32,8 @@ CANARY = "kumquat-7781"
 STORES = {
     "in-memory": lambda fixture: InMemoryStore(),
     "bytes": lambda fixture: BytesStore(),
-    "sqlite": lambda fixture: made_in(fixture("place"), SqlitePlace)(),
-    "json": lambda fixture: made_in(fixture("place"), FilesPlace)(),
+    "sqlite": lambda fixture: made_in(fixture("files_place"), SqlitePlace)(),
+    "json": lambda fixture: made_in(fixture("files_place"), FilesPlace)(),
     "firestore": lambda fixture: stores_at(fixture("firestore"))(),
 }
 # the reads of stored data; *its*: the chat of a thread with these messages

@@ -572,10 +572,10 @@ def _plain_keys(user_id):
 BACKENDS = {
     "in-memory": lambda fixture: TablesBackend(InMemoryStore),
     "bytes": lambda fixture: TablesBackend(BytesStore),
-    "sqlite": lambda fixture: TablesBackend(made_in(fixture("place"), SqlitePlace)),
-    "json": lambda fixture: TablesBackend(made_in(fixture("place"), FilesPlace)),
+    "sqlite": lambda fixture: TablesBackend(made_in(fixture("files_place"), SqlitePlace)),
+    "json": lambda fixture: TablesBackend(made_in(fixture("files_place"), FilesPlace)),
     "json-plain": lambda fixture: TablesBackend(
-        made_in(fixture("place"), partial(FilesPlace, is_plain=True)), _plain_keys
+        made_in(fixture("files_place"), partial(FilesPlace, is_plain=True)), _plain_keys
     ),
     "firestore": lambda fixture: FirestoreBackend(fixture("firestore")),
     "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),

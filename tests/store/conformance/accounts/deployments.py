@@ -934,8 +934,8 @@ def second_rig(server):
 KINDS = {
     "in-memory": lambda fixture: OverTables(InMemoryStore),
     "bytes": lambda fixture: OverTables(BytesStore),
-    "sqlite": lambda fixture: OverTables(made_in(fixture("place"), SqlitePlace)),
-    "json": lambda fixture: OverTables(made_in(fixture("place"), FilesPlace)),
+    "sqlite": lambda fixture: OverTables(made_in(fixture("files_place"), SqlitePlace)),
+    "json": lambda fixture: OverTables(made_in(fixture("files_place"), FilesPlace)),
     "firestore": lambda fixture: OverTables(stores_at(fixture("firestore"))),
     "embedded": Embedded,
     "hosted": Hosted,
