@@ -271,7 +271,7 @@ class UserTasks:
         """
         offer = self.choices.setup(thread).offer
         plan = _with_room_for_thoughts(plan, offer.info)
-        call = new_call(thread, offer, plan, about, None, purpose=purpose)
+        call = new_call(thread, offer, plan, about, None, self.calls.turns.pace, purpose=purpose)
         turn = self.calls.begin(call)
 
         def beat(_: str) -> None:

@@ -23,6 +23,7 @@ from services.domain import (
     Usage,
     UserId,
 )
+from services.domain.turns import Pace
 from services.errors import AppError, Busy, SignedOut, StoreUnavailable
 from services.events import log_event
 
@@ -36,7 +37,6 @@ _DRAWN_CHARACTERS = 500_000  # maximum characters that one page redraws per seco
 _DRAWINGS = 500  # maximum page updates per second, for all readers of this process together
 # maximum seconds that a follower waits for new text, because a page's script cannot be stopped while it waits
 _LONGEST_SILENCE = 0.25
-_HEARTBEAT_SECONDS = 1.0
 _LONGEST_THOUGHTS = 100_000  # maximum bytes of a reply's thoughts that are stored
 # control characters, which are removed because each takes six bytes in JSON
 _CONTROL = {code: None for code in range(32) if chr(code) not in "\n\t"}
@@ -61,6 +61,7 @@ class LiveTurn:
     # the conversation including this turn's prompt; pages show this copy until they read the stored conversation
     thread: Thread | None = None
     purpose: Purpose = Purpose.REPLY
+    pace: Pace = field(default_factory=Pace)
     max_tokens: int = 0  # the reserved length of the reply, in tokens
     failure: AppError | None = field(default=None, init=False)
     is_stopped: bool = field(default=False, init=False)
@@ -251,7 +252,7 @@ class LiveTurns:
     def run(
         self, turn: LiveTurn, beat: Callable[[str], object], produce: Callable[[LiveTurn], None]
     ) -> None:
-        """Run *produce* in a thread, and call *beat* with the text so far every second in another thread.
+        """Run *produce* in a thread, and call *beat* with the text so far in another thread, at the pace of *turn*.
 
         Raise SignedOut while the session of *turn* is ending, StoreUnavailable while the process is ending, Busy if the
         turn is running already, because another tab has resent the request.
@@ -335,7 +336,7 @@ class LiveTurns:
 
 
 def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
-    """Call *beat* immediately, and then every second until *turn* is done."""
+    """Call *beat* immediately, and then at the pace of *turn* until it is done."""
     is_done = turn.is_done
     while not is_done:
         try:
@@ -348,4 +349,4 @@ def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
             log_event("turn.unheard", turn=turn.id)
         except Exception:  # a bug must not let the lease of a healthy reply run out
             _logger.exception("a heartbeat failed")
-        is_done = turn.wait(_HEARTBEAT_SECONDS)
+        is_done = turn.wait(turn.pace.beat_seconds)

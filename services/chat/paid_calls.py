@@ -17,16 +17,21 @@ from services.domain.context import ContextPlan
 from services.domain.limits import LONGEST_TEXT
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.domain.models import ModelInfo
-from services.domain.turns import ClientTurnId, Ending, Lease, NewTurn, Reservation, Settlement
+from services.domain.turns import (
+    ClientTurnId,
+    Ending,
+    Lease,
+    NewTurn,
+    Pace,
+    Reservation,
+    Settlement,
+)
 from services.events import log_event
 from services.llm import LimitReached, Offer, Thought
 from services.memory.continuing import spaced, without_repeated_space
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 
-# The lease of a turn, in seconds. A heartbeat renews it every second. If the process dies, the lease runs out, and then
-# any process may settle the turn.
-LEASE_SECONDS = 10
 # a turn is refused if the budget cannot pay for a reply of this length: a shorter one is not worth the prompt's cost
 _LEAST_REPLY_TOKENS = 256
 # if a new turn's lease ends in fewer seconds than this, it is renewed before the model is called
@@ -85,6 +90,7 @@ class PaidCalls:
             owner=self.owner,
             thread=new.begun_thread() if new.prompt else None,
             purpose=reservation.purpose,
+            pace=self.turns.pace,
             max_tokens=min(affordable, begun.reserved_tokens - reservation.prompt_tokens),
         )
         log_event(
@@ -106,7 +112,7 @@ class PaidCalls:
         failure: errors.AppError | None = None
         is_called = is_whole = False
         try:
-            held_until = call.made_at + LEASE_SECONDS - _MARGIN
+            held_until = call.made_at + turn.pace.lease_seconds - _MARGIN
             is_held = time.monotonic() < held_until or self.checkpoint(turn, "")
             if is_held and not turn.is_stopped:
                 is_called = True
@@ -231,7 +237,8 @@ class PaidCalls:
         pressed Stop in another process."""
         thoughts = turn.thoughts()
         new = None if thoughts == turn.kept_thoughts else thoughts
-        lease = self.turns.checkpoint(turn.id, turn.conversation_id, said, LEASE_SECONDS, new)
+        seconds = turn.pace.lease_seconds
+        lease = self.turns.checkpoint(turn.id, turn.conversation_id, said, seconds, new)
         turn.kept_thoughts = thoughts
         if lease is Lease.STOP_REQUESTED:
             turn.stop()
@@ -269,6 +276,7 @@ def new_call(
     plan: ContextPlan,
     prompt_id: MessageId,
     prompt: str | None,
+    pace: Pace,
     *,
     purpose: Purpose = Purpose.REPLY,
     receipt: str | None = None,
@@ -287,7 +295,7 @@ def new_call(
         prompt_tokens=plan.bound_tokens,
         reply_tokens=plan.reply_tokens,
         least_reply_tokens=_least_reply_tokens(plan),
-        lease_seconds=LEASE_SECONDS,
+        lease_seconds=pace.lease_seconds,
     )
     turn = NewTurn(
         reservation=reservation,

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from services.chat.paid_calls import LEASE_SECONDS
 from services.domain import ConversationId, MessageId, Thoughts
 from services.domain.turns import OpenTurn
 from services.errors import NotFound, StoreUnavailable
@@ -69,7 +68,7 @@ class RemoteTurn:
                 self._turn = None
             except StoreUnavailable:  # the page keeps showing the text so far
                 # after an outage, give the other process time to renew the lease
-                renewed_at = time.monotonic() + LEASE_SECONDS
+                renewed_at = time.monotonic() + self._turns.pace.lease_seconds
             if self._turn and self._turn.lease_until != last.lease_until:
                 renewed_at = time.monotonic()
             elif time.monotonic() > renewed_at + _SILENCE:

@@ -352,6 +352,7 @@ class Chat:
             plan,
             again or MessageId(uuid4()),
             None if again else prompt,
+            self.store.turns.pace,
             receipt=receipt.to_json(),
             is_first=is_first,
             so_far=past[-1].body if prompt is None else "",

@@ -135,6 +135,17 @@ class Begun:
     reserved_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a heartbeat of a live turn stores its texts and renews its lease.
+
+    If the process dies, the lease runs out, and then any process may settle the turn.
+    """
+
+    beat_seconds: float = 1.0
+    lease_seconds: int = 10
+
+
 class Lease(IntEnum):
     """The result of a live turn's heartbeat, which renews the lease. Only LAPSED is false in a condition."""
 

@@ -33,7 +33,7 @@ from services.domain import (
 from services.domain.accounts import AuditEntry
 from services.domain.data import CachedData, StoredData
 from services.domain.revisions import OpenPlace, Revisions
-from services.domain.turns import Begun, Ending, Lease, NewTurn, OpenTurn
+from services.domain.turns import Begun, Ending, Lease, NewTurn, OpenTurn, Pace
 from services.domain.usage import LedgerEntry, UsageReport
 
 
@@ -42,6 +42,8 @@ class Turns(Protocol):
 
     @property
     def user_id(self) -> UserId: ...
+    @property
+    def pace(self) -> Pace: ...
 
     def begin(self, turn: NewTurn) -> Begun:
         """Store the prompt and reserve the turn's highest possible cost, both or neither. A repeated call changes nothing.

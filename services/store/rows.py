@@ -32,6 +32,7 @@ from services.domain.turns import (
     Begun,
     ClientTurnId,
     Lease,
+    Pace,
     TurnState,
 )
 from services.store.port import UserFigures
@@ -133,6 +134,8 @@ class Ledger(Protocol):
     def user_id(self) -> UserId: ...
     @property
     def usage(self) -> UserFigures: ...
+    @property
+    def pace(self) -> Pace: ...
 
     def begin_turn(self, write: BeginTurn) -> Begun:
         """Store the prompt and reserve the turn's highest possible cost, both or neither. A repeated call changes nothing.

@@ -8,10 +8,9 @@ from uuid import uuid4
 import pytest
 
 from services import errors
-from services.chat.paid_calls import LEASE_SECONDS
 from services.domain import Full, MessageId, NewConversation, Outcome, Usage, Window
 from services.domain.model_failures import ModelFailure
-from services.domain.turns import TurnState
+from services.domain.turns import Pace, TurnState
 from tests.chats import done, said
 from tests.fakes import INFO
 from tests.stack.apps import SECONDS
@@ -223,10 +222,12 @@ def remote_reply(database):
     garden, store = database.hold("Garden", "Shade?", "Ferns."), database.store()
     turn = new_turn(store.conversations.thread(garden), "Sun?")
     begun = store.turns.begin(turn)
-    store.turns.checkpoint(begun.turn_id, garden, "Sa", LEASE_SECONDS)
+    store.turns.checkpoint(begun.turn_id, garden, "Sa", Pace().lease_seconds)
     return SimpleNamespace(
         garden=garden,
-        store=lambda text: store.turns.checkpoint(begun.turn_id, garden, text, LEASE_SECONDS),
+        store=lambda text: store.turns.checkpoint(
+            begun.turn_id, garden, text, Pace().lease_seconds
+        ),
         finish=lambda: store.turns.finish(ending(turn, begun, "Sage.")),
     )
 
@@ -234,7 +235,7 @@ def remote_reply(database):
 def test_followed_reply_outlives_an_outage(chat, database, passes, remote_reply):
     remote = chat.view(remote_reply.garden).turn
     passes += [lambda: database.rows.failures.update(read_conversation=errors.StoreUnavailable())]
-    passes += [lambda: None] * 2 * (LEASE_SECONDS + 2)
+    passes += [lambda: None] * 2 * (Pace().lease_seconds + 2)
     passes += [database.rows.failures.clear, lambda: None, lambda: remote_reply.store("Sage")]
     passes += [remote_reply.finish]
 
@@ -250,10 +251,12 @@ def test_followed_reply_ends_when_the_next_turn_has_begun(chat, database, passes
         remote_reply.finish()
         turn = new_turn(database.thread(remote_reply.garden), "Shrubs?")
         begun = database.store().turns.begin(turn)
-        database.store().turns.checkpoint(begun.turn_id, remote_reply.garden, "Box", LEASE_SECONDS)
+        database.store().turns.checkpoint(
+            begun.turn_id, remote_reply.garden, "Box", Pace().lease_seconds
+        )
 
     remote = chat.view(remote_reply.garden).turn
-    passes += [go_on, lambda: database.let_pass(LEASE_SECONDS + 1)]
+    passes += [go_on, lambda: database.let_pass(Pace().lease_seconds + 1)]
 
     assert list(remote.follow()) == ["Sa"]
 

@@ -7,6 +7,7 @@ import pytest
 
 from services.chat.paid_calls import PaidCalls
 from services.domain import NewConversation, Outcome, Preferences, Purpose, Retrieval, Role, Usage
+from services.domain.turns import Pace
 from services.errors import SignedOut, SpaceGone
 from tests.chats import LONG, SMALL, done, said, settled
 from tests.fakes import INFO, LARGE, choose
@@ -147,9 +148,9 @@ def test_reply_of_another_process_is_stopped_by_a_heartbeat(maya, make_chat, sta
 
 
 def test_reply_of_a_killed_process_is_recovered(maya, make_chat, stack, server, monkeypatch):
-    monkeypatch.setattr("services.chat.paid_calls.LEASE_SECONDS", 2)
     server.script(reply="Here it is.")
     dying = make_chat(maya)
+    monkeypatch.setattr(dying.store.turns, "pace", Pace(lease_seconds=2))
     turn = begin_slowly(dying)
     query = "select partial is not null from public.turns where id = %s"
     with stack.connect() as database:

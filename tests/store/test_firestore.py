@@ -28,6 +28,7 @@ from services.crypto import RootKeys, new_key
 from services.domain import AccountRole, UserId
 from services.domain.accounts import UserOrder
 from services.domain.revisions import OpenPlace
+from services.domain.turns import Pace
 from services.errors import BadInput, Misconfigured, StoreBlocked, StoreUnavailable
 from services.store.firestore import FirestorePlace
 from services.store.firestore import store as stores
@@ -41,6 +42,7 @@ from services.store.tables.content import text_bytes
 from services.store.tables.copying import TablesCopy
 from services.store.tables.operator import TablesOperator
 from services.store.tables.protocol import Range, Table
+from services.store.tables.temporary import TemporaryRows
 from services.stores import open_tables
 from tests import firestore as emulators
 from tests.firestore import Refusal, Wire, connect_to, new_place
@@ -633,6 +635,14 @@ def test_open_tab_is_billed_as_the_docs_say(accounts, clock, wire):
         accounts.ended([session])  # called for each session in memory, once a minute
 
     assert (wire.counts["reads"], wire.counts["writes"]) == (6 * (28 + 3 + 4), 6)
+
+
+def test_live_turn_stores_its_text_every_four_seconds(accounts):
+    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    rows = session.backend.rows()
+
+    assert rows.pace == TemporaryRows(rows).pace == Pace(beat_seconds=4.0, lease_seconds=20)
+    assert store_of(session).turns.pace == rows.pace
 
 
 def test_row_that_a_block_asks_for_again_is_billed_once(accounts, wire):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.chat import live_turn
 from services.chat.temporary import TEMPORARY_TITLE
 from services.domain import Purpose
+from services.domain.turns import Pace
 from services.errors import Cap, OverBudget
 from tests.chats import LONG, done, said, settled
 from tests.fakes import choose
@@ -139,9 +139,10 @@ def test_sign_out_stops_and_charges_its_temporary_chats(
 def test_temporary_turn_of_a_crashed_process_is_charged(
     begin, shared, query, turns, charges, server, monkeypatch
 ):
-    monkeypatch.setattr(live_turn, "_HEARTBEAT_SECONDS", 600.0)
     server.script(fault="hang")
-    turn = begin().chat.begin(None, "Hello")
+    chat = begin().chat
+    monkeypatch.setattr(chat.store.turns, "pace", Pace(beat_seconds=600.0))
+    turn = chat.begin(None, "Hello")
     until(lambda: turns()[0][1] == "streaming")
     query("update public.turns set lease_until = now() - interval '1 hour' where id = %s", turn.id)
 

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from services.chat import live_turn
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.domain import ConversationId, MessageId, TurnId, UserId
+from services.domain.turns import Pace
 from services.errors import AppError, SignedOut
 from tests.chats import done
 from tests.stack.apps import SECONDS, until
@@ -78,8 +80,7 @@ def end(turn):
     turn.close(None)
 
 
-def test_bug_in_a_heartbeat_stops_no_other(monkeypatch):
-    monkeypatch.setattr("services.chat.live_turn._HEARTBEAT_SECONDS", 0.02)
+def test_bug_in_a_heartbeat_stops_no_other():
     live_turns, may_end, beats = LiveTurns(), threading.Event(), threading.Semaphore(0)
 
     def beat_badly(_):
@@ -89,7 +90,7 @@ def test_bug_in_a_heartbeat_stops_no_other(monkeypatch):
         may_end.wait(SECONDS)
         turn.close(None)
 
-    bad, good = a_turn(), a_turn()
+    bad, good = (replace(a_turn(), pace=Pace(beat_seconds=0.02)) for _ in range(2))
     live_turns.run(bad, beat_badly, produce)
     live_turns.run(good, lambda _: beats.release(), produce)
 

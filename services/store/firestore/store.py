@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from urllib.parse import quote
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from google.cloud.firestore_v1.types import Cursor, Document, StructuredQuery, V
 from google.protobuf.wrappers_pb2 import Int32Value
 
 from services.domain import UserId
+from services.domain.turns import Pace
 from services.store.firestore.calls import Database, Transaction, errors
 from services.store.firestore.lease import Lease
 from services.store.firestore.queries import document_of, query_of, row_of, sorts_here
@@ -37,6 +38,8 @@ class FirestoreStore:
     database: Database
     lease: Lease | None  # None for an operator's command, which may run at the same time as the app
     _repeats: Lock = field(default_factory=Lock)
+
+    pace: ClassVar = Pace(beat_seconds=4.0, lease_seconds=20)  # because Firestore bills each write
 
     def of(self, user_id: UserId | None) -> UserTables:
         return UserTables(self, user_id)

@@ -37,7 +37,7 @@ class SealedTurns:
 
     def __init__(self, rows: Rows, opened: OpenedConversations, reader: ThreadReader) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
-        self._reader = reader
+        self._reader, self.pace = reader, rows.pace
         # requests whose response was lost; a repeated `begin` sends them again unchanged
         self._unanswered = LruCache[ClientTurnId, BeginTurn](_MOST_UNANSWERED)
 

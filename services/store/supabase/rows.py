@@ -13,7 +13,7 @@ from services.domain.rows import (
     DocumentRow,
     MessageRow,
 )
-from services.domain.turns import Begun, ClientTurnId, Lease
+from services.domain.turns import Begun, ClientTurnId, Lease, Pace
 from services.errors import NotFound
 from services.store.rows import (
     ConversationChanges,
@@ -85,6 +85,7 @@ class SupabaseRows:
         self._calls, self.most_bytes = calls, most_bytes
         self._client, self.user_id = calls.client, calls.user_id
         self.usage = SupabaseUsage(calls)
+        self.pace = Pace()
 
     # --- reading ---------------------------------------------------------------------------------
 

@@ -162,8 +162,8 @@ class TablesUser:
         return Expiring(conversations=len(ends), from_time=min(ends)) if ends else None
 
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> PolledRows:
-        changes, user_id = self.all_tables.changes, self.caller.user_id
-        return PolledRows(changes, user_id, self.tables, self.caller.now, most_bytes)
+        user_id, now = self.caller.user_id, self.caller.now
+        return PolledRows(self.all_tables, user_id, self.tables, now, most_bytes)
 
     def first_page(self) -> None:
         return None

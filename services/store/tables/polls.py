@@ -21,6 +21,7 @@ from services.store.tables.protocol import (
     Block,
     Range,
     Row,
+    SetsPace,
     StoredWrite,
     Table,
     Tables,
@@ -131,14 +132,16 @@ class PolledRows(TablesRows):
 
     def __init__(
         self,
-        changes: Changes,
+        store: NotedStore,
         user_id: UserId,
         tables: Tables,
         now: Callable[[], datetime],
         most_bytes: int | None = None,
     ) -> None:
         super().__init__(user_id, tables, now, most_bytes)
-        self._changes, self._polled = changes, LruCache[OpenPlace, _Polled](_PLACES)
+        if isinstance(store.store, SetsPace):
+            self.pace = store.store.pace
+        self._changes, self._polled = store.changes, LruCache[OpenPlace, _Polled](_PLACES)
 
     def poll(self, place: OpenPlace) -> Revisions:
         last, now, seen = self._polled.get(place), self.now(), self._changes.seen(self.user_id)

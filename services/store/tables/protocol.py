@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from services.domain import UserId
+from services.domain.turns import Pace
 from services.store.operator import Finding
 
 Row = TypeVar("Row")
@@ -138,6 +139,14 @@ class ReadsAll(Protocol):
     def rows_of_all(self, table: Table[Row], within: Range | None) -> dict[UserId, list[Row]]:
         """Return the rows in *within*, keyed by user; not all are of the same moment."""
         ...
+
+
+@runtime_checkable
+class SetsPace(Protocol):
+    """A store with a pace of its own for live turns, such as a store that bills each write."""
+
+    @property
+    def pace(self) -> Pace: ...
 
 
 def rows_of_all(

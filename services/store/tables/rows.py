@@ -11,7 +11,7 @@ from services.crypto import sha
 from services.domain import ConversationId, Outcome, Purpose, Role, TurnId
 from services.domain.revisions import LISTED, OpenPlace, Revisions, list_digest
 from services.domain.rows import SealedConversation
-from services.domain.turns import Begun, Lease
+from services.domain.turns import Begun, Lease, Pace
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal, part_of
 from services.rules.messages import creation_refusal, prompt_refusal
 from services.rules.turns import Turn, end_refusal, lapse, prolong, reserve, settle
@@ -35,6 +35,8 @@ _REQUEST = TypeAdapter(BeginTurn)
 
 class TablesRows(TablesMessages):
     """Implements `Rows` for one user over tables, with the user's own ledger. Any thread may call any method."""
+
+    pace = Pace()
 
     @property
     def usage(self) -> UserFigures:

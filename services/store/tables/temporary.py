@@ -46,6 +46,7 @@ class TemporaryRows(TablesRows):
         self._memory, self._ledger, self.is_closed = InMemoryTables(), ledger, False
         self._lock = threading.RLock()
         super().__init__(ledger.user_id, self._memory, now, limits=_NO_LIMITS)
+        self.pace = ledger.pace
 
     @property
     def usage(self) -> UserFigures:

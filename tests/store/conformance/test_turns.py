@@ -69,6 +69,12 @@ def test_prompt_is_stored_when_its_turn_begins(maya, turn, begun, garden_id):
     assert begun.reserved_micro == 1100
 
 
+def test_lease_outlives_four_missed_heartbeats(maya):
+    pace = maya.turns.pace
+
+    assert pace.lease_seconds >= 5 * pace.beat_seconds
+
+
 def test_conversation_is_stored_with_its_first_prompt(maya):
     space = stored_space(maya)
     new = NewConversation(model="large", instructions="Be brief.", space_id=space.id)
