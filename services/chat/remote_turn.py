@@ -10,11 +10,11 @@ from services.domain.turns import OpenTurn
 from services.errors import NotFound, StoreUnavailable
 from services.store.port import Turns
 
-# seconds between two reads of the database; the other process writes there once a second
+# seconds between two reads of the database
 _GLANCE = 0.5
-# after this many seconds without a renewal of the turn's lease, `follow` calls the sweep, which settles the turn only if
-# the database finds that the lease has run out
-_SILENCE = 4.0
+# after the seconds of this many heartbeats without a renewal of the turn's lease, `follow` calls the sweep, which settles
+# the turn only if the database finds that the lease has run out
+_MISSED_BEATS = 4
 
 
 class RemoteTurn:
@@ -71,7 +71,7 @@ class RemoteTurn:
                 renewed_at = time.monotonic() + self._turns.pace.lease_seconds
             if self._turn and self._turn.lease_until != last.lease_until:
                 renewed_at = time.monotonic()
-            elif time.monotonic() > renewed_at + _SILENCE:
+            elif time.monotonic() > renewed_at + _MISSED_BEATS * self._turns.pace.beat_seconds:
                 renewed_at = time.monotonic()
                 with suppress(StoreUnavailable):
                     self._sweep()

@@ -84,6 +84,19 @@ def test_another_root_key_imports_no_chat(place, incoming):
     assert not file.exists()
 
 
+def test_lost_tag_of_the_root_key_imports_no_chat(place, incoming):
+    ring, file = RootKeys({1: new_key()}, 1), incoming / "chat.json"
+    with closing(open_tables(place, ring)) as tables:
+        WholeAccounts(TablesBackend(tables), ring, 3600, 3600, PlainKeys).enter(None)
+    (place.path / "shared" / "root_key.jsonl").unlink()
+    file.write_text(json.dumps(SAID))
+
+    with pytest.raises(Misconfigured, match="The root key is not the one"):
+        open_tables(place, ring)
+
+    assert file.exists()
+
+
 def test_credentials_are_sealed_in_plain_files_too(place):
     ring = RootKeys({1: new_key()}, 1)
     with closing(place.open()) as tables:

@@ -197,6 +197,14 @@ def test_look_at_an_open_store_leaves_its_locks(place, store):
         assert numbers(beside) == [1, 2]
 
 
+def test_name_that_is_too_long_for_the_disk_is_named(tmp_path):
+    place = SqlitePlace(tmp_path / ("d" * 253))
+
+    assert not place.exists()
+    with pytest.raises(Misconfigured, match="File name too long"):
+        place.open()
+
+
 def test_linked_path_is_the_same_store(place, store, tmp_path):
     link = tmp_path / "link.db"
     link.symlink_to(place.path)

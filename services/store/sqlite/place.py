@@ -193,7 +193,8 @@ class SqlitePlace:
 
     def _has_log(self) -> bool:
         log = Path(f"{self.path}-wal")
-        return log.exists() and log.stat().st_size > 0
+        # os.path, because Path.exists raises an error if the name is too long for the disk
+        return os.path.exists(log) and log.stat().st_size > 0
 
     def _read(self, check: Callable[[Block], object]) -> None:
         """Call *check* with the existing store, of any version, without a change to the file or its log."""

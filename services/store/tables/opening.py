@@ -13,10 +13,13 @@ from services.store.tables.schema import RootKeyTag
 
 
 def stored_tag(block: Block, root_keys: RootKeys) -> RootKeyTag | None:
-    """Return the root key's tag; None if the store has none. Raise Misconfigured unless it is the tag of one of *root_keys*."""
+    """Return the store's tag; None for a new store. Raise Misconfigured unless it is the tag of one of *root_keys*."""
     stored = block.get(schema.ROOT_KEY, "root key")
-    if stored and root_keys.store_tags().get(stored.version) != stored.tag:
-        raise _other_key()
+    is_ours = stored and root_keys.store_tags().get(stored.version) == stored.tag
+    if not is_ours and (stored or has_accounts(block)):
+        raise Misconfigured(
+            "The root key is not the one that this store was made with: put that one back, beside newer ones."
+        )
     return stored
 
 
@@ -31,18 +34,10 @@ def check_root_key(tables: AllTables, root_keys: RootKeys, *, is_start: bool = T
 
     def check(block: Block) -> None:
         stored = stored_tag(block, root_keys)
-        if stored is None and has_accounts(block):
-            raise _other_key()
         if stored is None or (is_start and stored != new):
             block.put(schema.ROOT_KEY, new)
 
     tables.of(None).run(check)
-
-
-def _other_key() -> Misconfigured:
-    return Misconfigured(
-        "The root key is not the one that this store was made with: put that one back, beside newer ones."
-    )
 
 
 def let_first_account_be_admin(tables: AllTables, *, is_let: bool) -> bool:
