@@ -3,6 +3,7 @@
 import errno
 import gc
 import json
+import os
 import re
 import shutil
 import sys
@@ -379,6 +380,22 @@ def test_check_tells_unreadable_files_from_damaged_ones(place, monkeypatch):
     (place.path / "shared" / "settings.jsonl").write_text("no rows")
     damaged = Mark.FAIL, "damaged: shared/settings.jsonl; put a backup back"
     assert place.check() == {"files": damaged, "file access": unreadable}
+
+
+def test_check_names_folders_that_cannot_be_listed(place, monkeypatch):
+    with closing(place.open()) as store:
+        put_both(store, 1)
+    scandir, closed = os.scandir, place.path / "shared"
+
+    def list_folder(path):
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", list_folder)
+
+    unreadable = Mark.FAIL, "cannot be read: shared; make them readable"
+    assert place.check() == {"file access": unreadable}
 
 
 @pytest.mark.parametrize("number", [-1, 2**64])
