@@ -9,7 +9,7 @@ import shutil
 import sys
 import zlib
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -27,6 +27,7 @@ from services.store.files.disk import Disk
 from services.store.files.documents import Document
 from services.store.files.journal import Operation, journal_line, read_journal
 from services.store.operator import Mark
+from services.store.sealed import throwaway_keys
 from services.store.tables.backend import TablesBackend
 from services.store.tables.operator import TablesOperator
 from services.store.tables.rows import TablesRows
@@ -44,7 +45,16 @@ from services.store.tables.schema import (
 )
 from services.stores import open_tables
 from tests.stack.apps import until
-from tests.store.conformance.talk import a_fact
+from tests.store.conformance.talk import (
+    THOUGHTS,
+    a_fact,
+    answer,
+    answer_again,
+    bodies,
+    delete,
+    first_turn,
+    whole,
+)
 from tests.store.faulty_disk import Faults
 from tests.store.on_disk import NOON, check_refused, listing, moved, numbers, put, remove
 from tests.stores import InMemoryDatabase, folder_in_memory
@@ -1164,3 +1174,27 @@ def test_start_makes_missing_locations(place, slow, has_journal):
 
     made = (target.path / str(MAYA) / "locations.jsonl").read_bytes()
     assert sorted(made.splitlines()) == expected
+
+
+def test_messages_without_locations_are_answered_edited_and_destroyed(place):
+    keys, turn = throwaway_keys(MAYA), first_turn("When do I sow peas?", receipt="{}")
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store, keys=lambda user_id: keys)
+        chat_id = answer(database.store(), turn, "In March.", thoughts=THOUGHTS).conversation.id
+    (place.path / str(MAYA) / "locations.jsonl").write_bytes(b"")
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store, keys=lambda user_id: keys)
+        user = database.store()
+        thread = user.conversations.thread(chat_id)
+        prompt, reply = thread.messages
+        thoughts = user.turns.thoughts([reply], chat_id)
+        receipts = user.turns.receipts([reply], chat_id)
+
+        user.messages.edit_reply(thread, reply, "In May.")
+        delete(user, user.conversations.thread(chat_id), 1, 2, seconds=1)
+        database.elapsed += timedelta(seconds=2)
+        database.bounded_rows.destroy_due()
+        thread = answer_again(user, user.conversations.thread(chat_id), prompt, "In April.")
+
+    assert (thoughts, receipts) == ({reply.id: THOUGHTS}, {reply.turn_id: "{}"})
+    assert bodies(whole(thread).messages) == ["When do I sow peas?", "In May.", "In April."]

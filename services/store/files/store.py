@@ -26,7 +26,7 @@ from services.store.files.journal import (
     read_sizes,
     sizes_text,
 )
-from services.store.files.layout import LOCATIONS, Layout, locations
+from services.store.files.layout import LOCATIONS, Layout, chats_of, locations
 from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Selection, Table
@@ -428,14 +428,17 @@ class FilesBlock(CheckedBlock):
         super().__init__()
         self._store, self._user_id = store, user_id
         self._layout = Layout(self._locate, self._names)
-        # The user's documents that selections of this block have read, as keys. A row in a file that was edited, or put back
-        # from a backup, may have no location, or the location of another document. To delete a selected row has to delete
-        # it where it was selected: otherwise the sweep would select it again forever.
+        # The user's documents that selections of this block have read, and the chats whose conversation or turn it has read,
+        # as keys. A row in a file that was edited, repaired or put back from a backup may have no location, or the location
+        # of another document. To delete a selected row has to delete it where it was selected: otherwise the sweep would
+        # select it again forever. And a message is found in the chat that a block is about.
         self._searched = dict[str, None]()
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         self.check_reading()
-        return next((row for _, row in self._stored(table, str(key))), None)
+        row = next((row for _, row in self._stored(table, str(key))), None)
+        self._searched |= dict.fromkeys(chats_of(row))
+        return row
 
     def find(self, selection: Selection[Row]) -> list[Row]:
         documents = self.documents(selection)
@@ -490,7 +493,7 @@ class FilesBlock(CheckedBlock):
 
     def _stored(self, table: Table[Any], key: str) -> Iterator[tuple[str, Any]]:
         """Yield the row with *key* from each document that contains it, after the document's name."""
-        found = () if table.is_shared else self._searched
+        found = (one for one in self._searched if self._layout.may_contain(table, one))
         for document in dict.fromkeys([*self._layout.with_key(table, key), *found]):
             if row := self._rows(table, document).get(key):
                 yield document, row
