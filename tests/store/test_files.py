@@ -979,6 +979,26 @@ def test_block_reads_each_document_once(place, faults, monkeypatch):
         assert f"{MAYA}/chats/{chat_id}.jsonl" in files
 
 
+def test_block_that_reads_all_chats_keeps_few_in_memory(place, monkeypatch):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        for _ in range(30):
+            database.hold("Garden", "When do I sow peas?", "In March.")
+    monkeypatch.setattr(stores, "_CACHED_BYTES", 0)
+
+    def count(block=None):
+        read = len(block.select(MESSAGES)) if block else 0
+        return read, sum(isinstance(one, Document) for one in gc.get_objects())
+
+    with closing(place.open()) as store:
+        gc.collect()
+        _, before = count()
+        read, after = store.of(MAYA).run(count)
+
+    assert read == 60
+    assert after - before < 25
+
+
 def test_document_that_waits_to_be_written_stays_in_memory(place, faults, slow, monkeypatch):
     monkeypatch.setattr(stores, "_CACHED_BYTES", 0)
     with closing(place.open()) as store:

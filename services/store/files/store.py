@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -41,6 +41,7 @@ _JOURNAL, _END = "journal-", ".jsonl"
 # this file lists the documents' sizes before appends that are not finished: after a crash, only the bytes up to these
 # sizes can be trusted
 _SIZES = "appends.json"
+_MOST_USED = 20  # maximum documents that stay cached because a block has used them
 _DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to its size
 
 
@@ -64,7 +65,11 @@ class FilesStore:
         # cached documents by path; the most recently used document is last
         self._documents = OrderedDict[str, Document]()
         self._cached_bytes = 0  # bytes counted for all cached documents
-        self._used = set[str]()  # paths of the documents that the last block to run has used
+        # the paths of the documents that the last block to run has used last
+        self._used = deque[str](maxlen=_MOST_USED)
+        self._changing = set[
+            str
+        ]()  # the paths of the documents that the last block to run has changed
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
         self._failure = ""  # why the store is blocked until a restart; "": it is not blocked
@@ -109,6 +114,7 @@ class FilesStore:
                     raise StoreUnavailable("closed")
                 self._check()
                 self._used.clear()
+                self._changing.clear()
                 block = FilesBlock(self, user_id)
                 answer = work(block)
                 journal = self._journals[-1]
@@ -140,8 +146,9 @@ class FilesStore:
     # --- reading: documents and the names of documents
 
     def document(self, path: str) -> Document:
-        """Return the document at *path*, which stays cached until the next block; an empty document if there is no file."""
-        self._used.add(path)
+        """Return the document at *path*, which stays cached while the block uses few others; an empty one if there is no file."""
+        if path not in self._used:
+            self._used.append(path)
         found = self._documents.get(path)
         if found is None:
             found = Document(self._disk.read(path + _END) or b"", is_plain=self._is_plain)
@@ -175,8 +182,9 @@ class FilesStore:
     # --- writing
 
     def _store(self, operations: list[Operation], journal: AppendedFile) -> None:
-        for one in operations:
-            self.document(one.path)  # reads before the journal is written, because a read may fail
+        self._changing.update(one.path for one in operations)
+        for path in self._changing:
+            self.document(path)  # reads before the journal is written, because a read may fail
         self._check_place(journal)
         journal.append(journal_line(operations, journal.synced_size))
         try:
@@ -379,7 +387,8 @@ class FilesStore:
 
     def _is_kept(self, path: str) -> bool:
         """Return True if the file at *path* may lack changes of its cached document, which therefore must stay cached."""
-        return self._documents[path].is_changed or path in self._written
+        is_written = path in self._written or path in self._changing
+        return is_written or self._documents[path].is_changed
 
     # --- errors
 
