@@ -79,7 +79,8 @@ begin
       and not exists (select from public.conversations where id = conversation and user_id = me)
     or space is not null and not private.has_space(me, space)
     or source is not null and not exists (
-      select from public.conversations where id = source and user_id = me and rev - last_seq = cuts for share
+      select from public.conversations
+      where id = source and user_id = me and destroy_at is null and rev - last_seq = cuts for share
     )
   then
     return private.answer(false);           -- the scope or the source was deleted or changed meanwhile

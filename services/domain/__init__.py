@@ -373,7 +373,7 @@ class Thread:
     def tip(self) -> Message | None:
         """The stored message at the end of the current branch; the next prompt follows it."""
         if self.tip_id is None:
-            return self.messages[-1] if self.messages else None
+            return self._newest(self.messages)
         return next((message for message in self.messages if message.id == self.tip_id), None)
 
     def branch(self) -> tuple[Message, ...]:
@@ -400,8 +400,21 @@ class Thread:
 
     def through(self, message_id: MessageId) -> "Thread":
         """Return a copy of this thread with the newest branch that contains a message; the thread itself if no branch does."""
-        found = self.from_on(message_id)
-        return self.up_to(found[-1].id) if found else self
+        newest = self._newest(self.from_on(message_id))
+        return self.up_to(newest.id) if newest else self
+
+    def _newest(self, messages: Iterable[Message]) -> Message | None:
+        """Return the newest of *messages*; None if there are none.
+
+        A whole reply that was stored late counts as old as the partial reply of its turn, because the user may have gone
+        on from there.
+        """
+        first = {(one.turn_id, one.role): one.seq for one in reversed(self.messages)}
+
+        def order(one: Message) -> tuple[int, int]:
+            return first[one.turn_id, one.role] if one.turn_id else one.seq, one.seq
+
+        return max(messages, key=order, default=None)
 
     def from_on(self, message_id: MessageId) -> tuple[Message, ...]:
         """Return a message and all its descendants on every branch, sorted by seq; empty if the thread lacks the message."""

@@ -318,6 +318,20 @@ def test_turn_open_at_the_months_end_keeps_its_room(world, maya, garden):
     assert world.one("select lent from private.deployment") == 2000
 
 
+def test_turn_open_at_the_months_end_counts_under_a_lowered_cap(world, maya, garden):
+    omar, admin = world.person(), world.make_admin(world.person())
+    omar.begin(omar.create_conversation())
+    world.admin.execute("update private.budgets set month = (month - interval '1 month')::date")
+    world.admin.execute("update private.deployment set month = (month - interval '1 month')::date")
+    turn = maya.begin(garden)["turn"]
+    admin.call("set_deployment_cap", new_monthly_cap_micro=1500)
+
+    maya.finish(turn, 1, 200)
+
+    begun = maya.begin(garden, 2, reply_micro=500, prompt_micro=100)
+    assert begun["reserved"] == 1500 - 1100 - 200
+
+
 def test_cost_beyond_the_reservation_is_not_charged(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
 

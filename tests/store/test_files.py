@@ -3,12 +3,13 @@
 import errno
 import gc
 import json
+import os
 import re
 import shutil
 import sys
 import zlib
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -26,6 +27,7 @@ from services.store.files.disk import Disk
 from services.store.files.documents import Document
 from services.store.files.journal import Operation, journal_line, read_journal
 from services.store.operator import Mark
+from services.store.sealed import throwaway_keys
 from services.store.tables.backend import TablesBackend
 from services.store.tables.operator import TablesOperator
 from services.store.tables.rows import TablesRows
@@ -43,7 +45,16 @@ from services.store.tables.schema import (
 )
 from services.stores import open_tables
 from tests.stack.apps import until
-from tests.store.conformance.talk import a_fact
+from tests.store.conformance.talk import (
+    THOUGHTS,
+    a_fact,
+    answer,
+    answer_again,
+    bodies,
+    delete,
+    first_turn,
+    whole,
+)
 from tests.store.faulty_disk import Faults
 from tests.store.on_disk import NOON, check_refused, listing, moved, numbers, put, remove
 from tests.stores import InMemoryDatabase, folder_in_memory
@@ -379,6 +390,22 @@ def test_check_tells_unreadable_files_from_damaged_ones(place, monkeypatch):
     (place.path / "shared" / "settings.jsonl").write_text("no rows")
     damaged = Mark.FAIL, "damaged: shared/settings.jsonl; put a backup back"
     assert place.check() == {"files": damaged, "file access": unreadable}
+
+
+def test_check_names_folders_that_cannot_be_listed(place, monkeypatch):
+    with closing(place.open()) as store:
+        put_both(store, 1)
+    scandir, closed = os.scandir, place.path / "shared"
+
+    def list_folder(path):
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", list_folder)
+
+    unreadable = Mark.FAIL, "cannot be read: shared; make them readable"
+    assert place.check() == {"file access": unreadable}
 
 
 @pytest.mark.parametrize("number", [-1, 2**64])
@@ -952,6 +979,26 @@ def test_block_reads_each_document_once(place, faults, monkeypatch):
         assert f"{MAYA}/chats/{chat_id}.jsonl" in files
 
 
+def test_block_that_reads_all_chats_keeps_few_in_memory(place, monkeypatch):
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store)
+        for _ in range(30):
+            database.hold("Garden", "When do I sow peas?", "In March.")
+    monkeypatch.setattr(stores, "_CACHED_BYTES", 0)
+
+    def count(block=None):
+        read = len(block.select(MESSAGES)) if block else 0
+        return read, sum(isinstance(one, Document) for one in gc.get_objects())
+
+    with closing(place.open()) as store:
+        gc.collect()
+        _, before = count()
+        read, after = store.of(MAYA).run(count)
+
+    assert read == 60
+    assert after - before < 25
+
+
 def test_document_that_waits_to_be_written_stays_in_memory(place, faults, slow, monkeypatch):
     monkeypatch.setattr(stores, "_CACHED_BYTES", 0)
     with closing(place.open()) as store:
@@ -1147,3 +1194,27 @@ def test_start_makes_missing_locations(place, slow, has_journal):
 
     made = (target.path / str(MAYA) / "locations.jsonl").read_bytes()
     assert sorted(made.splitlines()) == expected
+
+
+def test_messages_without_locations_are_answered_edited_and_destroyed(place):
+    keys, turn = throwaway_keys(MAYA), first_turn("When do I sow peas?", receipt="{}")
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store, keys=lambda user_id: keys)
+        chat_id = answer(database.store(), turn, "In March.", thoughts=THOUGHTS).conversation.id
+    (place.path / str(MAYA) / "locations.jsonl").write_bytes(b"")
+    with closing(place.open()) as store:
+        database = InMemoryDatabase(MAYA, make_store=lambda: store, keys=lambda user_id: keys)
+        user = database.store()
+        thread = user.conversations.thread(chat_id)
+        prompt, reply = thread.messages
+        thoughts = user.turns.thoughts([reply], chat_id)
+        receipts = user.turns.receipts([reply], chat_id)
+
+        user.messages.edit_reply(thread, reply, "In May.")
+        delete(user, user.conversations.thread(chat_id), 1, 2, seconds=1)
+        database.elapsed += timedelta(seconds=2)
+        database.bounded_rows.destroy_due()
+        thread = answer_again(user, user.conversations.thread(chat_id), prompt, "In April.")
+
+    assert (thoughts, receipts) == ({reply.id: THOUGHTS}, {reply.turn_id: "{}"})
+    assert bodies(whole(thread).messages) == ["When do I sow peas?", "In May.", "In April."]

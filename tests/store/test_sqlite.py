@@ -481,6 +481,21 @@ def test_checkpoint_waits_for_the_lock_of_another_process(
     assert numbers(store) == [1, 2]
 
 
+def test_block_waits_for_no_checkpoint_that_waits_itself(
+    place, checkpoints, lock_elsewhere, monkeypatch
+):
+    try_lock, tries = FileLock.try_lock, []
+    with closing(replace(place, wait_seconds=3).open()) as store:
+        monkeypatch.setattr(FileLock, "try_lock", lambda lock: tries.append(1) or try_lock(lock))
+        with lock_elsewhere.locked(WAIT_SECONDS):
+            before = len(tries)
+            checkpoints[-1]()
+            until(lambda: len(tries) > before)
+            began = time.monotonic()
+            assert store.owners(MESSAGES) == []
+            assert time.monotonic() - began < 1
+
+
 def test_checkpoints_begin_once_the_start_has_freed_the_lock(place, lock_elsewhere, monkeypatch):
     # both use one lock, so the end of the start would free it in the midst of a checkpoint
     is_free = []

@@ -6,7 +6,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import Conversation, ConversationId, MessageId, Role, Thread, Window
+from services.domain import Conversation, ConversationId, MessageId, Role, Thread, TurnId, Window
 from tests.unit.test_memory import NOON, said
 
 CONVERSATION = Conversation(
@@ -48,6 +48,19 @@ def test_branch_ends_with_the_newest_message():
 def test_older_version_is_read_to_its_newest_descendant():
     assert seqs(GARDEN.through(message_id(2))) == [1, 2, 3, 4]
     assert seqs(GARDEN.through(message_id(5))) == [1, 5, 6, 7]
+
+
+def test_late_whole_reply_leads_to_no_other_branch():
+    """It is stored after the partial reply of its turn, from which the user may have gone on."""
+    *older, late = thread(0, 1, 2, 1).messages
+    turn_id = TurnId(message_id(9))
+    older[1], late = (replace(one, turn_id=turn_id) for one in (older[1], late))
+    gone_on = replace(GARDEN, messages=(*older, late))
+    waited = replace(GARDEN, messages=(*older[:2], late))
+
+    assert seqs(gone_on) == seqs(gone_on.through(message_id(1))) == [1, 2, 3]
+    assert seqs(gone_on.through(late.id)) == [1, 4]
+    assert seqs(waited) == [1, 4]
 
 
 def test_unknown_message_leaves_the_thread_unchanged():

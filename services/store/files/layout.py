@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any
 
 from services.domain.rows import DocumentKind
+from services.rules.turns import Turn
 from services.store.tables import schema
 from services.store.tables.protocol import Range, Selection, Table
 from services.store.tables.schema import (
@@ -21,6 +22,7 @@ from services.store.tables.schema import (
     RECEIPTS,
     THOUGHTS,
     TURNS,
+    StoredConversation,
 )
 
 _OPEN, _CHATS = "open-turns", "chats/"
@@ -82,6 +84,9 @@ class Layout:
         """Return True if a row of *table* may move to another document."""
         return len(_documents_of(table)) > 1
 
+    def may_contain(self, table: Table[Any], document: str) -> bool:
+        return document.startswith(_documents_of(table))
+
     def with_key(self, table: Table[Any], key: str) -> Iterator[str]:
         """Return the documents that may contain the row with *key*."""
         match table.name:
@@ -132,6 +137,15 @@ class Layout:
                 yield from [part] if part.startswith(document) else ()
             elif part is not None:
                 yield from (name for name in self.names(document) if part in name)
+
+
+def chats_of(row: object) -> list[str]:
+    """Return the document of the chat of *row*, if that is a conversation or a turn in one."""
+    match row:
+        case StoredConversation(id=chat_id) | Turn(conversation_id=chat_id) if chat_id:
+            return [f"{_CHATS}{chat_id}"]
+        case _:
+            return []
 
 
 def locations(table: Table[Any], row: Any) -> list[Location]:

@@ -85,8 +85,11 @@ class FilesPlace:
             raise Misconfigured(f"{path} cannot be used: {reason}.") from None
 
     def check(self) -> dict[str, Finding]:
-        damaged, unread = list[str](), list[str]()
-        for path in sorted(self.path.rglob("*.jsonl")):
+        damaged, unread, paths = list[str](), list[str](), list[str]()
+        # a folder that cannot be listed is added as a path, which cannot be read below
+        for folder, _, names in os.walk(self.path, onerror=lambda one: paths.append(one.filename)):
+            paths.extend(os.path.join(folder, one) for one in names if one.endswith(".jsonl"))
+        for path in map(Path, sorted(paths)):
             name = path.relative_to(self.path)
             if name.parts[1:2] == ("in",):  # the user's own files
                 continue

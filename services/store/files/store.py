@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -26,7 +26,7 @@ from services.store.files.journal import (
     read_sizes,
     sizes_text,
 )
-from services.store.files.layout import LOCATIONS, Layout, locations
+from services.store.files.layout import LOCATIONS, Layout, chats_of, locations
 from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Selection, Table
@@ -41,6 +41,7 @@ _JOURNAL, _END = "journal-", ".jsonl"
 # this file lists the documents' sizes before appends that are not finished: after a crash, only the bytes up to these
 # sizes can be trusted
 _SIZES = "appends.json"
+_MOST_USED = 20  # maximum documents that stay cached because a block has used them
 _DOCUMENT_BYTES = 1000  # bytes counted for each cached document in addition to its size
 
 
@@ -64,7 +65,11 @@ class FilesStore:
         # cached documents by path; the most recently used document is last
         self._documents = OrderedDict[str, Document]()
         self._cached_bytes = 0  # bytes counted for all cached documents
-        self._used = set[str]()  # paths of the documents that the last block to run has used
+        # the paths of the documents that the last block to run has used last
+        self._used = deque[str](maxlen=_MOST_USED)
+        self._changing = set[
+            str
+        ]()  # the paths of the documents that the last block to run has changed
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
         self._failure = ""  # why the store is blocked until a restart; "": it is not blocked
@@ -109,6 +114,7 @@ class FilesStore:
                     raise StoreUnavailable("closed")
                 self._check()
                 self._used.clear()
+                self._changing.clear()
                 block = FilesBlock(self, user_id)
                 answer = work(block)
                 journal = self._journals[-1]
@@ -140,8 +146,9 @@ class FilesStore:
     # --- reading: documents and the names of documents
 
     def document(self, path: str) -> Document:
-        """Return the document at *path*, which stays cached until the next block; an empty document if there is no file."""
-        self._used.add(path)
+        """Return the document at *path*, which stays cached while the block uses few others; an empty one if there is no file."""
+        if path not in self._used:
+            self._used.append(path)
         found = self._documents.get(path)
         if found is None:
             found = Document(self._disk.read(path + _END) or b"", is_plain=self._is_plain)
@@ -175,8 +182,9 @@ class FilesStore:
     # --- writing
 
     def _store(self, operations: list[Operation], journal: AppendedFile) -> None:
-        for one in operations:
-            self.document(one.path)  # reads before the journal is written, because a read may fail
+        self._changing.update(one.path for one in operations)
+        for path in self._changing:
+            self.document(path)  # reads before the journal is written, because a read may fail
         self._check_place(journal)
         journal.append(journal_line(operations, journal.synced_size))
         try:
@@ -379,7 +387,8 @@ class FilesStore:
 
     def _is_kept(self, path: str) -> bool:
         """Return True if the file at *path* may lack changes of its cached document, which therefore must stay cached."""
-        return self._documents[path].is_changed or path in self._written
+        is_written = path in self._written or path in self._changing
+        return is_written or self._documents[path].is_changed
 
     # --- errors
 
@@ -428,14 +437,17 @@ class FilesBlock(CheckedBlock):
         super().__init__()
         self._store, self._user_id = store, user_id
         self._layout = Layout(self._locate, self._names)
-        # The user's documents that selections of this block have read, as keys. A row in a file that was edited, or put back
-        # from a backup, may have no location, or the location of another document. To delete a selected row has to delete
-        # it where it was selected: otherwise the sweep would select it again forever.
+        # The user's documents that selections of this block have read, and the chats whose conversation or turn it has read,
+        # as keys. A row in a file that was edited, repaired or put back from a backup may have no location, or the location
+        # of another document. To delete a selected row has to delete it where it was selected: otherwise the sweep would
+        # select it again forever. And a message is found in the chat that a block is about.
         self._searched = dict[str, None]()
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         self.check_reading()
-        return next((row for _, row in self._stored(table, str(key))), None)
+        row = next((row for _, row in self._stored(table, str(key))), None)
+        self._searched |= dict.fromkeys(chats_of(row))
+        return row
 
     def find(self, selection: Selection[Row]) -> list[Row]:
         documents = self.documents(selection)
@@ -490,7 +502,7 @@ class FilesBlock(CheckedBlock):
 
     def _stored(self, table: Table[Any], key: str) -> Iterator[tuple[str, Any]]:
         """Yield the row with *key* from each document that contains it, after the document's name."""
-        found = () if table.is_shared else self._searched
+        found = (one for one in self._searched if self._layout.may_contain(table, one))
         for document in dict.fromkeys([*self._layout.with_key(table, key), *found]):
             if row := self._rows(table, document).get(key):
                 yield document, row

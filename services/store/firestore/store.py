@@ -21,9 +21,11 @@ from services.store.firestore.queries import document_of, query_of, row_of, sort
 from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import in_order
 from services.store.tables.protocol import Answer, Block, Range, Row, Selection, Table
+from services.store.tables.schema import PIECES
 
 USERS = "users"  # the collection with a document for each user
-_PAGE = 500  # documents that one call reads of a whole table
+_PAGE = 500  # documents that one call reads of a long result
+_PIECES = 20  # the same for pieces of attachments, which have 350 KB each
 _NAME = StructuredQuery.FieldReference(field_path="__name__")
 # retries a block that Firestore aborted because of a conflict, with exponential backoff and random pauses
 _again = Retry(
@@ -143,7 +145,7 @@ class FirestoreBlock(CheckedBlock):
         parent = self._parent(table)
         asked = parent, str(query)
         if asked not in self._found:
-            read = _paged if selection == Selection(table, {}) else Database.query
+            read = _paged if selection == Selection(table, selection.where) else Database.query
             self._found[asked] = [*read(self._database, parent, query, self.transaction)]
         found = self._found[asked]
         rows = [row_of(table, one) for one in found]
@@ -179,11 +181,12 @@ def _paged(
     order: tuple[str, ...] = (),
 ) -> Iterator[Document]:
     """Yield the results of *query*, sorted by *order* and by name; read them page by page, because each call has a deadline."""
-    query.limit = Int32Value(value=_PAGE)
+    size = _PIECES if query.from_[0].collection_id == PIECES.name else _PAGE
+    query.limit = Int32Value(value=size)
     query.order_by.append(StructuredQuery.Order(field=_NAME))
     while page := database.query(parent, query, transaction):
         yield from page
-        if len(page) < _PAGE:
+        if len(page) < size:
             return
         last = [page[-1].fields[name] for name in order]
         place = [*last, Value(reference_value=page[-1].name)]

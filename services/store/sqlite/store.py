@@ -26,6 +26,8 @@ from services.store.tables.protocol import Answer, Block, Range, Row, Selection,
 from services.store.tables.row_texts import read_row
 
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
+# seconds that a checkpoint waits for the lock of another process: all blocks wait meanwhile
+_LOCK_SECONDS = 0.1
 _LARGEST_WAL = 8_000_000  # bytes; a larger write-ahead log is written to the database file
 # errors for writes that the disk refuses, for example because a quota is reached, or the system made the disk read-only
 _REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -179,7 +181,7 @@ class SqliteStore:
                 if self._is_closed:
                     return
                 try:
-                    with self._errors(), self._locks[0].locked(self._wait_seconds):
+                    with self._errors(), self._locks[0].locked(_LOCK_SECONDS):
                         self._has_destroyed = self._checkpoint() and self._has_destroyed
                 except StoreUnavailable:
                     log_event("checkpoint.missed")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import accumulate
+from uuid import UUID
 
 from services.domain import ConversationId, Listed, MessageId, SpaceId, TurnId, UserId
 from services.domain.accounts import Limits
@@ -15,7 +16,7 @@ from services.rules.messages import can_restore, changed, hidden
 from services.store.rows import ConversationChanges, ReceiptRow, ThoughtsRow
 from services.store.tables import schema
 from services.store.tables.blocks import atomic, found
-from services.store.tables.protocol import MOST_WRITES, Block, Range, Row, Tables
+from services.store.tables.protocol import MOST_WRITES, Block, Range, Row, Table, Tables
 from services.store.tables.schema import Counts, Document, StoredConversation
 
 _DEFAULTS = Settings()
@@ -41,6 +42,21 @@ def first_slice(rows: Sequence[Row]) -> Sequence[Row]:
 
 def counts_of(block: Block) -> Counts:
     return block.get(schema.COUNTS, "counts") or Counts()
+
+
+def _found_in(
+    block: Block, chats: Iterable[ConversationId], table: Table[Row], ids: Iterable[UUID]
+) -> list[Row]:
+    """Return the rows of *table* with *ids*, which belong to *chats*.
+
+    JSON files may lack the locations of rows, and then find them in the chats whose conversations the block has read. These
+    are read only if a row is missing.
+    """
+    rows = found(block, table, ids := [*ids])
+    if len(rows) == len(ids):
+        return rows
+    found(block, schema.CONVERSATIONS, {*chats})
+    return found(block, table, ids)
 
 
 def _in_spaces(
@@ -237,7 +253,7 @@ class TablesContent:
     def messages_by_id(
         self, block: Block, asked: Mapping[MessageId, ConversationId]
     ) -> list[MessageRow]:
-        rows = found(block, schema.MESSAGES, asked)
+        rows = _found_in(block, asked.values(), schema.MESSAGES, asked)
         return self._marked(block, [row for row in rows if row.conversation_id == asked[row.id]])
 
     @atomic
@@ -252,10 +268,10 @@ class TablesContent:
     def thoughts(
         self, block: Block, conversation_id: ConversationId, ids: Iterable[MessageId]
     ) -> list[ThoughtsRow]:
-        return found(block, schema.THOUGHTS, ids)
+        return _found_in(block, [conversation_id], schema.THOUGHTS, ids)
 
     @atomic
     def receipts(
         self, block: Block, conversation_id: ConversationId, turn_ids: Iterable[TurnId]
     ) -> list[ReceiptRow]:
-        return found(block, schema.RECEIPTS, turn_ids)
+        return _found_in(block, [conversation_id], schema.RECEIPTS, turn_ids)

@@ -68,7 +68,9 @@ class TablesDocuments(TablesPieces):
         row = new.conversation_id and self._found(block, new.conversation_id)
         source = source_id and self._found(block, source_id)
         is_of_others = source_id and (
-            not source or is_of_other_messages(source.rev, source.last_seq, write.cuts)
+            not source
+            or source.destroy_at
+            or is_of_other_messages(source.rev, source.last_seq, write.cuts)
         )
         if (new.conversation_id and not row) or is_of_others:
             return NOT_FOUND

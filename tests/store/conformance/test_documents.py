@@ -373,6 +373,18 @@ def test_fact_noted_before_a_deletion_is_refused(maya, garden, garden_id):
     assert texts(maya) == [fact.text]
 
 
+def test_fact_noted_from_a_deleted_chat_is_refused(maya, garden, garden_id):
+    fact, cuts = a_fact(source_conversation_id=garden_id), garden.conversation.cuts
+    maya.conversations.discard(garden_id, UNDO_SECONDS)
+
+    with pytest.raises(NotFound):
+        maya.facts.keep(fact, cuts=cuts)
+
+    maya.conversations.restore(garden_id)
+    maya.facts.keep(fact, cuts=cuts)
+    assert texts(maya) == [fact.text]
+
+
 # --- spaces
 
 
