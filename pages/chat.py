@@ -75,7 +75,7 @@ with show_errors(has_way_out=True):
                         facts.draw_offer(user, thread)
                     conversation.draw_start_below(view)
         deferred(head, partial(conversation.draw_menus, user, temporary_chat, thread))
-    models.draw_notices(view)
+    models.draw_notices(services, view)
     place = temporary_chat.id if temporary_chat else conversation_id
     said = turns.draw_refusals(place)
     if thread and not setup.is_too_long:
