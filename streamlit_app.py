@@ -101,6 +101,7 @@ else:
     if page.url_path:
         st.set_page_config(page_title=f"{page.title} · Daybook")
     if user:
+        _session.note_start()
         if left := temporary.leave_if_elsewhere(page):
             undo.offer_temporary(left)
         _session.go_to_destination(page)

@@ -169,6 +169,11 @@ def go_to_temporary() -> None:
     tab().destination = dict(TEMPORARY)
 
 
+def note_start() -> None:
+    """Note that a run of the page begins, for `turns.await_news`. Call this before anything that callbacks change is drawn."""
+    tab().callbacks.ended_before = tab().callbacks.ended
+
+
 def open_dialog() -> bool:
     """Show the toast that `tell` requested, and open the dialog that `ask_for` requested; return True if one was opened."""
     here = tab()

@@ -43,6 +43,7 @@ class Callbacks:
     running: int = 0
     # the number of finished callbacks: if it grew during a run, the run may have drawn outdated state
     ended: int = 0
+    ended_before: int = 0  # the value of `ended` at the start of the newest run of the page
     # temporary chats that cannot be opened again: their refusals are dropped
     left: set[ConversationId] = field(default_factory=set[ConversationId])
 

@@ -24,7 +24,6 @@ from pages._session import open_dialog, show_errors, user_services
 from pages._tab import Refusal, tab
 from services.domain import MessageId
 
-ended = tab().callbacks.ended
 user = user_services()
 temporary_chat = temporary.here()
 services = temporary_chat or user
@@ -75,7 +74,7 @@ with show_errors(has_way_out=True):
                         facts.draw_offer(user, thread)
                     conversation.draw_start_below(view)
         deferred(head, partial(conversation.draw_menus, user, temporary_chat, thread))
-    models.draw_notices(view)
+    models.draw_notices(services, view)
     place = temporary_chat.id if temporary_chat else conversation_id
     said = turns.draw_refusals(place)
     if thread and not setup.is_too_long:
@@ -100,7 +99,7 @@ with show_errors(has_way_out=True):
             user.conversations.user_id,
             thread,
             given=next((refusal.prompt for refusal in said if refusal.prompt), None),
-            run=ended,
+            run=tab().callbacks.ended_before,
             has_begun=bool(begun) or temporary.has_switched_off(),
             is_kept=temporary_chat is None,
             begun_here=tab().begun_here,
@@ -146,4 +145,4 @@ with show_errors(has_way_out=True):
             turns.glance(turn, box, continued.body if continued else "")
         draw_the_rest()
         if not is_dialog_open:  # a rerun would close the dialog
-            turns.await_news(ended, expected, user.chat, services.chat)
+            turns.await_news(expected, user.chat, services.chat)

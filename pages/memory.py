@@ -23,7 +23,6 @@ def switch_recall(is_on: bool) -> None:
     find_user().profile.change(lambda now: replace(now, recalls_elsewhere=is_on))
 
 
-ended = tab().callbacks.ended
 user = user_services()
 sidebar.draw_top()
 with show_errors():
@@ -61,4 +60,4 @@ is_dialog_open = open_dialog()
 conversation_menu.end_printing()
 sidebar.draw_rest(user)
 if not is_dialog_open:  # a rerun would close the dialog
-    turns.await_news(ended)
+    turns.await_news()

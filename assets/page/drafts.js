@@ -16,6 +16,9 @@ let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which
 let person = null;
 // the conversation that the composer's text belongs to: its id, "new", or "temporary" (never stored)
 let place = null;
+let drawn = null; // the chat in the URL when the component was last called
+// the draft before the text that was typed since the URL names another chat; null: no such text
+let base = null;
 let last = ""; // the text that this tab last stored or showed
 let count = 0; // the number of prompts that the chat had when the component was last called
 let unstored = []; // texts sent in a temporary chat that have not become prompts of the chat yet
@@ -57,6 +60,7 @@ function hold() {
 
 hold();
 
+const inUrl = () => new URLSearchParams(location.search).get("c");
 const textOf = (sent) => sent.map(({ text }) => text).join("\n\n");
 const joined = (sent, text) => (text.startsWith(sent) ? text : text ? `${sent}\n\n${text}` : sent);
 
@@ -152,7 +156,7 @@ daybook.keepEdited = (message, text) => {
 };
 
 daybook.noteDraftSent = () => {
-  [isCut, returned] = [false, []];
+  [isCut, returned, base] = [false, [], null];
   if (last) save("", [...sentHere(), { text: last, after: count }]);
 };
 
@@ -181,8 +185,9 @@ daybook.keepDrafts = (data) => {
   const before = place,
     isSame = before === data.place || data.is_begun,
     typed = isSame ? withoutReturned(data, daybook.composer().value) : daybook.composer().value,
-    isAnother = person !== null && person !== data.person;
-  [person, count] = [data.person, data.count];
+    isAnother = person !== null && person !== data.person,
+    draft = base;
+  [person, count, drawn, base] = [data.person, data.count, inUrl(), null];
   if (isAnother) arrive(data);
   else if (before === null) arrive(data, typed);
   else if (before === data.place) {
@@ -205,13 +210,16 @@ daybook.keepDrafts = (data) => {
     place = data.place;
     show(typed);
     save(typed, []);
+  } else if (draft !== null && typed.startsWith(draft)) {
+    save(draft);
+    arrive(data, typed.slice(draft.length));
   } else arrive(data);
 };
 
 // While the page has no composer, `place` is null: text that is typed later belongs to the next page.
 daybook.onDraw(() => {
   if (daybook.composer()) return;
-  const isHere = new URLSearchParams(location.search).get("c") === place;
+  const isHere = inUrl() === place;
   if (place !== null && isHere && document.querySelector(".st-key-way-out")) {
     // the chat was deleted on another device: its draft becomes the new chat's draft
     const text = last;
@@ -262,7 +270,10 @@ daybook.capture(document, "submit", ({ target }) => {
 });
 
 daybook.capture(document, "input", ({ target }) => {
-  if (place !== null && target === daybook.composer()) save(target.value);
+  if (place === null || target !== daybook.composer()) return;
+  // stored here until the other chat, to which it belongs, is drawn
+  if (inUrl() !== drawn) base ??= last;
+  save(target.value);
 });
 
 addEventListener("storage", ({ key: changed }) => {

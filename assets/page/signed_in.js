@@ -12,8 +12,7 @@ daybook.onDraw(() => {
 
 tabs.onmessage = () => {
   const page = document.querySelector(".st-key-sign-in-page");
-  // a message that was not sent is shown only on this page if it belongs to a temporary chat
-  if (!page || page.querySelector(".stCode") || daybook.isPosting()) return;
+  if (!page || daybook.isPosting()) return;
   // the address without the reason of a refused sign-in, which the account's pages would show
   location.replace(page.querySelector('[name="next"]')?.value ?? location.href);
 };

@@ -1,12 +1,13 @@
 """The sign-ups tab: the rules for creating an account, and invitations."""
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import streamlit as st
 
 from pages._admin import outcomes
-from pages._parts import tables, words
+from pages._parts import editing, tables, words
 from pages._parts.elements import (
     distinct,
     draw_choice,
@@ -15,7 +16,7 @@ from pages._parts.elements import (
     quiet_button,
     row,
 )
-from pages._session import find_user
+from pages._session import ask_for, find_user, show_errors
 from pages._tab import tab
 from services import bootstrap
 from services.bootstrap import UserServices
@@ -35,6 +36,7 @@ _CONFIRMED_ELSEWHERE = (
     "under Authentication, Sign In / Providers."
 )
 _ANYONE = "Anyone with the link"
+_REVOKE = "Revoke"
 
 
 def draw(admin: UserServices) -> None:
@@ -115,7 +117,7 @@ def _draw_invitations(invitations: list[Invitation]) -> None:
         with row("invitation-actions"):
             label, name = "Open invitation", unused.__getitem__
             st.selectbox(label, unused, format_func=name, key="chosen-invitation", width=520)
-            quiet_button("Revoke", "block", "revoke-invitation", _revoke)
+            quiet_button(_REVOKE, "block", "revoke-invitation", _ask_to_revoke, unused)
 
 
 def _set_mode(mode: SignUps) -> None:
@@ -139,10 +141,22 @@ def _keep_code(code: str) -> None:
     tab().invitation = code
 
 
-def _revoke() -> None:
+def _ask_to_revoke(labels: Mapping[UUID, str]) -> None:
     # read here, not passed as an argument: the page may not have been redrawn since another invitation was chosen
     chosen: UUID = st.session_state["chosen-invitation"]
-    try:
-        find_user().sign_ups.revoke(chosen)
-    except NotFound:
-        raise BadInput("This invitation was used or revoked already.") from None
+    if label := labels.get(chosen):
+        ask_for(revoke_dialog, chosen, label)
+
+
+@st.dialog("Revoke invitation?", width="small", on_dismiss="rerun")
+@show_errors()
+def revoke_dialog(invitation: UUID, label: str) -> None:
+    """Ask for confirmation, because the second click of a double click would revoke the next invitation of the list."""
+    st.text(label)
+    st.caption("Its link will no longer work.")
+    if editing.is_confirmed(_REVOKE, "revoke-invitation"):
+        try:
+            find_user().sign_ups.revoke(invitation)
+        except NotFound:
+            raise BadInput("This invitation was used or revoked already.") from None
+        st.rerun()

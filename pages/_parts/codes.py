@@ -71,7 +71,8 @@ def open_step() -> UUID | None:
 
 def go_to(purpose: str) -> None:
     """Make the next run show the forms of *purpose*, or none of these forms if it is "". For use in callbacks."""
-    for name in ("reason", "wait", "why", "step", "code", "by", "added", "ways", "gone", "then"):
+    query = "reason", "wait", "why", "new", "step", "code", "by", "added", "ways", "gone", "then"
+    for name in query:
         st.query_params.pop(name, None)
     if purpose:
         st.query_params["code"] = purpose

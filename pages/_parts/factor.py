@@ -53,9 +53,10 @@ def draw_enrolment(step: UUID, back_to: str) -> None:
         "Two-step verification is required here. Set up an app on your phone, or a password manager, that "
         "shows codes for signing in. Then you are signed in."
     )
+    of_sign_up = {name: st.query_params.get(name, "") for name in ("new", "invite")}
     st.html(f"""
       <form class="db-form" method="post" action="/factor/enrol">
-        {hidden_fields({"step": step, "next": back_to, "invite": st.query_params.get("invite", "")})}
+        {hidden_fields({"step": step, "next": back_to} | of_sign_up)}
         {_of_step()}
         <button type="submit">Show setup key</button>
       </form>""")

@@ -14,7 +14,6 @@ from services.bootstrap import UserServices
 @contextmanager
 def page() -> Generator[UserServices]:
     """Draw the sidebar, refusals and dialog around a page's content; yield the signed-in user's services."""
-    ended = tab().callbacks.ended
     user = user_services()
     sidebar.draw_top()
     with show_errors():
@@ -25,7 +24,7 @@ def page() -> Generator[UserServices]:
     sidebar.draw_rest(user)
     tab().callbacks.forget(said)
     if not is_dialog_open:  # a rerun would close the dialog
-        turns.await_news(ended)
+        turns.await_news()
 
 
 def draw_heading(title: str, sentence: str) -> None:

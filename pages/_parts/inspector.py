@@ -14,7 +14,7 @@ from services.bootstrap import ThreadView
 from services.domain import ConversationId, Message, MessageId, Role, Usage
 from services.domain.context import ContextPlan, Forecast, PartKind, ReceiptEntry, SentContext
 from services.domain.policies import policy_named
-from services.errors import InstructionsTooLong, NotFound, PromptTooLong
+from services.errors import InstructionsTooLong, PromptTooLong
 
 _ESTIMATED = "Token counts are estimates and tend to be high."
 _EXCERPT = 120  # characters
@@ -44,7 +44,8 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
     view = services_of(conversation_id).chat.view(conversation_id, reply_id, is_cached=True)
     reply = next((message for message in view.thread.messages if message.id == reply_id), None)
     if reply is None:
-        raise NotFound
+        st.caption("This reply was deleted.")
+        return
     receipt = view.receipt(reply)
     if receipt is None:
         st.caption("No context was recorded for this reply.")

@@ -10,7 +10,7 @@ from pages._parts.temporary import services_of
 from pages._session import ask_for, attempt, find_user
 from services import bootstrap
 from services.bootstrap import ChatParts, ThreadView
-from services.domain import ConversationId
+from services.domain import ConversationId, Role
 from services.domain.models import LimitSource, ModelInfo, ModelState, PriceSource
 from services.errors import InstructionsTooLong, PriceUnknown
 
@@ -106,10 +106,13 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
             quiet_button(label, "person_check", "make-default", *args, tip=tip)
 
 
-def draw_notices(view: ThreadView) -> None:
-    """Draw notices about chosen models, preferences and instructions that cannot be used."""
+def draw_notices(services: ChatParts, view: ThreadView) -> None:
+    """Draw notices about chosen models, preferences and instructions that cannot be used.
+
+    The notice about a missing model ends when another model is chosen or, if only one is left, with its first reply.
+    """
     setup = view.setup
-    if setup.missing_model:
+    if setup.missing_model and not (len([*services.offers]) == 1 and _has_replied(view)):
         missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.offer.info.name)
         st.caption(f":material/info: {missing} is no longer available; using {name}.")
     if setup.preferences.is_newer:
@@ -128,6 +131,13 @@ def draw_notices(view: ThreadView) -> None:
         st.warning(PriceUnknown().public)
     if setup.is_too_long:
         st.warning(InstructionsTooLong().public)
+
+
+def _has_replied(view: ThreadView) -> bool:
+    """Return True if the model in use has written the last reply."""
+    last = [one for one in view.thread.branch() if one.role is Role.ASSISTANT][-1:]
+    costs = view.costs(last).values()
+    return view.setup.offer.info.name in [cost.model for cost in costs]
 
 
 def _caption(info: ModelInfo, *, is_usual: bool) -> str:

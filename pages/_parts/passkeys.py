@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import streamlit as st
 
-from pages._parts import words
+from pages._parts import second_factor, words
 from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, quiet_button, row
 from pages._parts.passkey_forms import add_form, is_on, name_field, party_here
@@ -113,6 +113,8 @@ def rename_passkey_dialog(passkey: Passkey) -> None:
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
 def remove_passkey_dialog(passkey: Passkey, is_last_step: bool = False) -> None:
     """Ask for confirmation before a passkey is removed; *is_last_step*: it is the account's only second factor."""
+    if is_last_step and second_factor.is_refused("Add another passkey first."):
+        return
     st.text(f"{passkey.name} will no longer work here.")
     if is_last_step:
         st.markdown(

@@ -12,9 +12,10 @@ import streamlit as st
 from pages._parts import words
 from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, draw_switch, quiet_button, row
-from pages._session import ask_for
+from pages._session import ask_for, find_user
 from services.bootstrap import UserServices
 from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, ProofScope, SecondFactor
+from services.errors import FactorRequired
 
 OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "factor-removed": "Two-step verification is off. Signing in asks for no code from your app any more.",
@@ -55,6 +56,10 @@ def draw(user: UserServices, scope: ProofScope) -> None:
 @st.dialog(_ASK, width="small", on_dismiss="rerun")
 def passkey_dialog(is_on: bool, form_id: UUID) -> None:
     """Ask for confirmation before a passkey becomes required (*is_on*), or optional, as the second step of sign-ins."""
+    factor = find_user().sign_in_details.factor
+    has_app = factor is not None and factor.since is not None
+    if not is_on and not has_app and is_refused("Set up an authenticator app first."):
+        return
     if is_on:
         st.markdown(
             "On a device without your passkey you then sign in with a recovery code or your authenticator app. If you have no "
@@ -137,6 +142,8 @@ def codes_dialog(form_id: UUID) -> None:
 @st.dialog(_TURN_OFF, width="small", on_dismiss="rerun")
 def remove_dialog(asks_passkey: bool = False) -> None:
     """Ask for confirmation before the authenticator app is removed."""
+    if not asks_passkey and is_refused("You can replace the app."):
+        return
     st.markdown(
         "Signing in will ask for a passkey as your second step. Your app makes no more codes that work here."
         if asks_passkey
@@ -146,6 +153,15 @@ def remove_dialog(asks_passkey: bool = False) -> None:
     button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'
     st.html(_form("/account/factor/remove", uuid4(), button))
     draw_cancel("cancel-factor")
+
+
+def is_refused(advice: str) -> bool:
+    """If the deployment requires a second step, draw that the last one cannot be removed, and *advice*; return True then."""
+    is_required = find_user().factor_rule.is_required()
+    if is_required:
+        st.markdown(f"{FactorRequired.public} {advice}")
+        draw_cancel("cancel-factor")
+    return is_required
 
 
 def _form(action: str, form_id: UUID, content: str) -> str:

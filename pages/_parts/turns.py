@@ -296,11 +296,12 @@ def expected_news(*chats: Chat) -> ExpectedNews:
     return tuple(chat.coming(purpose) for chat in chats for purpose in Purpose)
 
 
-def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
+def await_news(expected: ExpectedNews = (), *chats: Chat) -> None:
     """Rerun the page when the running turns differ from *expected*, or when the callback of a replaced run has ended.
 
-    *expected* and *ended* (the number of ended callbacks) were read at the start of the run.
+    *expected* was read at the start of the run.
     """
+    ended = tab().callbacks.ended_before
     is_drawn = False  # a rerun right away would keep the page from being shown
 
     def has_news() -> bool:

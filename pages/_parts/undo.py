@@ -32,7 +32,7 @@ from services.domain import (
     Thread,
 )
 from services.domain.memories import DeletedMemories
-from services.errors import NotFound, Stale, StoreUnavailable
+from services.errors import NotFound, Stale, StoreUnavailable, TooLate
 
 _UNUSED = "Chats not used recently"
 _MOST_CHATS = 20_000
@@ -138,7 +138,7 @@ def discard(conversation: Conversation, noted_from: Collection[Message] = ()) ->
 
     def restore() -> None:
         user = find_user()
-        user.conversations.restore(conversation.id)
+        _restore_chats([conversation.id])
         if memories.facts:
             user.deletions.restore_facts(conversation.id, memories.facts)
         if was_open:
@@ -154,17 +154,12 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
     """Delete *conversations*, and offer to restore them together. Raise AppError if they cannot be deleted."""
     deleted: list[ConversationId] = []
 
-    def restore() -> None:
-        user = find_user()
-        for conversation_id in deleted:
-            with suppress(NotFound):
-                user.conversations.restore(conversation_id)
-
     try:
         for conversation_id in find_user().deletions.discard_all([one.id for one in conversations]):
             deleted.append(conversation_id)
     finally:  # even after an error, the conversations that were deleted can be restored
         if deleted:
+            restore = partial(_restore_chats, deleted)
             _offer(Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
 
 
@@ -265,6 +260,18 @@ def _restore(one: Undoable) -> None:
         one.restore()
         # not `remove`: another run may have removed the action meanwhile, because its time was up
         tab().undoable[:] = [each for each in tab().undoable if each is not one]
+
+
+def _restore_chats(ids: Collection[ConversationId]) -> None:
+    """Restore those of the conversations *ids* that can be restored. Raise TooLate if none can."""
+    conversations, late = find_user().conversations, 0
+    for conversation_id in ids:
+        try:
+            conversations.restore(conversation_id)
+        except NotFound:
+            late += 1
+    if late == len(ids):
+        raise TooLate
 
 
 def _restore_messages(

@@ -343,7 +343,8 @@ DELETE_WORD = "delete"
 
 # the query parameters that the app adds to the URL to which it redirects after a form; the next redirect removes them
 REDIRECT_PARAMETERS = (
-    *("reason", "wait", "why", "invite", "code", "step", "by", "added", "ways", "gone", "left"),
+    *("reason", "wait", "why", "invite", "new", "code", "step", "by", "added", "ways", "gone"),
+    "left",
 )
 # the errors that a page shows after a refused form, keyed by the code in the page's URL
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {

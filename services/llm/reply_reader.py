@@ -117,9 +117,11 @@ class ReplyReader:
         content, self._held = self._held + content, ""
         if self._mark == _OPENING:
             begun = content.lstrip()
-            if begun.startswith(_OPENING):
+            # some chat templates put the opening mark into the prompt, so a reply without thoughts begins with the closing mark
+            marks = _OPENING, _CLOSING
+            if begun.startswith(marks):
                 self._mark, content = _CLOSING, begun.removeprefix(_OPENING)
-            elif _OPENING.startswith(begun) and len(content) <= _LONGEST_BLANK:
+            elif any(mark.startswith(begun) for mark in marks) and len(content) <= _LONGEST_BLANK:
                 self._held, content = content, ""
             else:
                 self._mark = ""

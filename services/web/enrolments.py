@@ -77,8 +77,8 @@ class Enrolments:
         fields_ = await all_fields(request)
         form = FactorForm.read(fields_.get("step", ""), ENROL, fields_)
         step, target = form.step, form.target
-        invite = read_invitation(fields_.get("invite", ""))
-        listed = {"ways": "~".join(form.ways), "gone": form.unticked, "invite": invite}
+        listed = {"ways": "~".join(form.ways), "gone": form.unticked}
+        listed |= _of_sign_up(fields_.get("new", ""), fields_.get("invite", ""))
         browser = start.origin.step_cookie(request)
 
         def begin() -> Response:
@@ -100,9 +100,9 @@ class Enrolments:
     async def _confirm(self, request: Request) -> Response:
         """If the code is right, store the factor, begin the session, and return the page with the recovery codes."""
         start, entries = self.entries.start, self.entries
-        names = "code", "step", "next", "ways", "gone", "invite"
-        text, step_id, target, ways, gone, invite = await fields(request, *names)
-        listed = {"ways": ways, "gone": gone, "invite": read_invitation(invite)}
+        names = "code", "step", "next", "ways", "gone", "new", "invite"
+        text, step_id, target, ways, gone, *rest = await fields(request, *names)
+        listed = {"ways": ways, "gone": gone} | _of_sign_up(*rest)
         browser, target = start.origin.step_cookie(request), local_path(target)
         step: OpenStep | None = None
         try:
@@ -146,13 +146,17 @@ def _with_new_secret(gone: tuple[str, ...], count: Callable[[], object], content
     return ENTRY.dump_json(replace(entry, secret=new_secret().hex(), gone=gone)).decode()
 
 
+def _of_sign_up(new: str, invite: str) -> dict[str, str]:
+    """Return the query parameters that only a sign-up has, from its form: `new`, and the invitation if there is one."""
+    return {"new": "yes" if new else "", "invite": read_invitation(invite)}
+
+
 def _key_was_shown(_: Request) -> Response:
     return shown_page(ShownOnce.SETUP_KEY)
 
 
 def _refusal(error: AppError, target: str, step: str, listed: Mapping[str, str]) -> Response:
-    invite = listed["invite"]  # only a sign-up has one here
-    over = {"code": SignUpCode.name, "invite": invite} if invite else {}
+    over = {"code": SignUpCode.name, "invite": listed["invite"]} if listed["new"] else {}
     values = {"code": ENROL, "step": step, **listed} if step else over
     return RedirectResponse(with_reason(target, error, **values), 303)
 

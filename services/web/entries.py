@@ -156,8 +156,8 @@ class Entries:
         step = await run_sync(begin)
         values = _form_values(needed, is_reset=entry.way is Way.RESET)
         if entry.way is Way.SIGN_UP:
-            # if the sign-up has to be begun again, it still needs its invitation
-            values["invite"] = entry.invitation
+            # if the sign-up has to be begun again, it still needs its form and its invitation
+            values |= {"new": "yes", "invite": entry.invitation}
         answer = RedirectResponse(with_query(target, step=str(step.id), **values), 303)
         origin.set_step_cookie(answer, request, browser)
         return answer

@@ -166,7 +166,7 @@ class OwnFactor:
             return act(asked)
         except (ProofNeeded, StepEnded):
             # the first submission ends the step, and a proof without the new factor no longer counts
-            if asked.is_again(path):
+            if asked.is_again(path) or (path == _CODES and not self._is_first(asked)):
                 return shown_page(ShownOnce.RECOVERY_CODES)
             note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
             raise

@@ -440,6 +440,35 @@ def test_text_typed_on_the_next_page_belongs_to_its_place(new_tab):
     tab.arrives("roses").holds("Two\n\nThree")
 
 
+@pytest.mark.parametrize("draft", ["", "One"])
+def test_text_typed_while_a_chat_is_drawn_belongs_to_it(new_tab, draft):
+    tab = new_tab().arrives("garden")
+    tab.types(draft)
+    tab.page.evaluate("history.pushState(null, '', '?c=roses')")
+
+    tab.types(f"{draft}T")
+    tab.types(f"{draft}Two")
+    assert tab.drafts() == [f"{draft}Two"]  # a reload does not lose it
+
+    tab.arrives("roses").holds("Two")
+    tab.types("Two, and more")
+    tab.arrives("garden").holds(draft)
+    tab.arrives("roses").holds("Two, and more")
+
+
+def test_message_sent_while_a_chat_is_drawn_comes_back(new_tab):
+    tab = new_tab()
+    tab.page.clock.install()
+    tab.arrives("garden")
+    tab.page.evaluate("history.pushState(null, '', '?c=roses')")
+    tab.sends("Two")
+
+    tab.is_in("DISCONNECTED")
+    tab.is_in("CONNECTED")
+
+    tab.holds("Two")
+
+
 def test_temporary_chat_leaves_the_draft_of_the_chat_before(new_tab):
     tab = new_tab().arrives("garden")
     tab.types("One")

@@ -89,6 +89,15 @@ def test_ended_session_costs_a_sign_in_and_no_word(app, maya, omar):
     maya.enters("/session", maya.email)
     is_back()
 
+    end_elsewhere(app, maya)
+    maya.sends()
+    maya.sees("You were signed out before this was sent.")
+    other = maya.new_tab()
+    other.visit()
+    other.enters("/session", maya.email)  # a second sign-in in the first tab would end this session
+    is_back()
+    other.page.close()
+
     revoke(app, maya)
     # the process asks once a minute for ended sessions, and may have closed the tab's connection first
     with suppress(Error):

@@ -8,14 +8,14 @@ from uuid import uuid4
 
 import pytest
 
-from pages._parts import devices, second_factor, words
+from pages._parts import devices, passkeys, second_factor, words
 from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import SIGN_IN_REASONS, ProofScope, SecondFactor
 from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
 from services.domain.sign_in_methods import SignInMethod
-from services.errors import LastAdmin, ProofNeeded, StoreUnavailable, WrongCode
+from services.errors import FactorRequired, LastAdmin, ProofNeeded, StoreUnavailable, WrongCode
 from services.store.device_names import NewDevice
 from services.store.tables import schema
 from tests.fakes import FakePerson, an_entry
@@ -466,6 +466,41 @@ def test_two_step_verification_is_turned_off_after_a_question(open_account, maya
     found, fields = form(app, "/account/factor/remove")
     assert 'class="db-danger">Turn off<' in found
     assert fields["others"]["type"] == "checkbox"
+
+
+FORM_ID = uuid4()
+
+
+@pytest.mark.parametrize(
+    ("dialog", "args", "has_app", "asks_passkey", "action"),
+    [
+        (second_factor.remove_dialog, (False,), True, False, "/account/factor/remove"),
+        (second_factor.remove_dialog, (True,), True, True, "/account/factor/remove"),
+        (
+            second_factor.passkey_dialog,
+            (False, FORM_ID),
+            False,
+            True,
+            "/account/factor/passkey/off",
+        ),
+        (second_factor.passkey_dialog, (False, FORM_ID), True, True, "/account/factor/passkey/off"),
+        (passkeys.remove_passkey_dialog, (LAPTOP, True), False, True, "/passkey/remove"),
+        (passkeys.remove_passkey_dialog, (LAPTOP, False), True, True, "/passkey/remove"),
+    ],
+)
+@pytest.mark.parametrize("is_required", [True, False])
+def test_dialog_says_that_the_last_required_step_stays(
+    open_account, maya, monkeypatch, dialog, args, has_app, asks_passkey, action, is_required
+):
+    monkeypatch.setattr(maya, "factor_rule", SimpleNamespace(is_required=lambda: is_required))
+    factor = replace(FACTOR, asks_passkey=asks_passkey)
+    maya.sign_in_details.factor = factor if has_app else replace(factor, since=None)
+
+    app = in_dialog(open_account(), dialog, *args).run()
+
+    is_refused = is_required and has_app is not asks_passkey
+    assert any(FactorRequired.public in one.value for one in app.markdown) is is_refused
+    assert (f'action="{action}"' in html(app)) is not is_refused
 
 
 def test_page_says_that_two_step_verification_is_off(open_account):

@@ -9,7 +9,7 @@ import pytest
 import streamlit as st
 
 from pages import _session, _tab
-from pages._parts import browser, sidebar, thoughts, turns, words
+from pages._parts import browser, sidebar, thoughts, turns, undo, words
 from pages._parts.preferences import instructions_dialog
 from pages._parts.undo import branches_dialog, messages_dialog
 from pages._tab import KEY, Callbacks, Refusal
@@ -291,8 +291,9 @@ def test_late_callback_has_the_page_drawn_again(open_app, maya, monkeypatch, is_
     assert looks == (["glance"] if is_over else [])
 
 
-@pytest.mark.parametrize("page", ["memory", "usage", "data", "account", "admin"])
-def test_late_callback_has_every_other_page_drawn_again(open_app, maya, monkeypatch, page):
+@pytest.mark.parametrize("late", [(sidebar, "draw_rest"), (undo, "draw")], ids=["end", "start"])
+@pytest.mark.parametrize("page", ["chat", "memory", "usage", "data", "account", "admin"])
+def test_late_callback_has_every_page_drawn_again(open_app, maya, monkeypatch, page, late):
     app, looks = open_app(maya).switch_page(f"pages/{page}.py").run(), []
     monkeypatch.setattr(
         st, "fragment", lambda **_: lambda look: lambda: looks.append(look.__name__)
@@ -304,7 +305,7 @@ def test_late_callback_has_every_other_page_drawn_again(open_app, maya, monkeypa
         with _session.keep_errors():
             pass
 
-    monkeypatch.setattr(sidebar, "draw_rest", another_run_ends)
+    monkeypatch.setattr(*late, another_run_ends)
     app.run()
 
     assert looks == ["glance"]

@@ -226,7 +226,19 @@ def test_missing_model_is_named_and_replaced(open_app, maya, garden, database):
     assert "gone is no longer available; using scripted." in captions(app)
     assert picker(app).value == "scripted"
     pick(app, "large")
-    assert "no longer offered" not in captions(app)
+    assert "no longer available" not in captions(app)
+
+
+def test_missing_model_is_named_until_the_only_model_left_has_replied(open_app, maya, garden):
+    app = send(pick(open_app(maya, c=str(garden)), "large"), "When?")
+    maya.models.offer("large", is_offered=False)
+    app = app.run()
+    assert "large is no longer available; using scripted." in captions(app)
+
+    app = send(app, "How?").run()
+
+    assert said(app)[-1] == "Prune in March."
+    assert "no longer available" not in captions(app)
 
 
 @pytest.mark.parametrize("others", [0, 1])

@@ -9,7 +9,7 @@ import pytest
 
 from pages._parts import turns, undo
 from pages._tab import KEY, Undoable
-from services.errors import StoreUnavailable
+from services.errors import StoreUnavailable, TooLate
 from tests.pages.conftest import (
     chosen,
     clicked,
@@ -244,7 +244,7 @@ def test_undo_that_comes_too_late_says_so(open_app, maya, garden, database):
 
     app.button(key=f"restore-{garden}").click().run()
 
-    assert warnings(app) == ["This chat does not exist."]
+    assert warnings(app) == [TooLate.public]
 
 
 def test_undo_is_offered_again_where_the_database_stumbled(open_app, maya, database):

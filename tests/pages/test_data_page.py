@@ -11,6 +11,7 @@ from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunCon
 from pages._parts.undo import chats_dialog
 from services import bootstrap
 from services.domain import Fact, FactId
+from services.errors import TooLate
 from services.rules.accounts import Settings
 from services.store.tables.schema import SETTINGS
 from tests.fakes import NOON
@@ -152,6 +153,18 @@ def test_all_chats_are_deleted_and_restored(open_data, database):
 
     press(app, "Undo")
     assert (titles(database), titles(database, is_archived=True)) == ({"Garden"}, {"Pond"})
+
+
+def test_undo_of_all_deletions_that_comes_too_late_says_so(open_data, database):
+    database.hold("Garden", "One", "Two")
+    app = in_dialog(open_data(), chats_dialog).run()
+    in_dialog(app, chats_dialog).radio(key="which-chats").set_value("All chats").run()
+    app = pressed(in_dialog(app, chats_dialog), "danger-delete-1")
+    database.let_pass(21)
+
+    app = press(app, "Undo")
+
+    assert [one.value for one in app.warning] == [TooLate.public]
 
 
 def test_chats_are_restored_although_the_dialog_was_closed_meanwhile(open_data, database):

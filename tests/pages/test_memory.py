@@ -1,6 +1,7 @@
 """Earlier messages that are not sent, the summary, the meter, and the context of a request."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
@@ -9,6 +10,7 @@ from pages._parts.memory import summary_dialog
 from services.domain import (
     Full,
     MemoryPolicy,
+    MessageId,
     Purpose,
     Retrieval,
     RunningSummary,
@@ -207,6 +209,15 @@ def test_reply_without_a_receipt_says_so(open_chat, database):
     in_dialog(app, seen_dialog, garden, database.thread(garden).messages[-1].id).run()
 
     assert "No context was recorded for this reply" in captions(app)
+
+
+def test_context_of_a_deleted_reply_says_so(open_chat):
+    app, garden = open_chat(*pairs(2))
+
+    in_dialog(app, seen_dialog, garden, MessageId(uuid4())).run()
+
+    assert "This reply was deleted." in captions(app)
+    assert not app.error
 
 
 def test_window_size_is_rounded_to_even(open_chat, database):

@@ -513,13 +513,14 @@ def test_what_is_no_step_of_a_factor_leads_to_the_forms_of_passwords(open_app):
 
 
 def test_required_factor_leads_to_the_setup_key(open_app):
-    query = {"c": "some-id", "code": "enrol_factor", "step": STEP, "invite": "a code"}
+    query = {"c": "some-id", "code": "enrol_factor", "step": STEP, "new": "yes", "invite": "a code"}
     app = open_app(None, **query, reason="slow", wait="60")
 
     form = html_of(app)
     assert [one.value for one in app.subheader] == ["Set up an authenticator app"]
     assert 'method="post" action="/factor/enrol"' in form
-    for name, value in (("step", STEP), ("next", "/?c=some-id"), ("invite", "a code")):
+    given = ("step", STEP), ("next", "/?c=some-id"), ("new", "yes"), ("invite", "a code")
+    for name, value in given:
         assert f'name="{name}" value="{value}"' in form
     assert len(app.error) == 1
 

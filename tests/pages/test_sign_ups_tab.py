@@ -5,13 +5,14 @@ from uuid import uuid4
 
 import pytest
 
+from pages._admin.sign_ups import revoke_dialog
 from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import SignUps
 from services.errors import BadAddress, BadInput, StoreUnavailable
 from services.store.backend import Attempt, Throttles
 from tests.fakes import FakePerson, ScriptedModel
-from tests.pages.conftest import press, pressed, refusals, warnings
+from tests.pages.conftest import in_dialog, press, pressed, refusals, warnings
 
 
 @pytest.fixture
@@ -33,6 +34,13 @@ def invite(app, email="", role=AccountRole.USER):
     app.text_input(key="invitation-email").set_value(email)
     app.selectbox(key="invitation-role").set_value(role)
     return press(app, "Create invitation")
+
+
+def revoke(app):
+    """Press Revoke, and the button that confirms it; return the app after the run."""
+    chosen = app.selectbox(key="chosen-invitation").value
+    app = pressed(app, "revoke-invitation")
+    return pressed(in_dialog(app, revoke_dialog, chosen, ""), "danger-revoke-invitation")
 
 
 def links(app):
@@ -99,19 +107,33 @@ def test_refused_invitation_keeps_the_address(open_tab):
 def test_open_invitation_is_revoked(open_tab, ruth):
     app = invite(open_tab())
 
-    app = press(app, "Revoke")
+    app = revoke(app)
 
     assert [one.state for one in ruth.sign_ups.invitations()] == ["revoked"]
     assert not [one for one in app.selectbox if one.key == "chosen-invitation"]
+
+
+def test_invitation_is_named_before_it_is_revoked(open_tab, ruth):
+    app = invite(open_tab(), "omar@daybook.test")
+    app = invite(pressed(app, "dismiss-link"), "kim@daybook.test")
+    shown_id = app.selectbox(key="chosen-invitation").value
+    (other,) = [one for one in ruth.sign_ups.invitations() if one.id != shown_id]
+    app.selectbox(key="chosen-invitation").set_value(other.id)
+
+    # the second click of a double click
+    app = pressed(pressed(app, "revoke-invitation"), "revoke-invitation")
+
+    assert [one.state for one in ruth.sign_ups.invitations()] == ["open", "open"]
+    assert app.text[-1].value.startswith(other.email)
 
 
 def test_invitation_that_is_used_or_revoked_already_is_named(open_tab, ruth):
     app = invite(open_tab())
     ruth.sign_ups.revoke(ruth.sign_ups.invitations()[0].id)
 
-    app = press(app, "Revoke")
+    app = revoke(app)
 
-    assert warnings(app) == ["This invitation was used or revoked already."]
+    assert [error.value for error in app.error] == ["This invitation was used or revoked already."]
 
 
 def test_invitation_chosen_in_the_same_run_is_revoked(open_tab, ruth):
@@ -121,7 +143,7 @@ def test_invitation_chosen_in_the_same_run_is_revoked(open_tab, ruth):
     (other,) = [one for one in ruth.sign_ups.invitations() if one.id != shown_id]
 
     app.selectbox(key="chosen-invitation").set_value(other.id)
-    press(app, "Revoke")
+    revoke(app)
 
     states = {one.id: one.state for one in ruth.sign_ups.invitations()}
     assert states == {shown_id: "open", other.id: "revoked"}
@@ -136,7 +158,7 @@ def test_each_of_several_equal_invitations_is_revoked(open_tab, ruth):
 
     for one in ruth.sign_ups.invitations():
         app.selectbox(key="chosen-invitation").set_value(one.id)
-        press(app, "Revoke")
+        revoke(app)
         assert one.id not in {
             each.id for each in ruth.sign_ups.invitations() if each.state == "open"
         }

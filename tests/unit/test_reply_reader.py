@@ -73,12 +73,17 @@ def read_text(text, cuts=()):
         # a model that does not think
         ("<think>\n\n</think>\n\nHi", "", "\n\nHi"),
         ("<think></think>Hi<think>Hm.</think>", "", "Hi<think>Hm.</think>"),
+        # the chat template has opened the thoughts, and the model does not think
+        ("</think>\n\nHi</think>", "", "\n\nHi</think>"),
+        ("\n</think>", "", ""),
         # marks that do not come first
+        ("Hi</think>", "", "Hi</think>"),
         ("Hi <think>Hm.</think>", "", "Hi <think>Hm.</think>"),
         ("```\n<think>\n</think>\n```\n", "", "```\n<think>\n</think>\n```\n"),
         ("`<think>` begins thoughts.", "", "`<think>` begins thoughts."),
         ("\n\n<thinking>Hm.</thinking>", "", "\n\n<thinking>Hm.</thinking>"),
         ("<think", "", "<think"),
+        ("</thin", "", "</thin"),
         (" \n ", "", " \n "),
     ],
 )

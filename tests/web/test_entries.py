@@ -845,12 +845,26 @@ def test_sign_up_sets_up_the_required_factor(strict):
     assert is_in(omar.begins()) is False
 
 
+def test_sign_up_that_is_over_before_the_factor_leads_to_another(strict):
+    maya, _ = strict
+    browser = maya.site.browser()
+    begun = said(browser.post("/account", email=new_email(), password=PASSWORD, next="/?c=1"))
+    given = {"step": begun["step"], "next": "/?c=1", "new": begun["new"]}
+
+    for path in ("/factor/enrol", "/factor/enrol/confirm"):
+        page = browser.post(path, **given, code="wrong").text
+        over = said(browser.post(path, **given | {"step": uuid4()}))
+
+        assert 'name="new" value="yes"' in page
+        assert over == {"c": "1", "code": "sign_up", "reason": "expired"}
+
+
 def test_sign_up_that_is_over_before_the_factor_keeps_its_invitation(strict):
     maya, _ = strict
     omar = User(maya.site, new_email(), Authenticator())
     browser, sign_up = omar.site.browser(), {"email": omar.email, "password": PASSWORD}
     begun = said(browser.post("/account", **sign_up, next="/?c=1", invite=" a code "))
-    given = {"step": begun["step"], "next": "/?c=1", "invite": begun["invite"]}
+    given = {"step": begun["step"], "next": "/?c=1", "new": begun["new"], "invite": begun["invite"]}
 
     for path in ("/factor/enrol", "/factor/enrol/confirm"):
         page = browser.post(path, **given, code="wrong").text

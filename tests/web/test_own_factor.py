@@ -310,8 +310,12 @@ def test_reload_of_the_recovery_codes_makes_no_others(browser, site):
     once = uuid4()
     codes = re.findall(CODE, renews(browser, once).text)
     again = renews(browser, once)
+    site.change_sessions(proved_at=None)
+    much_later = renews(browser, once)
 
     assert "Recovery codes already shown" in again.text
+    assert "Recovery codes already shown" in much_later.text
+    assert said(renews(browser)) == {"reason": "prove"}
     assert site.recovery(browser) == tuple(map(recovery_hash, codes))
 
 
