@@ -373,7 +373,11 @@ class Thread:
     def tip(self) -> Message | None:
         """The stored message at the end of the current branch; the next prompt follows it."""
         if self.tip_id is None:
-            return self._newest(self.messages)
+            match self.messages[-2:]:
+                case (before, last) if last.parent_id == before.id:
+                    return last  # the usual case, decided without a look at the other messages
+                case _:
+                    return self._newest(self.messages)
         return next((message for message in self.messages if message.id == self.tip_id), None)
 
     def branch(self) -> tuple[Message, ...]:

@@ -67,9 +67,8 @@ class FilesStore:
         self._cached_bytes = 0  # bytes counted for all cached documents
         # the paths of the documents that the last block to run has used last
         self._used = deque[str](maxlen=_MOST_USED)
-        self._changing = set[
-            str
-        ]()  # the paths of the documents that the last block to run has changed
+        # the paths of the documents that the last block to run has changed
+        self._changing = set[str]()
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # names of documents, by folder
         self._failure = ""  # why the store is blocked until a restart; "": it is not blocked
