@@ -12,7 +12,7 @@ from html import escape
 from starlette.responses import Response
 
 from services.domain.addresses import EmailAddress
-from services.web.shown_once import SIGN_OUT_OTHERS, hidden_fields, page_path, plain_page
+from services.web.shown_once import hidden_fields, page_path, plain_page, sign_out_box
 
 _PASSWORD = """<label>Password<input name="password" type="password" autocomplete="current-password" required
   autofocus></label>"""  # noqa: S105
@@ -88,7 +88,7 @@ def add_page(question: Question) -> Response:
         "Add this sign-in?",
         f"""
 <p>{_who(question)} will open your account. Add it only if it is yours.</p>{claimed}
-{_refusal(question)}{_form(question, SIGN_OUT_OTHERS, "Add sign-in")}
+{_refusal(question)}{_form(question, sign_out_box(), "Add sign-in")}
 {_cancel(question)}""",
     )
 
