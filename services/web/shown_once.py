@@ -97,6 +97,8 @@ def enrol_page(enrolment: Enrolment) -> Response:
   maxlength="20" placeholder="123456" autofocus{invalid}></label>
 {others}<button type="submit">Confirm</button>
 </form>
+<small>Enter the code within ten minutes after you signed in or confirmed that it is you.
+If you added an earlier key and did not confirm it, remove it from the app.</small>
 <small>This key is shown only once. Do not share it: it makes the codes for your account.</small>
 <a href="{page_path(enrolment.cancel)}">Cancel</a>""",
     )
