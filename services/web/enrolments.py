@@ -125,7 +125,9 @@ class Enrolments:
                 return codes_were_shown(request)  # the form was submitted again
             goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
             return _refusal(error, target, step_id if goes_on else "", listed)
-        is_new, session = entry.way is Way.SIGN_UP, entered.session
+        # the first sign-in of an account whose sign-up waited for its address, or was cut, has no user yet
+        is_first = entry.way is Way.SIGN_IN and step.step.user_id is None
+        is_new, session = is_first or entry.way is Way.SIGN_UP, entered.session
         if not is_new:
             backend, kind = start.accounts.backend, NoticeKind.FACTOR_ADDED
             await run_sync(entries.notices.tell, request, backend, session, kind)

@@ -914,6 +914,8 @@ def test_sign_up_that_waits_for_a_link_sets_up_one_factor_after_it(strict, monke
 
     assert browser.session.email == omar.email
     assert omar.credentials.factor.secret == omar.app.secret
+    tables = omar.site.accounts.backend.all_tables.of(browser.session.user_id)
+    assert tables.run(lambda block: block.select(NOTICES)) == []  # the account is new
 
 
 def test_setup_key_is_of_its_browser_and_step(strict):
