@@ -13,6 +13,7 @@ from services.errors import Refused, Unavailable
 MOST_IDENTITIES = 10  # maximum identities of one user
 LONGEST_IDENTITY_NAME = 60  # characters
 _SECRET_BYTES = 32
+_LINK = "sign in to it another way and add this sign-in on the page Account."
 
 
 class RequestKind(StrEnum):
@@ -56,14 +57,18 @@ class AnswerRefused(Refused):
 class NoAccount(Refused):
     """The provider's user has no account, and may not create one through the provider."""
 
-    public = "There is no account for this sign-in. Ask your admin for one."
+    public = (
+        f"There is no account for this sign-in. If you have an account, {_LINK} "
+        "If not, ask your admin for one."
+    )
 
 
 class AddressNeeded(Refused):
     """The provider states no verified email address, and the app cannot mail a code to confirm another address."""
 
     public = (
-        "Your sign-in has no confirmed email, so it cannot begin an account. Contact your admin."
+        "Your sign-in has no confirmed email, so it cannot begin an account. "
+        f"If you have an account, {_LINK} If not, ask your admin for one."
     )
 
 
@@ -71,8 +76,8 @@ class AddressUnconfirmed(Refused):
     """The email address that the provider states belongs to an account that has never confirmed it."""
 
     public = (
-        "An account has your email, but never confirmed it. If it is yours, sign in to it with your password. "
-        "If not, ask your admin to free the email."
+        f"An account has your email, but never confirmed it. If it is yours, {_LINK} "
+        "If you cannot, or it is not yours, ask your admin."
     )
 
 
