@@ -47,7 +47,7 @@ class AnswerFault(StrEnum):
 
 
 class ProviderFault(StrEnum):
-    """The reasons for which a provider cannot be used. They appear only in logs."""
+    """The reasons for which a provider cannot be used. They appear only in logs and in `operate check`."""
 
     CALL = "call"  # the provider did not respond in time, or not as HTTP demands
     # METADATA, KEYS and PROFILE: the document has another status than 200, or is not of the form that the standard demands

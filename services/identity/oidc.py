@@ -53,6 +53,7 @@ from services.domain.single_sign_on import (
 from services.events import log_event
 from services.identity.oidc_checks import Claims, answer_of, check_claims, code_of
 from services.provider_settings import ProviderSettings, is_address
+from services.store.operator import Finding, Mark
 
 # the accepted signature algorithms; all others are refused, even if a provider announces them
 _ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
@@ -100,6 +101,14 @@ class _KeyList(BaseModel):
     keys: list[dict[str, object]]
 
 
+# the faults that `check` can find, as the operator reads them
+_FOUND = {
+    ProviderFault.CALL: "does not answer: check its issuer and the network",
+    ProviderFault.METADATA: "has no metadata at its issuer: check it",
+    ProviderFault.ISSUER: "has another issuer in its metadata: copy that one, to the last slash",
+    ProviderFault.ADDRESS: "has an address without https in its metadata",
+    ProviderFault.KEYS: "has no keys that can be read",
+}
 _METADATA, _KEYS = TypeAdapter(_Metadata), TypeAdapter(_KeyList)
 _PROFILE = TypeAdapter(dict[str, object])
 
@@ -228,6 +237,11 @@ class Provider:
             return None
         sent = {"client_id": self._entry.client_id, "post_logout_redirect_uri": return_to}
         return f"{address}{'&' if '?' in address else '?'}{urlencode(sent)}"
+
+    async def read(self) -> None:
+        """Read the provider's metadata and keys."""
+        async with self._calls() as client:
+            await self._read_keys(client, await self._read_metadata(client), _CACHED_SECONDS)
 
     async def _redeem(
         self, request: ProviderRequest, parameters: Sequence[tuple[str, str]]
@@ -390,6 +404,20 @@ class Provider:
             return form.validate_json(response.content)
         # raised outside of the block, because inside it the chained traceback would contain the response
         raise _unavailable(fault, status=_OK)
+
+
+def check(entries: Mapping[str, ProviderSettings]) -> Finding:
+    """Read the metadata and keys of all providers; return the finding for the operator."""
+    found = list[str]()
+    for name, entry in entries.items():
+        try:
+            asyncio.run(Provider(name, entry).read())
+        except ProviderUnavailable as error:
+            found.append(f"{name} {_FOUND[error.fault]}")
+    if found:
+        return Mark.FAIL, "; ".join(found)
+    text = "metadata and keys can be read; a sign-in tests the client secret"
+    return Mark.OK, f"{', '.join(entries)}: {text}"
 
 
 async def _bound(response: httpx2.Response) -> None:

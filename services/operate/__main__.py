@@ -277,6 +277,10 @@ def check() -> None:
             Mark.NOTE,
             "printed on the console of the app, not sent (DAYBOOK_MAIL=console)",
         )
+    if chosen.providers:
+        from services.identity.oidc import check as check_providers
+
+        table["single sign-on"] = check_providers(chosen.providers)
     if notice := address_notice(chosen, "http://localhost"):
         table["address"] = Mark.NOTE, notice.sentence
     for name, (mark, text) in table.items():
