@@ -31,8 +31,6 @@ _EMAIL = """<label>Email<input name="email" type="email" autocomplete="username"
           placeholder="you@example.org"></label>"""
 # a field for password managers, which assets/page/address.js fills in
 _ACCOUNT = '<input name="email" autocomplete="username" readonly hidden>'
-# the address that a code was sent to, which assets/page/address.js fills in
-_SENT_TO = '<p class="db-sent-to" hidden></p>'
 _NEW_PASSWORD = (
     _ACCOUNT + password_field(words.NEW_PASSWORD, "new-password") + show_button("new-password")
 )
@@ -255,7 +253,7 @@ def _draw_entry(entry: "_Entry") -> None:
         st.html(forms.send(words.SEND_CODE, _EMAIL))
     else:
         st.markdown(f"{entry.sent} {codes.SENT}")
-        st.html(_SENT_TO + forms.redeem(step, entry.button, entry.fields))
+        st.html(codes.SENT_TO + forms.redeem(step, entry.button, entry.fields))
     st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
 
 
@@ -271,7 +269,7 @@ def _draw_sign_up_code(step: UUID) -> None:
         "We sent you an email. Enter the code in it to create your account. If you already have an account, the email "
         f"says so. {codes.SENT}"
     )
-    st.html(_SENT_TO + codes.CodeForms(_SIGN_UP, _here()).redeem(step, _CREATE))
+    st.html(codes.SENT_TO + codes.CodeForms(_SIGN_UP, _here()).redeem(step, _CREATE))
     st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
 
 

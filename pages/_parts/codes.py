@@ -8,6 +8,8 @@ import streamlit as st
 from pages._parts.form_fields import hidden_fields
 
 SENT = "The code is good for ten minutes. Check your spam folder if the email does not arrive."
+# the address that a code was sent to, which assets/page/address.js fills in
+SENT_TO = '<p class="db-sent-to" hidden></p>'
 _ANOTHER = "Send a new code"
 _WAIT = "You can request one a minute. A new code replaces the last one."
 

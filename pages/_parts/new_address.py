@@ -62,7 +62,7 @@ def draw_forms(user: UserServices, scope: ProofScope) -> None:
         st.html(_FORMS.send(words.SEND_CODE, field), width=384)
     else:
         st.markdown(f"If your new email can be used, we sent a code to it. {codes.SENT}")
-        st.html(_FORMS.redeem(step, "Change email"), width=384)
+        st.html(codes.SENT_TO + _FORMS.redeem(step, "Change email"), width=384)
     st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 
 

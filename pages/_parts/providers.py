@@ -16,8 +16,10 @@ from services.bootstrap import UserServices
 from services.domain.single_sign_on import OfferedProvider
 
 TITLE = "Sign-in providers"
+# the purpose of codes that are mailed to an address which was entered in this tab
+_ADDRESS = "address_of_identity"
 # the purposes of the codes that a sign-in through a provider may require
-_PURPOSES = ("link_identity", "address_of_identity")
+_PURPOSES = ("link_identity", _ADDRESS)
 
 
 def offered() -> tuple[OfferedProvider, ...]:
@@ -59,7 +61,9 @@ def draw_code(back_to: str) -> None:
     draw_form_title("Enter the code")
     if step:
         st.markdown(f"We sent you an email with a code. {codes.SENT}")
-        st.html(codes.CodeForms(codes.asked_purpose(), back_to).redeem(step, words.SIGN_IN))
+        purpose = codes.asked_purpose()
+        sent_to = codes.SENT_TO if purpose == _ADDRESS else ""
+        st.html(sent_to + codes.CodeForms(purpose, back_to).redeem(step, words.SIGN_IN))
     st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
 
 

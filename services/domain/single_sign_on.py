@@ -13,6 +13,7 @@ from services.errors import Refused, Unavailable
 MOST_IDENTITIES = 10  # maximum identities of one user
 LONGEST_IDENTITY_NAME = 60  # characters
 _SECRET_BYTES = 32
+_LINK = "sign in to it another way and add this sign-in on the page Account."
 
 
 class RequestKind(StrEnum):
@@ -31,6 +32,8 @@ class AnswerFault(StrEnum):
     REPEATED = "repeated"  # a parameter occurs more than once
     ISSUER = "issuer"  # the parameter `iss` is missing or wrong (RFC 9207)
     ERROR = "error"  # the provider or its user declined the request
+    # the provider refused what was requested: its client is set up in another way than the app needs
+    REQUEST = "request"
     CODE = "code"  # the authorization code is missing or too long, or the provider refused it
     TOKEN = "token"  # noqa: S105 - the token is missing, or its signature is not valid
     TOKEN_ISSUER = "token_issuer"  # noqa: S105
@@ -41,6 +44,20 @@ class AnswerFault(StrEnum):
     EXPIRY = "expiry"
     SIGN_IN_TIME = "sign_in_time"
     PROFILE = "profile"  # the provider returned the profile of another user
+
+
+class ProviderFault(StrEnum):
+    """The reasons for which a provider cannot be used. They appear only in logs and in `operate check`."""
+
+    CALL = "call"  # the provider did not respond in time, or not as HTTP demands
+    # METADATA, KEYS and PROFILE: the document has another status than 200, or is not of the form that the standard demands
+    METADATA = "metadata"
+    ISSUER = "issuer"  # the metadata has another issuer than the provider's entry in DAYBOOK_OIDC
+    ADDRESS = "address"  # a URL in the metadata is not https
+    KEYS = "keys"
+    CLIENT = "client"  # the provider refused the client's id or secret
+    TOKEN = "token"  # noqa: S105 - the provider issued no token for another reason
+    PROFILE = "profile"
 
 
 class AnswerRefused(Refused):
@@ -56,14 +73,18 @@ class AnswerRefused(Refused):
 class NoAccount(Refused):
     """The provider's user has no account, and may not create one through the provider."""
 
-    public = "There is no account for this sign-in. Ask your admin for one."
+    public = (
+        f"There is no account for this sign-in. If you have an account, {_LINK} "
+        "If not, ask your admin for one."
+    )
 
 
 class AddressNeeded(Refused):
     """The provider states no verified email address, and the app cannot mail a code to confirm another address."""
 
     public = (
-        "Your sign-in has no confirmed email, so it cannot begin an account. Contact your admin."
+        "Your sign-in has no confirmed email, so it cannot begin an account. "
+        f"If you have an account, {_LINK} If not, ask your admin for one."
     )
 
 
@@ -71,8 +92,8 @@ class AddressUnconfirmed(Refused):
     """The email address that the provider states belongs to an account that has never confirmed it."""
 
     public = (
-        "An account has your email, but never confirmed it. If it is yours, sign in to it with your password. "
-        "If not, ask your admin to free the email."
+        f"An account has your email, but never confirmed it. If it is yours, {_LINK} "
+        "If you cannot, or it is not yours, ask your admin."
     )
 
 
@@ -104,6 +125,10 @@ class ProviderUnavailable(Unavailable):
     """A provider cannot be reached, or its metadata or its response is not valid."""
 
     public = "This sign-in does not work right now. Try again in a moment, or sign in another way."
+
+    def __init__(self, fault: ProviderFault) -> None:
+        super().__init__(fault)
+        self.fault = fault
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from services.domain.single_sign_on import (
     AnswerFault,
     AnswerRefused,
     ProviderAnswer,
+    ProviderFault,
     ProviderRequest,
     ProviderUnavailable,
     RequestKind,
@@ -52,6 +53,7 @@ from services.domain.single_sign_on import (
 from services.events import log_event
 from services.identity.oidc_checks import Claims, answer_of, check_claims, code_of
 from services.provider_settings import ProviderSettings, is_address
+from services.store.operator import Finding, Mark
 
 # the accepted signature algorithms; all others are refused, even if a provider announces them
 _ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
@@ -62,6 +64,8 @@ _MOST_BYTES = 256_000  # maximum bytes of one HTTP response
 _CACHED_SECONDS = 3600.0  # seconds that metadata and keys are cached
 # minimum seconds between two fetches of the keys, even if no key fits a signature or the last fetch failed
 _KEYS_SECONDS = 60.0
+# error codes of the token endpoint for a wrong client id or secret; Keycloak sends the second one
+_WRONG_CLIENT = {"invalid_client", "unauthorized_client"}
 # OSError covers the TimeoutError of `asyncio.timeout`, and an ssl.SSLError after the TLS handshake, which httpx2 does not
 # convert to an HTTPError
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
@@ -97,6 +101,14 @@ class _KeyList(BaseModel):
     keys: list[dict[str, object]]
 
 
+# the faults that `check` can find, as the operator reads them
+_FOUND = {
+    ProviderFault.CALL: "does not answer: check its issuer and the network",
+    ProviderFault.METADATA: "has no metadata at its issuer: check it",
+    ProviderFault.ISSUER: "has another issuer in its metadata: copy that one, to the last slash",
+    ProviderFault.ADDRESS: "has an address without https in its metadata",
+    ProviderFault.KEYS: "has no keys that can be read",
+}
 _METADATA, _KEYS = TypeAdapter(_Metadata), TypeAdapter(_KeyList)
 _PROFILE = TypeAdapter(dict[str, object])
 
@@ -226,6 +238,11 @@ class Provider:
         sent = {"client_id": self._entry.client_id, "post_logout_redirect_uri": return_to}
         return f"{address}{'&' if '?' in address else '?'}{urlencode(sent)}"
 
+    async def read(self) -> None:
+        """Read the provider's metadata and keys."""
+        async with self._calls() as client:
+            await self._read_keys(client, await self._read_metadata(client), _CACHED_SECONDS)
+
     async def _redeem(
         self, request: ProviderRequest, parameters: Sequence[tuple[str, str]]
     ) -> ProviderAnswer:
@@ -243,9 +260,8 @@ class Provider:
             check_claims(claims, self._entry, request, self._now())
             profile = claims
             if "email" not in claims and metadata.userinfo_endpoint and access_token:
-                profile = await self._get(
-                    client, metadata.userinfo_endpoint, _PROFILE, access_token
-                )
+                address, fault = metadata.userinfo_endpoint, ProviderFault.PROFILE
+                profile = await self._get(client, address, _PROFILE, fault, access_token)
                 if profile.get("sub") != claims["sub"]:
                     raise AnswerRefused(AnswerFault.PROFILE)
         return answer_of(claims, profile, self._name, self._entry)
@@ -274,7 +290,7 @@ class Provider:
             async with asyncio.timeout(self._seconds):
                 yield client
         except _ERRORS as error:
-            raise _unavailable(error) from None
+            raise _unavailable(ProviderFault.CALL, error) from None
         finally:
             await client.aclose()
 
@@ -282,9 +298,10 @@ class Provider:
         async with self._fetching:
             if self._metadata is None or self._is_older(self._metadata, _CACHED_SECONDS):
                 at = f"{self._entry.issuer.rstrip('/')}/.well-known/openid-configuration"
-                metadata = await self._get(client, at, _METADATA)
+                metadata = await self._get(client, at, _METADATA, ProviderFault.METADATA)
                 if not metadata.is_of(self._entry):
-                    raise _unavailable()
+                    is_other = metadata.issuer != self._entry.issuer
+                    raise _unavailable(ProviderFault.ISSUER if is_other else ProviderFault.ADDRESS)
                 self._metadata = _Fetched(metadata, self._clock())
             return self._metadata.document
 
@@ -307,9 +324,11 @@ class Provider:
         except OAuthError as error:
             if error.error == "invalid_grant":
                 raise AnswerRefused(AnswerFault.CODE) from None
-            raise _unavailable(error) from None
+            is_client = error.error in _WRONG_CLIENT
+            fault = ProviderFault.CLIENT if is_client else ProviderFault.TOKEN
+            raise _unavailable(fault, error) from None
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            raise _unavailable(error) from None  # a response that Authlib cannot read
+            raise _unavailable(ProviderFault.TOKEN, error) from None  # Authlib cannot read it
         id_token, access_token = tokens.get("id_token"), tokens.get("access_token")
         if not isinstance(id_token, str):
             raise AnswerRefused(AnswerFault.TOKEN)
@@ -356,10 +375,11 @@ class Provider:
             if self._keys is None or self._is_older(self._keys, seconds):
                 if self._clock() - self._keys_asked_at >= _KEYS_SECONDS:
                     self._keys_asked_at = self._clock()
-                    listed = await self._get(client, metadata.jwks_uri, _KEYS)
+                    address, fault = metadata.jwks_uri, ProviderFault.KEYS
+                    listed = await self._get(client, address, _KEYS, fault)
                     self._keys = _Fetched(_usable(listed), self._clock())
                 if self._keys is None:
-                    raise _unavailable()
+                    raise _unavailable(ProviderFault.KEYS)
             return self._keys.document
 
     def _is_older(self, fetched: _Fetched[Document], seconds: float) -> bool:
@@ -370,18 +390,34 @@ class Provider:
         client: _Client,
         address: str,
         form: TypeAdapter[Document],
+        fault: ProviderFault,
         access_token: str | None = None,
     ) -> Document:
+        """Return the document at *address*. Raise ProviderUnavailable, with *fault* if the response cannot be used."""
         headers = {"Accept": "application/json"}
         if access_token:
             headers["Authorization"] = f"Bearer {access_token}"
         response = await client.get(address, auth=None, headers=headers)
         if response.status_code != _OK:
-            raise _unavailable()
+            raise _unavailable(fault, status=response.status_code)
         with suppress(ValidationError):
             return form.validate_json(response.content)
         # raised outside of the block, because inside it the chained traceback would contain the response
-        raise _unavailable()
+        raise _unavailable(fault, status=_OK)
+
+
+def check(entries: Mapping[str, ProviderSettings]) -> Finding:
+    """Read the metadata and keys of all providers; return the finding for the operator."""
+    found = list[str]()
+    for name, entry in entries.items():
+        try:
+            asyncio.run(Provider(name, entry).read())
+        except ProviderUnavailable as error:
+            found.append(f"{name} {_FOUND[error.fault]}")
+    if found:
+        return Mark.FAIL, "; ".join(found)
+    text = "metadata and keys can be read; a sign-in tests the client secret"
+    return Mark.OK, f"{', '.join(entries)}: {text}"
 
 
 async def _bound(response: httpx2.Response) -> None:
@@ -406,6 +442,9 @@ def _usable(listed: _KeyList) -> KeySet:
     return KeySet(keys)
 
 
-def _unavailable(error: Exception | None = None) -> ProviderUnavailable:
-    log_event("oidc.unavailable", error=type(error) if error else None)
-    return ProviderUnavailable()
+def _unavailable(
+    fault: ProviderFault, error: Exception | None = None, status: int | None = None
+) -> ProviderUnavailable:
+    kind = type(error) if error else None
+    log_event("oidc.unavailable", reason=fault, status=status, error=kind)
+    return ProviderUnavailable(fault)

@@ -24,6 +24,8 @@ Claims = Mapping[str, object]
 _LONGEST_CODE = 8_000
 _SKEW = timedelta(seconds=60)
 _LONGEST_SUBJECT = 255
+# error codes of RFC 6749 (4.1.2.1) which say that the provider accepts no such request from this client
+_REFUSED = "invalid_request", "invalid_scope", "unauthorized_client", "unsupported_response_type"
 _PARAMETERS = ("state", "iss", "error", "code")
 # in seconds since 1970, in the year 4147; calculations with much later times would overflow
 _LAST_SECOND = 2**36
@@ -53,7 +55,7 @@ def code_of(
     if issuer != entry.issuer and (names_issuer or issuer is not None):
         raise AnswerRefused(AnswerFault.ISSUER)
     if error is not None:
-        raise AnswerRefused(AnswerFault.ERROR)
+        raise AnswerRefused(AnswerFault.REQUEST if error in _REFUSED else AnswerFault.ERROR)
     if not code or len(code) > _LONGEST_CODE:
         raise AnswerRefused(AnswerFault.CODE)
     return code

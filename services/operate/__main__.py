@@ -137,7 +137,8 @@ def reset_factors(email: EmailAddress, drops_passkeys: bool) -> None:
 def set_address(email: EmailAddress, new: EmailAddress) -> None:
     """Change the address of an account from OLD to NEW, and sign it out everywhere.
 
-    NEW then counts as confirmed: anyone who reads its mail can sign in by a code and reset the password. Verify who is asking.
+    NEW, which may be OLD, then counts as confirmed: anyone who reads its mail can sign in by a code and reset the
+    password. Verify who is asking.
     """
     chosen = settings.read()
     is_confirmed = accounts.set_address(open_operator(chosen), _root_keys(chosen), email, new)
@@ -276,6 +277,10 @@ def check() -> None:
             Mark.NOTE,
             "printed on the console of the app, not sent (DAYBOOK_MAIL=console)",
         )
+    if chosen.providers:
+        from services.identity.oidc import check as check_providers
+
+        table["single sign-on"] = check_providers(chosen.providers)
     if notice := address_notice(chosen, "http://localhost"):
         table["address"] = Mark.NOTE, notice.sentence
     for name, (mark, text) in table.items():

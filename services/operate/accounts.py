@@ -98,7 +98,7 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
 def set_address(operator: Operator, ring: RootKeys, email: EmailAddress, new: EmailAddress) -> bool:
     """Change the address *email* of an account to *new*, which then counts as confirmed; return True if *email* was confirmed.
 
-    All sessions end. The account's former addresses become free: the user cannot restore them.
+    The same address confirms *email*. All sessions end. The account's former addresses become free: the user cannot restore them.
 
     Raise BadInput (no such account, or it was changed at the same time; another account has the address *new*, or may
     restore it), and the errors of `open_account`.
@@ -106,7 +106,7 @@ def set_address(operator: Operator, ring: RootKeys, email: EmailAddress, new: Em
     stored, credentials = open_account(operator, ring, email)
     if credentials.address != email:
         raise BadInput("This account has no address yet: `set-password` gives it one.")
-    if new == email:
+    if new == email and credentials.confirmed:
         raise BadInput("The account has this address already.")
     moved = replace(
         credentials,

@@ -938,12 +938,16 @@ class Accounts:
         *,
         has_factor: bool,
     ) -> None:
-        """Raise FactorNeeded if a required factor was not given, and MethodOff or OtherSignInNeeded as `check_sign_up` does."""
+        """Raise FactorNeeded if a required factor was not given, but AddressTaken if it would be given in vain.
+
+        Raise MethodOff or OtherSignInNeeded as `check_sign_up` does.
+        """
         # a sign-up that waits for a mailed link stores no factor; the first sign-in afterwards asks for one
         if found.sign_ups.requires_factor and not (
             has_factor or self.backend.sign_in.confirms_addresses()
         ):
-            raise FactorNeeded
+            # a user who has an account would add a second entry to the app before the refusal
+            raise AddressTaken if found.is_taken else FactorNeeded
         issuer = identity.identity.issuer if identity else None
         self.policy.check_sign_up(
             found.email, has_password=password_hash is not None, issuer=issuer

@@ -82,7 +82,10 @@ def judge_ways_in(left_out: Sequence[str]) -> Finding:
     if not left_out:
         return Mark.OK, "each account has one that works here"
     text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"
-    advice = "`set-password` lets a user in, unless the address belongs to an `only` provider"
+    advice = (
+        "`set-password` lets a user in; run `set-address EMAIL EMAIL`, too, if the address belongs to an `only` provider "
+        "and was never confirmed"
+    )
     return Mark.NOTE, f"{text}: {advice}"
 
 

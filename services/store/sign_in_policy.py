@@ -20,7 +20,7 @@ from services.domain.single_sign_on import OtherSignInNeeded
 from services.errors import LastWayIn, MethodOff
 from services.provider_settings import ProviderSettings
 from services.settings import Settings
-from services.store.identities import Providers, check_way_in
+from services.store.identities import Providers, check_way_in, only_provider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +104,19 @@ class SignInPolicy:
         return self._has_passkey(credentials) and self.opens(credentials, BY_PASSKEY)
 
     def has_way_in(self, credentials: Credentials) -> bool:
-        """Return True if *credentials* contain a sign-in method that works on this deployment.
+        """Return True if the user can sign in here: by a method in *credentials*, or by a first visit at an `only` provider.
 
-        Mailed codes count only if no other method is enabled: otherwise, access to the mailbox alone would control the
-        account.
+        That visit links the provider to an account with a confirmed address, after the password or a mailed code.
         """
-        return any(self.opens(credentials, one) for one in self._ways_in(credentials))
+        if self._has_own_way_in(credentials):
+            return True
+        by_password = SignInMethod.PASSWORD in self.methods and credentials.password_hash
+        return bool(
+            only_provider(self.providers, credentials.address)
+            and credentials.confirmed
+            and SignInMethod.OIDC in self.methods
+            and (by_password or SignInMethod.CODE in self.methods)
+        )
 
     def proves_otherwise(
         self, credentials: Credentials, rp_id: str | None, *, has_mail: bool
@@ -126,7 +133,7 @@ class SignInPolicy:
 
     def check_left(self, before: Credentials, after: Credentials) -> None:
         """Raise LastWayIn if this deployment accepts a sign-in method of the credentials *before*, but no method of *after*."""
-        if self.has_way_in(before) and not self.has_way_in(after):
+        if self._has_own_way_in(before) and not self._has_own_way_in(after):
             raise LastWayIn
 
     def provider_of(self, issuer: str) -> str | None:
@@ -151,6 +158,14 @@ class SignInPolicy:
         if not is_required or credentials.wants_factor or not self._has_passkey(credentials):
             return credentials
         return replace(credentials, passkeys=passkeys and replace(passkeys, is_factor=True))
+
+    def _has_own_way_in(self, credentials: Credentials) -> bool:
+        """Return True if *credentials* contain a sign-in method that works on this deployment.
+
+        Mailed codes count only if no other method is enabled: otherwise, access to the mailbox alone would control the
+        account.
+        """
+        return any(self.opens(credentials, one) for one in self._ways_in(credentials))
 
     def _has_passkey(self, credentials: Credentials) -> bool:
         """Return True if *credentials* contain a passkey that works on this deployment and verifies its user."""

@@ -1,8 +1,8 @@
 """Second factors that are set up during a sign-in, because the deployment requires one.
 
 `/factor/enrol` returns a setup key, and `/factor/enrol/confirm` checks a code of the authenticator app, begins the
-session, and returns the recovery codes. The factor is stored together with the new app session. Both pages are shown
-only once (shown_once.py).
+session, and returns the recovery codes. The factor is stored together with the new app session. A GET request
+gets a page which says that the secret was already shown (shown_once.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -68,10 +68,10 @@ class Enrolments:
         ]
 
     async def _begin(self, request: Request) -> Response:
-        """Store a new secret in the step, and return the page with its setup key. The expiry of the step does not change.
+        """Store a secret in the step, and return the page with its setup key. The expiry of the step does not change.
 
-        Each setup key after the first counts as an attempt in the step's throttle, because drawing a QR code takes
-        up to 40 ms.
+        A form that is sent again gets the same key, which may be in the app already. It counts as an attempt in the
+        step's throttle, because drawing a QR code takes up to 40 ms.
         """
         start = self.entries.start
         fields_ = await all_fields(request)
@@ -86,7 +86,7 @@ class Enrolments:
                 raise StepEnded
             renew, step_id = start.steps.renew, read_step_id(step)
             count = partial(start.count_try, step_id)
-            change = partial(_with_new_secret, form.gone, count)
+            change = partial(_with_secret, form.gone, count)
             renewed = renew(browser, ENROL, step_id, None, change)
             return _enrol_page(read_contents(ENTRY, renewed.contents), step, target, listed)
 
@@ -125,7 +125,9 @@ class Enrolments:
                 return codes_were_shown(request)  # the form was submitted again
             goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
             return _refusal(error, target, step_id if goes_on else "", listed)
-        is_new, session = entry.way is Way.SIGN_UP, entered.session
+        # the first sign-in of an account whose sign-up waited for its address, or was cut, has no user yet
+        is_first = entry.way is Way.SIGN_IN and step.step.user_id is None
+        is_new, session = is_first or entry.way is Way.SIGN_UP, entered.session
         if not is_new:
             backend, kind = start.accounts.backend, NoticeKind.FACTOR_ADDED
             await run_sync(entries.notices.tell, request, backend, session, kind)
@@ -139,11 +141,12 @@ class Enrolments:
         )
 
 
-def _with_new_secret(gone: tuple[str, ...], count: Callable[[], object], contents: str) -> str:
+def _with_secret(gone: tuple[str, ...], count: Callable[[], object], contents: str) -> str:
     entry = read_contents(ENTRY, contents)
     if entry.secret:
         count()
-    return ENTRY.dump_json(replace(entry, secret=new_secret().hex(), gone=gone)).decode()
+    secret = entry.secret or new_secret().hex()
+    return ENTRY.dump_json(replace(entry, secret=secret, gone=gone)).decode()
 
 
 def _of_sign_up(new: str, invite: str) -> dict[str, str]:

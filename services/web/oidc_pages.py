@@ -12,7 +12,7 @@ from html import escape
 from starlette.responses import Response
 
 from services.domain.addresses import EmailAddress
-from services.web.shown_once import SIGN_OUT_OTHERS, hidden_fields, page_path, plain_page
+from services.web.shown_once import hidden_fields, page_path, plain_page, sign_out_box
 
 _PASSWORD = """<label>Password<input name="password" type="password" autocomplete="current-password" required
   autofocus></label>"""  # noqa: S105
@@ -20,7 +20,7 @@ _FACTOR = """<label>{}<input name="factor" type="text" autocomplete="one-time-co
   spellcheck="false" required maxlength="60"></label>"""
 _SECOND = ' class="db-second"'  # HTML attribute of a secondary button
 _ADDRESS = """<label>Email<input name="email" type="email" autocomplete="email" required autofocus
-  placeholder="you@example.org"></label>"""
+  placeholder="you@example.org" value="{}"></label>"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def add_page(question: Question) -> Response:
         "Add this sign-in?",
         f"""
 <p>{_who(question)} will open your account. Add it only if it is yours.</p>{claimed}
-{_refusal(question)}{_form(question, SIGN_OUT_OTHERS, "Add sign-in")}
+{_refusal(question)}{_form(question, sign_out_box(), "Add sign-in")}
 {_cancel(question)}""",
     )
 
@@ -140,13 +140,16 @@ def factor_page(question: Question, *, has_app: bool, asks_passkey: bool) -> Res
     )
 
 
-def address_page(question: Question) -> Response:
-    """Return the page that asks for an email address, if the provider names no verified address."""
+def address_page(question: Question, entered: str = "") -> Response:
+    """Return the page that asks for an email address, if the provider names no verified address.
+
+    *entered*: the address that was refused.
+    """
     return plain_page(
         "Enter your email",
         f"""
 <p>{escape(question.label)} has not confirmed an email of yours. We will email you a code that confirms it.</p>
-{_refusal(question)}{_form(question, _ADDRESS, "Send code")}
+{_refusal(question)}{_form(question, _ADDRESS.format(escape(entered)), "Send code")}
 {_cancel(question)}""",
     )
 

@@ -366,7 +366,7 @@ class VisitRoutes:
                 wanted = CodeRequest(address=checked_address(text), extra=waiting.text())
                 return await codes.begin(request, flow, waiting.target, wanted, waiting.invitation)
             except (BadAddress, TooManyAttempts, StoreUnavailable) as error:
-                return address_page(steps.question(step, waiting, _ADDRESS, error.public))
+                return address_page(steps.question(step, waiting, _ADDRESS, error.public), text)
 
         return await self._by_mail(request, send)
 

@@ -301,6 +301,7 @@ class OwnFactor:
             cancel=_PAGE,
             refusal=refusal,
             offers_sign_out=asked.proof is ProofScope.FULL,
+            signs_out_others=asked.ends_others,
         )
         return enrol_page(enrolment)
 

@@ -22,9 +22,6 @@ from services.web.page_assets import app_files
 WRONG_CODE = "Wrong code. Enter the code that the app shows now."  # shown as `Enrolment.refusal`
 _ISSUER = "Daybook"
 _FILE = "daybook-recovery-codes.txt"
-SIGN_OUT_OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
-Sign out my other devices</label>
-"""
 # Content-Security-Policy, sent in addition to the policy of all responses. The Referrer-Policy is not stricter here: with
 # "no-referrer", browsers would send the form with "Origin: null", which the check of the origin refuses
 _POLICY = (
@@ -48,6 +45,8 @@ class Enrolment:
     refusal: str = field(default="", repr=False)
     # True: the form offers to sign out all other devices (field `others`)
     offers_sign_out: bool = False
+    # True: the user ticked this box in the form whose code was refused
+    signs_out_others: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +82,8 @@ def enrol_page(enrolment: Enrolment) -> Response:
     if enrolment.refusal:
         refusal = f'<p role="alert" id="refusal">{escape(enrolment.refusal)}</p>'
         invalid = ' aria-invalid="true" aria-describedby="refusal"'
-    others = SIGN_OUT_OTHERS if enrolment.offers_sign_out else ""
+    is_ticked = enrolment.signs_out_others
+    others = sign_out_box(is_ticked=is_ticked) if enrolment.offers_sign_out else ""
     return plain_page(
         "Set up your authenticator app",
         f"""
@@ -97,6 +97,8 @@ def enrol_page(enrolment: Enrolment) -> Response:
   maxlength="20" placeholder="123456" autofocus{invalid}></label>
 {others}<button type="submit">Confirm</button>
 </form>
+<small>Enter the code within ten minutes after you signed in or confirmed that it is you.
+If you added an earlier key and did not confirm it, remove it from the app.</small>
 <small>This key is shown only once. Do not share it: it makes the codes for your account.</small>
 <a href="{page_path(enrolment.cancel)}">Cancel</a>""",
     )
@@ -180,6 +182,13 @@ def plain_page(title: str, body: str, *, has_passkey_form: bool = False) -> Resp
             "Content-Security-Policy": _POLICY_OF_PASSKEYS if has_passkey_form else _POLICY,
         },
     )
+
+
+def sign_out_box(*, is_ticked: bool = False) -> str:
+    """Return the HTML of the checkbox that signs out the user's other devices."""
+    return f"""<label class="db-check"><input type="checkbox" name="others" value="yes"{" checked" if is_ticked else ""}>
+Sign out my other devices</label>
+"""
 
 
 def _copy_button(text: str) -> str:

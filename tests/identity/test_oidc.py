@@ -22,6 +22,7 @@ from services.domain.single_sign_on import (
     AnswerRefused,
     Identity,
     ProviderAnswer,
+    ProviderFault,
     ProviderUnavailable,
     RequestKind,
     new_request,
@@ -94,6 +95,14 @@ class Corp:
         with pytest.raises(ProviderUnavailable) as caught:
             self.answer()
         return caught.value
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """The events that are logged, each with its measurements."""
+    heard = []
+    monkeypatch.setattr(events, "_listeners", [lambda *event: heard.append(event)])
+    return heard
 
 
 @pytest.fixture
@@ -771,7 +780,45 @@ def test_provider_that_is_down_holds_up_no_other(forger):
 def test_refused_connection_is_an_outage():
     with forging_provider() as gone:
         corp = Corp(gone)
-    corp.is_down()
+    assert corp.is_down().fault is ProviderFault.CALL
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "fault"),
+    [
+        (METADATA, Response(b"{}", 404), ProviderFault.METADATA),
+        (METADATA, Response(b"<html>"), ProviderFault.METADATA),
+        (KEYS, Response(b"{}", 500), ProviderFault.KEYS),
+        (PROFILE, Response(b"{}", 403), ProviderFault.PROFILE),
+        (TOKEN, Response(b'{"error": "invalid_client"}', 401), ProviderFault.CLIENT),
+        # the answer of Keycloak to a wrong secret
+        (TOKEN, Response(b'{"error": "unauthorized_client"}', 401), ProviderFault.CLIENT),
+        (TOKEN, Response(b'{"error": "invalid_scope"}', 400), ProviderFault.TOKEN),
+        (TOKEN, Response(b"<html>"), ProviderFault.TOKEN),
+    ],
+)
+def test_outage_says_which_answer_cannot_be_used(corp, forger, heard, path, answer, fault):
+    forger.claims["email"] = LEFT_OUT
+    forger.instead[path] = answer
+
+    assert corp.is_down().fault is fault
+
+    [fields] = [fields for event, fields in heard if event == "oidc.unavailable"]
+    assert fields["reason"] == fault
+    assert fields["status"] == (None if path == TOKEN else answer.status)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"issuer": "https://corp.example"}, ProviderFault.ISSUER),
+        ({"token_endpoint": "http://corp.example/token"}, ProviderFault.ADDRESS),
+    ],
+)
+def test_outage_says_what_is_wrong_in_the_metadata(corp, forger, changes, fault):
+    forger.metadata |= changes
+
+    assert corp.is_down().fault is fault
 
 
 @pytest.mark.parametrize(
@@ -787,9 +834,19 @@ def test_refused_code_is_told_from_a_wrong_setting(corp, forger, error, fault):
         corp.is_down()
 
 
-def test_words_of_a_provider_reach_no_error_and_no_log(corp, forger, caplog):
-    heard = []
-    events.listen(lambda *event: heard.append(event))
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        ("access_denied", AnswerFault.ERROR),
+        ("invalid_scope", AnswerFault.REQUEST),
+        ("unauthorized_client", AnswerFault.REQUEST),
+    ],
+)
+def test_refused_request_is_told_from_a_user_who_declines(corp, error, fault):
+    assert corp.fault(error=error) is fault
+
+
+def test_words_of_a_provider_reach_no_error_and_no_log(corp, forger, heard, caplog):
     body = json.dumps({"error": "kumquat", "error_description": "kumquat"}).encode()
     forger.instead[TOKEN] = Response(body, 400)
 
@@ -797,7 +854,8 @@ def test_words_of_a_provider_reach_no_error_and_no_log(corp, forger, caplog):
     corp.fault(error="kumquat", error_description="kumquat")
 
     assert "kumquat" not in f"{error!r}{error.public}{error.__cause__}{heard}{caplog.text}"
-    assert ("oidc.unavailable", {"error": "OAuthError"}) in heard
+    fields = {"reason": "token", "status": None, "error": "OAuthError"}
+    assert ("oidc.unavailable", fields) in heard
     assert ("oidc.refused", {"fault": "error"}) in heard
 
 

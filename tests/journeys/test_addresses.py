@@ -28,6 +28,7 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
     form(maya, "/code").get_by_label("New email").fill(NEW)
     form(maya, "/code").get_by_role("button", name="Send code").click()
     expect(form(maya, "/code/redeem")).to_be_visible()
+    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {NEW}")
     look.at("new-email-code")
     mail = until(lambda: coded(mails))[0]
     assert mail.recipients == [NEW]
@@ -38,6 +39,7 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
     form(maya, "/proof").get_by_label("Password").first.fill(PASSWORD)
     form(maya, "/proof").get_by_role("button", name="Confirm").click()
     maya.sees("You can make changes for the next ten minutes.")
+    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {NEW}")
     look.at("new-email-proved")
     enters(maya, mail.code, "Change email")  # it is still good
     maya.sees("Email changed.")

@@ -267,6 +267,7 @@ def confirms_an_address(noor, site, look_at):
     noor.page.get_by_label("Email").fill(NOOR)
     press(noor, "Send code")
     expect(form(noor, "/code/redeem")).to_be_visible()
+    expect(noor.page.locator(".db-sent-to")).to_have_text(f"Email: {NOOR}")
     look_at("its code")
     enters(noor, code_for(site.mails, NOOR), "Sign in")
     noor.is_welcome()

@@ -384,6 +384,7 @@ def test_change_of_the_email_goes_on_after_the_proof(open_account, mailer, step)
     if step == STEP:
         assert new_email_forms(app) == ["/code/redeem", "/code"]
         assert f'name="step" value="{STEP}"' in html(app)
+        assert "db-sent-to" in html(app)
     else:
         assert new_email_forms(app) == ["/code"]
         assert "email" in form(app, "/code")[1]

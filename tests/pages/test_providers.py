@@ -60,6 +60,8 @@ def test_code_of_a_provider_is_entered_on_the_sign_in_page(open_app, offered, pu
 
     assert f'name="purpose" value="{purpose}"' in shown
     assert f'name="step" value="{step}"' in shown
+    # the tab knows the address that was entered in it, not that of the provider's answer
+    assert ("db-sent-to" in shown) is (purpose == "address_of_identity")
 
 
 def test_account_lists_sign_ins_and_changes_them_after_a_proof(open_account, later, maya, offered):

@@ -9,7 +9,12 @@ import pytest
 from services import errors
 from services.domain import model_failures, single_sign_on
 from services.domain.model_failures import ModelFailure, ModelUnavailable
-from services.domain.single_sign_on import AnswerFault, AnswerRefused, ProviderUnavailable
+from services.domain.single_sign_on import (
+    AnswerFault,
+    AnswerRefused,
+    ProviderFault,
+    ProviderUnavailable,
+)
 from services.embedded.folders import says_disk_full
 from services.errors import (
     AppError,
@@ -59,7 +64,7 @@ def every_error():
         *map(PasskeyRefused, PasskeyFlaw),
         *map(ModelUnavailable, ModelFailure),
         *map(AnswerRefused, AnswerFault),
-        ProviderUnavailable(),
+        *map(ProviderUnavailable, ProviderFault),
         *map(TooManyAttempts, (0, 1, 59, 60, 61, 3600)),
         *(WeakPassword(), WeakPassword("common"), ChangedElsewhere("now")),
         *(PromptTooLong(9000, 8000), ChatFull(9000, 8000), RowsCut(50, 100)),

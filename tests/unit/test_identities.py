@@ -124,6 +124,14 @@ def test_unverified_address_finds_no_account(answer, at_address):
         after(answer, None, at_address, has_mail=False)
 
 
+@pytest.mark.parametrize("refusal", [NoAccount, AddressNeeded, AddressUnconfirmed])
+def test_refused_visit_says_how_an_account_is_linked(refusal):
+    link = "sign in to it another way and add this sign-in on the page Account."
+
+    assert link in refusal.public
+    assert "ask your admin" in refusal.public
+
+
 def test_new_user_begins_an_account():
     assert after() == BeginsAccount(ADDRESS)
 

@@ -1,6 +1,7 @@
 """The findings of `operate check`."""
 
 import base64
+import json
 import re
 from contextlib import closing
 from uuid import UUID
@@ -18,6 +19,7 @@ from services.settings import Settings
 from services.store.supabase import check
 from services.store.tables.backend import TablesBackend
 from services.stores import open_tables, place_of
+from tests.identity.provider import METADATA, Response, forging_provider
 from tests.mail_server import mail_server
 from tests.stores import NOT_COUNTED, WholeAccounts
 
@@ -193,3 +195,22 @@ def test_check_without_sign_in_judges_no_account_with_an_address(tmp_path, kind,
     lines = CliRunner().invoke(operate, "check", env=settings).output.splitlines()
 
     assert (*finding,) in [(line[:4].strip(), line[21:]) for line in lines if "ways in" in line]
+
+
+def test_providers_are_checked_where_they_are_set(run_check):
+    def checked(**changes):
+        entry = {"issuer": corp.issuer, "client_id": "daybook", "client_secret": "a secret"}
+        code, found = run_check(DAYBOOK_OIDC=json.dumps({"corp": entry | changes}))
+        return (code, *found["single sign-on"])
+
+    with forging_provider() as corp:
+        text = "corp: metadata and keys can be read; a sign-in tests the client secret"
+        assert checked()[1:] == (check.Mark.OK, text)
+        code, mark, text = checked(issuer=f"{corp.issuer}/")
+        assert (code, mark) == (1, check.Mark.FAIL)
+        assert text == "corp has another issuer in its metadata: copy that one, to the last slash"
+        corp.instead[METADATA] = Response(b"{}", 404)
+        assert checked()[2].startswith("corp has no metadata at its issuer")
+
+    assert checked()[2].startswith("corp does not answer")
+    assert "single sign-on" not in run_check()[1]

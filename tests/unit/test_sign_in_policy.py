@@ -197,6 +197,24 @@ def test_ways_in_of_an_address_of_a_provider_are_its_identities():
 
 
 @pytest.mark.parametrize(
+    ("credentials", "methods", "can"),
+    [
+        (replace(CONFIRMED, password_hash="a hash"), [PASSWORD, OIDC], True),
+        (CONFIRMED, [CODE, OIDC], True),
+        (with_identity(), [OIDC], True),
+        (CONFIRMED, [PASSWORD, PASSKEY, OIDC], False),
+        (replace(CONFIRMED, password_hash="a hash"), [OIDC], False),
+        (replace(CONFIRMED, password_hash="a hash"), [PASSWORD, CODE], False),
+        (WITH_PASSWORD, [PASSWORD, CODE, OIDC], False),
+    ],
+)
+def test_first_visit_at_the_only_provider_is_a_way_to_sign_in(credentials, methods, can):
+    """It adds the sign-in to an account of the confirmed address, after a password or a mailed code."""
+    assert policy(*methods, of=ONLY).has_way_in(credentials) is can
+    assert not policy(PASSKEY).has_way_in(credentials)
+
+
+@pytest.mark.parametrize(
     ("rp_id", "works"), [("localhost", True), ("app.localhost", True), ("daybook.example", False)]
 )
 def test_passkeys_work_on_localhost_where_no_address_is_set(rp_id, works):
@@ -211,6 +229,9 @@ def test_last_way_in_that_works_is_not_removed():
     on.check_left(with_identity("https://login.unknown.example"), NOBODY)
     on.check_left(replace(with_identity(), password_hash="a hash"), WITH_PASSWORD)
     on.check_left(NOBODY, NOBODY)
+    known = replace(with_identity(), confirmed=CONFIRMED.confirmed, password_hash="a hash")
+    with pytest.raises(LastWayIn):
+        policy(PASSWORD, OIDC, of=ONLY).check_left(known, replace(known, identities=()))
 
 
 # --- proofs

@@ -914,20 +914,34 @@ def test_sign_up_that_waits_for_a_link_sets_up_one_factor_after_it(strict, monke
 
     assert browser.session.email == omar.email
     assert omar.credentials.factor.secret == omar.app.secret
+    tables = omar.site.accounts.backend.all_tables.of(browser.session.user_id)
+    assert tables.run(lambda block: block.select(NOTICES)) == []  # the account is new
 
 
-def test_setup_key_is_of_its_browser_and_another_each_time(strict):
+def test_setup_key_is_of_its_browser_and_step(strict):
     maya, _ = strict
     browser, other = maya.begins(), maya.site.browser()
     other.step = browser.step
     first = sets_up(maya, browser).cookies and maya.app.secret
 
     stolen = other.post("/factor/enrol", step=browser.step, next="/")
-    sets_up(maya, browser)
+    sets_up(maya, maya.begins())
 
     assert said(stolen) == {"reason": "expired"}
     assert maya.app.secret != first
     assert is_in(browser) is False
+
+
+def test_page_of_the_setup_key_that_is_sent_again_shows_the_same_key(strict):
+    """A phone loads the page again after its user was in the authenticator app, which already has the key."""
+    maya, _ = strict
+    browser = sets_up(maya, maya.begins())
+    first = maya.app.secret
+
+    sets_up(maya, browser)
+
+    assert maya.app.secret == first
+    assert recovery_codes(confirms(maya, browser))
 
 
 def test_step_of_a_new_factor_expires_though_its_key_is_shown_again(strict):

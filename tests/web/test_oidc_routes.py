@@ -1853,9 +1853,10 @@ def test_mistyped_address_is_asked_for_again(site, nameless):
     browser = site.browser()
     browser.opens(browser.signs_in())
 
-    refused = browser.post("/identity/address", step=browser.step, email="maya@corp")
+    refused = browser.post("/identity/address", step=browser.step, email='maya"@corp')
 
     assert escape(BadAddress.public) in refused.text
+    assert 'value="maya&quot;@corp"' in refused.text
     assert f'value="{browser.step}"' in refused.text
     sent = browser.post("/identity/address", step=browser.step, email=ADDRESS)
     assert said(sent)["code"] == AddressByCode.name

@@ -200,6 +200,16 @@ def test_wrong_code_shows_the_same_key_again(browser, site):
     assert len(re.findall(CODE, confirms(browser).text)) == 10
 
 
+def test_wrong_code_leaves_the_choice_to_sign_out_others(browser):
+    box = 'name="others" value="yes"'
+    assert f"{box}>" in begins(browser).text
+
+    for _ in range(2):
+        assert f"{box} checked>" in confirms(browser, wrong(browser.key), others="yes").text
+
+    assert f"{box}>" in confirms(browser, wrong(browser.key)).text
+
+
 def test_code_may_be_typed_in_groups(browser, site):
     begins(browser)
     code = digits(browser.key)

@@ -125,6 +125,15 @@ def test_setup_key_can_be_scanned_read_and_confirmed():
     assert {"href": "/account"} in page.all("a")
 
 
+def test_setup_key_says_how_long_it_is_valid_and_what_becomes_of_others():
+    said = Page(enrol_page(ENROLMENT)).text
+
+    assert (
+        "Enter the code within ten minutes after you signed in or confirmed that it is you." in said
+    )
+    assert "If you added an earlier key and did not confirm it, remove it from the app." in said
+
+
 def test_refusal_is_said_beside_its_field():
     page = Page(enrol_page(replace(ENROLMENT, refusal=HOSTILE)))
 

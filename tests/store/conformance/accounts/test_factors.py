@@ -11,6 +11,7 @@ from services.domain.accounts import CredentialsAction, SessionEnd
 from services.domain.sign_in_methods import SignInMethod, UsedMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import (
+    AddressTaken,
     BadInput,
     FactorNeeded,
     FactorRequired,
@@ -420,6 +421,15 @@ def test_required_factor_is_enrolled_in_the_sign_up(alone):
     found = accounts.find_for_sign_up(new_email(), NOT_COUNTED)
     _, session = accounts.sign_up(found, hashed, factor=used.factor)
     assert alone.credentials()[session.user_id].wants_factor
+
+
+def test_taken_address_is_refused_before_a_factor_is_set_up(alone):
+    admin = alone.sign_up_admin()
+    require(admin)
+    found = alone.accounts.find_for_sign_up(admin.email, NOT_COUNTED)
+
+    with pytest.raises(AddressTaken):
+        alone.accounts.sign_up(found, found.hashed(PASSWORD))
 
 
 def test_admin_requires_a_factor_only_with_a_proof_and_a_factor(alone):

@@ -126,6 +126,15 @@ def test_address_that_an_operator_sets_is_confirmed_and_signs_in(deployment, may
     assert deployment.sign_up(maya.email).id != maya.id
 
 
+def test_own_address_that_was_never_confirmed_is_set_as_confirmed(deployment, maya):
+    assert put_address(deployment, maya.email, maya.email) is False
+
+    with pytest.raises(SignedOut):
+        deployment.process().open(maya.cookie)
+    _, session = deployment.accounts.sign_in_with(maya.email, PASSWORD)
+    assert (session.user_id, session.email, session.is_confirmed) == (maya.id, maya.email, True)
+
+
 def test_address_that_an_operator_replaced_is_not_taken_back(deployment, maya):
     confirm(deployment.accounts, maya.session)
     moved = move(deployment, maya)
@@ -141,7 +150,8 @@ def test_address_that_an_operator_replaced_is_not_taken_back(deployment, maya):
 
 
 def test_address_of_another_account_is_not_set(deployment, maya, omar):
-    confirm(deployment.accounts, omar.session)
+    for user in (maya, omar):
+        confirm(deployment.accounts, user.session)
     moved = move(deployment, omar)
     before, lookups = deployment.credentials(), deployment.lookups(omar)
 
