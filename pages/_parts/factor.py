@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, datetime
 from html import escape
 from uuid import UUID
 
@@ -131,9 +131,9 @@ def _of_step() -> str:
         kept["keeps"] = f"Authenticator app, added on {words.date_of(added)}"
     for way in values["ways"].split("~"):
         kind, _, rest = way.partition(".")
-        day, _, _ = rest.partition(".")
-        if kind in _KINDS and (at := _day(day)):
-            kept[f"keeps-{way}"] = f"{_KINDS[kind]}, added on {words.date_of(at)}"
+        at, _, _ = rest.partition(".")
+        if kind in _KINDS and (when := _moment(at)):
+            kept[f"keeps-{way}"] = f"{_KINDS[kind]}, added on {when}"
     return hidden_fields({name: value for name, value in values.items() if value}) + _kept(kept)
 
 
@@ -161,6 +161,13 @@ def _kept(kept: Mapping[str, str]) -> str:
           {ticks}
           <small>What you untick is removed from your account.{last}</small>
         </fieldset>"""
+
+
+def _moment(text: str) -> str:
+    """Return the time in *text* (in ISO format) in the browser's time zone, or "" if *text* is not a time."""
+    with suppress(ValueError, OverflowError):
+        return words.moment(datetime.fromisoformat(text), has_date=True)
+    return ""
 
 
 def _day(text: str) -> date | None:
