@@ -66,7 +66,12 @@ def draw_enrolment(step: UUID, back_to: str) -> None:
 def draw(step: UUID, back_to: str) -> None:
     """Draw the form for a code of the authenticator app, a passkey or a recovery code, as the URL asks."""
     form = codes.asked_purpose()
-    draw_form_title(_TITLES[form])
+    if _is_reset():
+        draw_form_title(words.RESET_YOURS)
+        first = "" if form == _KEPT else f"{_TITLES[form]}. "
+        st.markdown(f"{first}Your password changes after this step.")
+    else:
+        draw_form_title(_TITLES[form])
     if st.query_params.get("reason") == "slow" and form == _APP:
         st.markdown("A recovery code works at once.")
     if form == _RECOVERY:
@@ -79,6 +84,11 @@ def draw(step: UUID, back_to: str) -> None:
             if form not in (other, _KEPT):
                 st.button(_LINKS[other], type="tertiary", on_click=_switch, args=[other])
         st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
+
+
+def _is_reset() -> bool:
+    """Return True if the step in the URL is a password reset: its URL lists what the reset may keep."""
+    return any(st.query_params.get(name) for name in ("added", "ways"))
 
 
 def _offered() -> Sequence[str]:
@@ -114,7 +124,7 @@ def _form(step: UUID, back_to: str, form: str) -> str:
         {hidden_fields({"form": form, "step": step, "next": back_to})}
         {field}
         {_of_step()}
-        <button type="submit">{words.SIGN_IN if field else words.RESET_PASSWORD}</button>
+        <button type="submit">{words.RESET_PASSWORD if _is_reset() else words.SIGN_IN}</button>
       </form>"""
 
 

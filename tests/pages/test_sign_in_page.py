@@ -484,6 +484,24 @@ def test_reset_lists_passkeys_and_sign_ins_with_their_dates(open_app):
 
 
 @pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ({"code": "factor"}, "Enter the code of your authenticator app. "),
+        ({"code": "recovery"}, "Enter a recovery code. "),
+        ({"code": "passkey_factor", "by": "passkey"}, "Use your passkey. "),
+        ({"code": "kept"}, ""),
+    ],
+)
+def test_second_step_of_a_reset_says_that_the_password_is_not_changed_yet(open_app, query, asked):
+    app = open_app(None, step=STEP, ways="passkey.2025-03-09T12:30Z", **query)
+
+    assert [one.value for one in app.subheader] == ["Reset your password"]
+    assert f"{asked}Your password changes after this step." in [one.value for one in app.markdown]
+    if "by" not in query:
+        assert ">Reset password</button>" in html_of(app)
+
+
+@pytest.mark.parametrize(
     ("query", "has_factor"),
     [
         ({"code": "passkey_factor", "by": "passkey"}, True),
