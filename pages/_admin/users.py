@@ -22,7 +22,7 @@ from services.errors import BadInput, LastAdmin, NotFound
 
 _ORDERS = {
     UserOrder.COST: words.COST_THIS_MONTH,
-    UserOrder.ACTIVE: words.LAST_ACTIVE,
+    UserOrder.ACTIVE: words.LAST_MESSAGE,
     UserOrder.REPLIES: words.MESSAGES_THIS_MONTH,
     UserOrder.TOKENS: "Tokens this month",
     UserOrder.EMAIL: "Email address",
@@ -45,7 +45,7 @@ def table_row(user: UserUsage) -> dict[str, object]:
         words.COST_TODAY: user.cost_today_micro / words.MILLION,
         words.COST_THIS_MONTH: user.cost_this_month_micro / words.MILLION,
         words.MESSAGES_THIS_MONTH: user.replies_this_month,
-        words.LAST_ACTIVE: user.last_active_at,
+        words.LAST_MESSAGE: user.last_active_at,
     }
 
 
