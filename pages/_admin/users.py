@@ -104,6 +104,8 @@ def draw(admin: UserServices) -> None:
         choices,
         format_func=lambda user_id: choices[user_id].email,
         placeholder="Select users…",
+        # the fuzzy search would also offer to select users whose addresses only resemble the entered text
+        filter_mode="contains",
         key="chosen-users",
         on_change=_choose,
         args=[choices],
