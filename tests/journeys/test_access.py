@@ -308,7 +308,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     look.at("the archive")
     maya.turns_back_to_all()
     maya.filter.fill("nothing")
-    maya.sees("No chats found.")
+    maya.sees("No titles match.")
     look.at("no match")
     maya.filter.fill("")
     expect(maya.rows).to_have_count(2)
