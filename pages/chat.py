@@ -78,7 +78,7 @@ with show_errors(has_way_out=True):
     place = temporary_chat.id if temporary_chat else conversation_id
     said = turns.draw_refusals(place)
     if thread and not setup.is_too_long:
-        memory.draw_full(view, said)
+        memory.draw_full(services, view, said)
     budget.draw_choices(user, view, said)
 
     near = st.bottom.container(key="near-limit")

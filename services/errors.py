@@ -327,7 +327,7 @@ class MethodOff(Refused):
 class LastWayIn(Refused):
     """After the change, the user would have no way left to sign in on this deployment."""
 
-    public = "This is your only way to sign in here. Add another one first."
+    public = "You need another way to sign in first, besides codes sent by email."
 
 
 class BadInput(Refused):

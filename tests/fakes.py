@@ -152,7 +152,12 @@ class FakePerson(ChatParts):
         self.database, self.model, self.email = database, model, email
         self.user_id = database.user_id
         self.sign_in_details = FakeSignIn(
-            has_password=True, is_confirmed=False, factor=None, passkeys=(), identities=()
+            has_password=True,
+            is_confirmed=False,
+            factor=None,
+            passkeys=(),
+            identities=(),
+            last_way=None,
         )
         self.is_of_provider, self.left_out = False, lambda: 0
         self.temporary, self.export = [], None

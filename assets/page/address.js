@@ -1,6 +1,7 @@
-// Remembers the email address that was entered in this tab. Fills it in again after a refused sign-in and,
-// for password managers, in the form that sets a new password with a mailed code. Shows it above the field
-// for the code, where the user notices a mistyped address. The address is never put into a URL of the app.
+// Remembers the email address that was entered in this tab. Fills it in again after a refused sign-in, in the
+// forms that request a code and, for password managers, in the form that sets a new password with a mailed
+// code. Shows it above the field for the code, where the user notices a mistyped address. The address is
+// never put into a URL of the app.
 
 const KEY = "daybook-address";
 
@@ -19,7 +20,8 @@ daybook.onDraw(() => {
   line.hidden = false;
 });
 
-daybook.capture(document, "submit", ({ target }) => {
-  const field = target.closest(".db-form")?.elements.email;
-  if (field) sessionStorage.setItem(KEY, field.value);
-});
+for (const type of ["change", "submit"])
+  daybook.capture(document, type, ({ target }) => {
+    const field = target.closest(".db-form")?.elements.email;
+    if (field) sessionStorage.setItem(KEY, field.value);
+  });

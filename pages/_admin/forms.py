@@ -96,10 +96,11 @@ def draw(
         with st.container(horizontal=True, gap="small"):
             for field in fields:
                 field.draw(form)
-        buttons = row()
-        save_label, press = words.SAVE, outcomes.act_at
-        buttons.form_submit_button(save_label, type="primary", on_click=press, args=[form, act])
-        with buttons:
+        with row():
+            # a container of their own, because a result beside them moves a later button to the right edge
+            buttons = st.container(horizontal=True, width="content")
+            save_label, press = words.SAVE, outcomes.act_at
+            buttons.form_submit_button(save_label, type="primary", on_click=press, args=[form, act])
             outcomes.draw(form)
     return buttons
 

@@ -22,7 +22,7 @@ from services.errors import BadInput, LastAdmin, NotFound
 
 _ORDERS = {
     UserOrder.COST: words.COST_THIS_MONTH,
-    UserOrder.ACTIVE: words.LAST_ACTIVE,
+    UserOrder.ACTIVE: words.LAST_MESSAGE,
     UserOrder.REPLIES: words.MESSAGES_THIS_MONTH,
     UserOrder.TOKENS: "Tokens this month",
     UserOrder.EMAIL: "Email address",
@@ -45,7 +45,7 @@ def table_row(user: UserUsage) -> dict[str, object]:
         words.COST_TODAY: user.cost_today_micro / words.MILLION,
         words.COST_THIS_MONTH: user.cost_this_month_micro / words.MILLION,
         words.MESSAGES_THIS_MONTH: user.replies_this_month,
-        words.LAST_ACTIVE: user.last_active_at,
+        words.LAST_MESSAGE: user.last_active_at,
     }
 
 
@@ -104,6 +104,8 @@ def draw(admin: UserServices) -> None:
         choices,
         format_func=lambda user_id: choices[user_id].email,
         placeholder="Select users…",
+        # the fuzzy search would also offer to select users whose addresses only resemble the entered text
+        filter_mode="contains",
         key="chosen-users",
         on_change=_choose,
         args=[choices],

@@ -1,6 +1,7 @@
 """The audit as a table: changes to accounts and to the deployment."""
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import cast
 from uuid import UUID
 
@@ -78,7 +79,7 @@ _HIDDEN = ("invitation", "mode", "version")
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
-    """Draw *entries* as a table; *names_users*: add a column for the user whose account an entry is about."""
+    """Draw *entries* as a table, the newest first; *names_users*: add a column for the user whose account an entry is about."""
     columns = ["Action", *([words.USER] if names_users else []), "Change", "By"]
     rows = [
         GridRow(
@@ -90,7 +91,8 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
                 name(entry.actor) or ("Unknown" if entry.is_failure else "Server"),
             ],
         )
-        for entry in entries
+        # the ids of failures, by which stores sort, begin with the hour alone
+        for entry in sorted(entries, key=attrgetter("at"), reverse=True)
     ]
     with st.container(key="audit-table"):
         draw_grid("Time", columns, rows)

@@ -57,7 +57,7 @@ def draw(
     with st.container(key="conversation-list", gap=None):
         if wanted:
             found = conversations.titled(wanted, count + 1, space_id=space_id)
-            rows.add_page(found, count, "No chats found.")
+            rows.add_page(found, count, "No titles match.")
         elif tab().is_archive:
             rows.add_button("Back", "arrow_back", act="leave-archive")
             archived = [] if space else [one for one in every if one.is_archived]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, datetime
 from html import escape
 from uuid import UUID
 
@@ -66,7 +66,12 @@ def draw_enrolment(step: UUID, back_to: str) -> None:
 def draw(step: UUID, back_to: str) -> None:
     """Draw the form for a code of the authenticator app, a passkey or a recovery code, as the URL asks."""
     form = codes.asked_purpose()
-    draw_form_title(_TITLES[form])
+    if _is_reset():
+        draw_form_title(words.RESET_YOURS)
+        first = "" if form == _KEPT else f"{_TITLES[form]}. "
+        st.markdown(f"{first}Your password changes after this step.")
+    else:
+        draw_form_title(_TITLES[form])
     if st.query_params.get("reason") == "slow" and form == _APP:
         st.markdown("A recovery code works at once.")
     if form == _RECOVERY:
@@ -79,6 +84,11 @@ def draw(step: UUID, back_to: str) -> None:
             if form not in (other, _KEPT):
                 st.button(_LINKS[other], type="tertiary", on_click=_switch, args=[other])
         st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
+
+
+def _is_reset() -> bool:
+    """Return True if the step in the URL is a password reset: its URL lists what the reset may keep."""
+    return any(st.query_params.get(name) for name in ("added", "ways"))
 
 
 def _offered() -> Sequence[str]:
@@ -114,7 +124,7 @@ def _form(step: UUID, back_to: str, form: str) -> str:
         {hidden_fields({"form": form, "step": step, "next": back_to})}
         {field}
         {_of_step()}
-        <button type="submit">{words.SIGN_IN if field else words.RESET_PASSWORD}</button>
+        <button type="submit">{words.RESET_PASSWORD if _is_reset() else words.SIGN_IN}</button>
       </form>"""
 
 
@@ -131,9 +141,9 @@ def _of_step() -> str:
         kept["keeps"] = f"Authenticator app, added on {words.date_of(added)}"
     for way in values["ways"].split("~"):
         kind, _, rest = way.partition(".")
-        day, _, _ = rest.partition(".")
-        if kind in _KINDS and (at := _day(day)):
-            kept[f"keeps-{way}"] = f"{_KINDS[kind]}, added on {words.date_of(at)}"
+        at, _, _ = rest.partition(".")
+        if kind in _KINDS and (when := _moment(at)):
+            kept[f"keeps-{way}"] = f"{_KINDS[kind]}, added on {when}"
     return hidden_fields({name: value for name, value in values.items() if value}) + _kept(kept)
 
 
@@ -161,6 +171,13 @@ def _kept(kept: Mapping[str, str]) -> str:
           {ticks}
           <small>What you untick is removed from your account.{last}</small>
         </fieldset>"""
+
+
+def _moment(text: str) -> str:
+    """Return the time in *text* (in ISO format) in the browser's time zone, or "" if *text* is not a time."""
+    with suppress(ValueError, OverflowError):
+        return words.moment(datetime.fromisoformat(text), has_date=True)
+    return ""
 
 
 def _day(text: str) -> date | None:

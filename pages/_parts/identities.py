@@ -14,6 +14,7 @@ from pages._parts.passkey_forms import name_field
 from pages._session import ask_for
 from services.bootstrap import UserServices
 from services.domain.single_sign_on import MOST_IDENTITIES, LinkedIdentity, OfferedProvider
+from services.errors import LastWayIn
 
 OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "identity-added": "Sign-in added. It opens your account from now on.",
@@ -25,7 +26,8 @@ _RENAME, _REMOVE = "Rename sign-in", "Remove sign-in"
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
     """Draw the provider accounts linked to *user* and, after a recent proof (*is_proven*), the forms that change them."""
-    offered, own = providers.offered(), user.sign_in_details.identities
+    offered, details = providers.offered(), user.sign_in_details
+    own = details.identities
     if not offered and not own:
         return
     st.subheader(providers.TITLE, anchor=False)
@@ -33,12 +35,14 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
         st.markdown("Sign in with an account that you have elsewhere, without your password here.")
     with st.container(key="identities", gap="small"):
         for one in own:
-            _draw_one(one, offered, is_proven=is_proven)
+            _draw_one(one, offered, is_proven=is_proven, is_last=one == details.last_way)
     if is_proven and offered and len(own) < MOST_IDENTITIES:
         st.html(providers.forms("link", offered, words.ADD), width=384)
 
 
-def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_proven: bool) -> None:
+def _draw_one(
+    one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_proven: bool, is_last: bool
+) -> None:
     label = _label(one, offered)
     with row(f"identity-{one.identity.mark}", wrap=False):
         with st.container(gap=None, width="stretch"):
@@ -57,6 +61,7 @@ def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_pro
                 remove_identity_dialog,
                 one,
                 label,
+                is_last,
             )
 
 
@@ -73,8 +78,15 @@ def rename_identity_dialog(one: LinkedIdentity) -> None:
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
-def remove_identity_dialog(one: LinkedIdentity, label: str) -> None:
-    """Ask for confirmation before a sign-in through a provider is removed from the account."""
+def remove_identity_dialog(one: LinkedIdentity, label: str, is_last_way: bool) -> None:
+    """Ask for confirmation before a sign-in through a provider is removed from the account.
+
+    If it is the account's only way to sign in (*is_last_way*), say why it cannot be removed.
+    """
+    if is_last_way:
+        st.markdown(LastWayIn.public)
+        draw_cancel("cancel-identity")
+        return
     st.markdown("It will no longer open your account. You can add it again.")
     st.text(label if one.name == label else f"{label}: {one.name}")
     st.html(f"""

@@ -189,9 +189,10 @@ def _excerpt(message: Message | None) -> str:
 
 
 def _rows(rows: Iterable[tuple[str, str, str]]) -> str:
-    """Return an HTML table of the first two values of each row, escaped; the third is HTML shown below the first."""
+    """Return an HTML table of the first two values of each row, escaped; the third is HTML shown below both."""
     cells = "".join(
-        f"<tr><td>{escape(text)}{below}</td><td>{escape(aside)}</td></tr>"
+        f"<tr><td>{escape(text)}</td><td>{escape(aside)}</td></tr>"
+        + (f'<tr><td colspan="2">{below}</td></tr>' if below else "")
         for text, aside, below in rows
     )
     return f'<table class="db-parts db-seen">{cells}</table>'

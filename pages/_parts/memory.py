@@ -126,7 +126,7 @@ def draw_banner(
         _draw_remedies(services, thread, earlier, summary, "banner")
 
 
-def draw_full(view: ThreadView, refusals: Sequence[Refusal]) -> None:
+def draw_full(services: ChatParts, view: ThreadView, refusals: Sequence[Refusal]) -> None:
     """If the chat is full, draw a text that says so (unless one of *refusals* does), and the buttons that make room."""
     thread = view.thread
     is_full = view.plan is None and thread.conversation.policy == Full()
@@ -136,8 +136,8 @@ def draw_full(view: ThreadView, refusals: Sequence[Refusal]) -> None:
     with row("chat-full", "xxsmall"):
         if not is_refused:
             st.caption(f":material/warning: {ChatFull.public}", width="stretch")
-        label, to_summary = words.switch_to(Summary()), (thread.conversation, Summary())
-        quiet_button(label, "notes", "full-to-summary", choose, *to_summary)
+        label = words.switch_to(Summary())
+        quiet_button(label, "notes", "full-to-summary", _begin_summary, services, thread)
         quiet_button(words.CLEAR_CONTEXT, "restart_alt", "full-clear", _clear, thread)
 
 
@@ -220,6 +220,12 @@ def choose(conversation: Conversation | None, policy: MemoryPolicy) -> None:
         new_conversation.choose_policy(policy)
     else:
         services_of(conversation.id).conversations.set_policy(conversation.id, policy)
+
+
+def _begin_summary(services: ChatParts, thread: Thread) -> None:
+    """Choose the policy Summary in a full chat and start the summary, which else would start only after the next reply."""
+    choose(thread.conversation, Summary())
+    services.tasks.summarise_now(thread)
 
 
 def _clear(thread: Thread) -> None:

@@ -14,7 +14,7 @@ from services.bootstrap import UserServices
 from services.domain.accounts import ProofScope
 from services.domain.browsers import UNKNOWN_BROWSER, browser_name
 from services.domain.passkeys import MOST_PASSKEYS, Passkey, RelyingParty
-from services.errors import PasskeysUnusable, TooManyPasskeys
+from services.errors import LastWayIn, PasskeysUnusable, TooManyPasskeys
 
 OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "passkey-added": "Passkey added. You can use it now.",
@@ -41,7 +41,8 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         st.markdown(_OF_PROVIDER if user.is_of_provider else _WHAT)
     with st.container(key="passkeys", gap="small"):
         for number, passkey in enumerate(passkeys):
-            _draw_passkey(number, passkey, party, is_proven=is_proven, is_last_step=is_last_step)
+            is_last = passkey == own.last_way, is_last_step
+            _draw_passkey(number, passkey, party, is_proven=is_proven, is_last=is_last)
     if not passkeys:
         st.caption("No passkeys yet.")
     if scope is ProofScope.NONE or not is_on():
@@ -61,7 +62,7 @@ def _draw_passkey(
     party: RelyingParty | None,
     *,
     is_proven: bool,
-    is_last_step: bool,
+    is_last: tuple[bool, bool],
 ) -> None:
     with row(f"passkey-{number}"):
         with st.container(gap=None, width="stretch"):
@@ -85,7 +86,7 @@ def _draw_passkey(
                 ask_for,
                 remove_passkey_dialog,
                 passkey,
-                is_last_step,
+                *is_last,
             )
 
 
@@ -111,8 +112,15 @@ def rename_passkey_dialog(passkey: Passkey) -> None:
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
-def remove_passkey_dialog(passkey: Passkey, is_last_step: bool = False) -> None:
-    """Ask for confirmation before a passkey is removed; *is_last_step*: it is the account's only second factor."""
+def remove_passkey_dialog(passkey: Passkey, is_last_way: bool, is_last_step: bool) -> None:
+    """Ask for confirmation before a passkey is removed; *is_last_step*: it is the account's only second factor.
+
+    If it is the account's only way to sign in (*is_last_way*), say why it cannot be removed.
+    """
+    if is_last_way:
+        st.markdown(LastWayIn.public)
+        draw_cancel("cancel-passkey")
+        return
     if is_last_step and second_factor.is_refused("Add another passkey first."):
         return
     st.text(f"{passkey.name} will no longer work here.")

@@ -17,6 +17,7 @@ from services.domain.limits import LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
 from services.errors import SpaceGone
 
 _USUAL, _NO_SPACE = "Your default", "No space"
+_DELETE = "Delete space"
 
 
 def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversation | None) -> bool:
@@ -80,20 +81,18 @@ def space_dialog(space: Space) -> None:
         used if are_all_used else f"{used} While memory is off, only notes that you wrote are."
     )
     notes.draw_in_dialog(user)
-    if st.button(
-        words.DELETE, icon=":material/delete:", type="tertiary", key="danger-delete-space"
-    ):
+    if st.button(_DELETE, icon=":material/delete:", type="tertiary", key="danger-delete-space"):
         ask_for(delete_dialog, seen)
         st.rerun()
 
 
-@st.dialog("Delete space", on_dismiss="rerun")
+@st.dialog(_DELETE, on_dismiss="rerun")
 @show_errors()
 def delete_dialog(space: Space) -> None:
     """Delete *space* and its notes after a confirmation."""
     name = spaces.name(space)
     st.markdown(f"Delete “{name}”? Its instructions and notes will be deleted; its chats are kept.")
-    if editing.is_confirmed("Delete space", "space-goes"):
+    if editing.is_confirmed(_DELETE, "space-goes"):
         with run_to_end():
             user_services().spaces.forget(space.id)
             tell(f"“{name}” is deleted. Its chats are kept.")
@@ -167,7 +166,7 @@ def _draw_form(user: UserServices, space: Space, seen: Space | None) -> None:
             shelf, icon = words.ARCHIVE, ":material/archive:"
             if seen.is_archived:
                 shelf, icon = words.UNARCHIVE, ":material/unarchive:"
-            is_moved = st.form_submit_button(shelf, icon=icon, type="tertiary")
+            is_moved = st.form_submit_button(f"{shelf} space", icon=icon, type="tertiary")
         if is_saved or is_moved:
             wanted = replace(
                 space,

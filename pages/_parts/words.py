@@ -56,7 +56,7 @@ CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the cur
 INPUT_TOKENS, OUTPUT_TOKENS, MODEL, TODAY = "Input tokens", "Output tokens", "Model", "Today"
 COST, MESSAGES, COST_TODAY, USER = "Cost", "Messages", "Cost today", "User"
 COST_THIS_MONTH, MESSAGES_THIS_MONTH = "Cost this month", "Messages this month"
-DAILY_LIMIT, MONTHLY_LIMIT, LAST_ACTIVE = "Daily limit", "Monthly limit", "Last active"
+DAILY_LIMIT, MONTHLY_LIMIT, LAST_MESSAGE = "Daily limit", "Monthly limit", "Last message"
 DEFAULT_CONTEXT, RECENT_MESSAGES = "Default context for new chats", "Number of recent messages"
 
 

@@ -1,14 +1,14 @@
 """The passkeys and identities that a password reset keeps or removes. Pure functions.
 
-Forms and their URLs name each item by a mark: its kind, the day on which it was added, and a hash of its id, for example
-"passkey.2026-11-26.0123456789abcdef". Therefore no URL contains the name or the id of a passkey or an identity.
+Forms and their URLs name each item by a mark: its kind, the minute in which it was added (UTC), and a hash of its id, for example
+"passkey.2026-11-26T09:40Z.0123456789abcdef". Therefore no URL contains the name or the id of a passkey or an identity.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, datetime
 
 from services.crypto import Credentials
 from services.domain.passkeys import Passkey
@@ -19,7 +19,7 @@ _HASH_CHARACTERS = 16  # a mark contains this many hexadecimal digits of a SHA-2
 
 
 def marks(credentials: Credentials) -> tuple[str, ...]:
-    """Return a mark (kind, day and hash of the id) for each of a user's passkeys and identities, without duplicates."""
+    """Return a mark (kind, time and hash of the id) for each of a user's passkeys and identities, without duplicates."""
     passkeys = credentials.passkeys.each if credentials.passkeys else ()
     return tuple(dict.fromkeys(map(_mark, (*passkeys, *credentials.identities))))
 
@@ -63,15 +63,19 @@ def _mark(one: Passkey | LinkedIdentity) -> str:
     else:
         kind, own_id = _IDENTITY, json.dumps([one.identity.issuer, one.identity.subject])
     digest = hashlib.sha256(own_id.encode()).hexdigest()[:_HASH_CHARACTERS]
-    return f"{kind}.{one.created_at.date()}.{digest}"
+    return f"{kind}.{_minute(one.created_at)}.{digest}"
+
+
+def _minute(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
 
 
 def _is_mark(text: str) -> bool:
     kind, _, rest = text.partition(".")
-    day, _, digest = rest.partition(".")
+    at, _, digest = rest.partition(".")
     is_digest = len(digest) == _HASH_CHARACTERS and {*digest} <= {*"0123456789abcdef"}
     try:
-        is_dated = str(date.fromisoformat(day)) == day
+        is_dated = _minute(datetime.fromisoformat(at)) == at
         return kind in (_PASSKEY, _IDENTITY) and is_digest and is_dated
-    except ValueError:
+    except (ValueError, OverflowError):
         return False

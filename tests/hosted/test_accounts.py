@@ -82,7 +82,7 @@ def test_account_changes_hands_and_comes_back(app, mails, person, open_rig):
     enters(desk, code_for(mails, new, 1), "Reset password")
     expect(form(desk, "/factor")).to_be_visible()
     desk.page.get_by_role("button", name="Use a recovery code").click()
-    gives(desk, "Recovery code", recovery[1])
+    gives(desk, "Recovery code", recovery[1], "Reset password")
     desk.is_welcome()
     maya.is_signed_out_before_long()
 

@@ -308,7 +308,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     look.at("the archive")
     maya.turns_back_to_all()
     maya.filter.fill("nothing")
-    maya.sees("No chats found.")
+    maya.sees("No titles match.")
     look.at("no match")
     maya.filter.fill("")
     expect(maya.rows).to_have_count(2)
@@ -392,7 +392,8 @@ def _look_at_spaces(maya, look):
     page.get_by_role("button", name="Edit: She reads").click()
     expect(maya.dialog.get_by_label("Note", exact=True)).to_be_visible()
     look.at("a fact that is edited")
-    maya.dialog.get_by_role("button", name="Delete", exact=True).click()
+    maya.dialog.get_by_role("button", name="Delete space").click()
+    expect(maya.dialog).to_contain_text("its chats are kept")
     expect(maya.dialog.get_by_role("button", name="Delete space")).to_be_visible()
     look.at("a space that is deleted")
     maya.dialog.get_by_role("button", name="Close").click()
@@ -631,7 +632,8 @@ def test_names_and_copies_hold_no_markup(maya):
 
     maya.makes_a_space("Peas?", "Be brief.")
     maya.edits_the_space()
-    maya.dialog.get_by_role("button", name="Delete", exact=True).click()
+    maya.dialog.get_by_role("button", name="Delete space").click()
+    expect(maya.dialog).to_contain_text("its chats are kept")
     maya.dialog.get_by_role("button", name="Delete space").click()
 
     expect(page.get_by_test_id("stToast")).to_have_accessible_name(

@@ -108,6 +108,20 @@ def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person):
     assert EMAIL not in app.said()
 
 
+def test_form_for_a_code_has_the_address_and_the_focus(app, mails, person):
+    maya = person(url=app.url, viewport=DESK)
+    maya.visit("/")
+    form(maya, "/session").get_by_label("Email").fill(EMAIL)
+    maya.page.get_by_role("button", name="Sign in with a code").click()
+    field = form(maya, "/code").get_by_label("Email")
+    expect(field).to_have_value(EMAIL)
+    expect(field).to_be_focused()
+
+    maya.page.keyboard.press("Enter")
+
+    expect(form(maya, "/code/redeem").get_by_label("Code", exact=True)).to_be_focused()
+
+
 def test_code_takes_the_place_of_the_password_as_a_proof(app, mails, person):
     omar = person(url=app.url, viewport=PHONE, has_touch=True)
     omar.visit("/")

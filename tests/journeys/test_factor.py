@@ -46,10 +46,10 @@ def email(app, authenticator):
     return email
 
 
-def gives(tab, label, text):
+def gives(tab, label, text, button="Sign in"):
     """Enter *text* for the factor."""
     form(tab, "/factor").get_by_label(label, exact=True).fill(text)
-    form(tab, "/factor").get_by_role("button", name="Sign in").click()
+    form(tab, "/factor").get_by_role("button", name=button).click()
 
 
 def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, authenticator, email):
@@ -106,11 +106,11 @@ def test_reset_lists_the_factor_and_asks_for_it(app, mails, person, authenticato
     phone.page.get_by_role("button", name="Use a recovery code").click()
     expect(form(phone, "/factor").get_by_label("Recovery code")).to_be_visible()
     expect(kept).to_be_checked(checked=is_kept)
-    gives(phone, "Recovery code", authenticator.wrong)
+    gives(phone, "Recovery code", authenticator.wrong, "Reset password")
     phone.sees("Wrong code.")
     expect(kept).to_be_checked(checked=is_kept)
     phone.page.get_by_role("button", name="Use the app").click()
-    gives(phone, "Code", authenticator.code())
+    gives(phone, "Code", authenticator.code(), "Reset password")
     phone.is_welcome()
 
     maya = person(url=app.url, viewport=DESK)

@@ -138,7 +138,7 @@ def test_titles_are_filtered_as_one_types(app, maya):
     expect(maya.rows).to_have_text([f"Letter {n}" for n in range(69, 0, -10)])
 
     maya.page.keyboard.type("x")
-    maya.sees("No chats found.")
+    maya.sees("No titles match.")
     maya.page.keyboard.press("Escape")
     expect(maya.rows).to_have_count(30)
     expect(maya.filter).to_have_value("")

@@ -85,9 +85,12 @@ def test_recalled_messages_are_sent_and_shown(app, maya, model):
     expect(maya.dialog).to_contain_text("kumquat")
     extract = maya.dialog.get_by_role("row", name="Assistant: Zebedee likes rain.")
     expect(extract).to_contain_text("extract, matched")
-    extract.get_by_text("Show message").click()
-    expect(extract.locator("mark")).to_have_text(re.compile("^Zebedee likes rain. We sow beans"))
-    expect(extract).to_contain_text(PEAS.strip())
+    aside, whole = extract.get_by_role("cell").last, extract.locator("+ tr")
+    width = aside.bounding_box()["width"]
+    whole.get_by_text("Show message").click()
+    expect(whole.locator("mark")).to_have_text(re.compile("^Zebedee likes rain. We sow beans"))
+    expect(whole).to_contain_text(PEAS.strip())
+    assert aside.bounding_box()["width"] > width / 2
     maya.page.keyboard.press("Escape")
     expect(maya.dialog).to_have_count(0)
 

@@ -60,3 +60,18 @@ def test_account_tells_of_a_second_browser_and_of_failures_until_it_ends(app, pe
     phone.is_signed_out_before_long()
     assert maya.complaints() == []
     assert phone.complaints() == []
+
+
+def test_notice_above_a_chat_is_read_on_a_phone(person):
+    maya, other = person(), person()
+    maya.arrives()
+    maya.asks("Hello [[tokens=3]]")
+    maya.hears_all_of("word3")
+    maya.page.set_viewport_size(PHONE)
+    other.email = maya.email
+    other.signs_in()
+
+    maya.is_told(NEW_SIGN_IN, maya.page.url.removeprefix(maya.url))
+
+    for name in ("link", "button"):
+        notices(maya).get_by_role(name).click(trial=True)

@@ -175,6 +175,8 @@ def test_copied_passkey_is_refused_and_its_user_told(person, local):
     key = Authenticator(maya)
     adds(maya)
     (old,) = key.credentials()
+    press(maya, "Rename")
+    expect(maya.dialog.get_by_label("Name")).to_be_focused()
     signs_out(maya)
     press(maya, SIGN_IN)
     maya.is_welcome()

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from services.domain.sign_in_methods import SignInMethod
 from services.errors import FactorRequired, LastAdmin, ProofNeeded, StoreUnavailable, WrongCode
 from services.store.device_names import NewDevice
 from services.store.tables import schema
-from tests.fakes import FakePerson, an_entry
+from tests.fakes import NOON, FakePerson, an_entry
 from tests.pages.conftest import audit, html, in_dialog, press, replace_the_run
 from tests.unit.test_passkeys import LAPTOP
 
@@ -485,8 +485,8 @@ FORM_ID = uuid4()
             "/account/factor/passkey/off",
         ),
         (second_factor.passkey_dialog, (False, FORM_ID), True, True, "/account/factor/passkey/off"),
-        (passkeys.remove_passkey_dialog, (LAPTOP, True), False, True, "/passkey/remove"),
-        (passkeys.remove_passkey_dialog, (LAPTOP, False), True, True, "/passkey/remove"),
+        (passkeys.remove_passkey_dialog, (LAPTOP, False, True), False, True, "/passkey/remove"),
+        (passkeys.remove_passkey_dialog, (LAPTOP, False, False), True, True, "/passkey/remove"),
     ],
 )
 @pytest.mark.parametrize("is_required", [True, False])
@@ -630,9 +630,10 @@ def test_code_of_a_proof_is_entered_in_place_of_the_password(open_account, maya,
 
 
 def test_recent_activity_is_read_once_it_is_asked_for(open_account, database):
+    later, change = NOON + timedelta(minutes=1), an_entry(1, "role.set", role=["user", "admin"])
     database.ledger.usage.changes = [
-        an_entry(1, "role.set", role=["user", "admin"]),
         replace(an_entry(2, "proof.fail", count=3), actor=None),
+        replace(change, at=later),
     ]
     app = open_account()
     assert "Role changed" not in html(app)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from streamlit.proto.SelectWidgetFilterMode_pb2 import SelectWidgetFilterMode
 
 from pages._admin.users import delete_dialog, suspend_dialog
 from pages._parts import words
@@ -277,6 +278,12 @@ def test_limit_on_tokens_is_lifted(open_user, ruth, database, jonas):
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
     assert changes(ruth) == [("caps.set", jonas.email, {"daily_cap_tokens": None})]
+
+
+def test_users_to_edit_are_found_by_a_part_of_their_address(open_tab):
+    mode = open_tab("Users").multiselect(key="chosen-users").proto.filter_mode
+
+    assert mode == SelectWidgetFilterMode.FILTER_MODE_CONTAINS
 
 
 def test_several_users_get_the_entered_limits(open_tab, ruth, database, jonas):

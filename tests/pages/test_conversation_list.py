@@ -289,7 +289,7 @@ def test_titles_are_filtered_wherever_they_are_kept(open_app, maya, database):
     look_for(app, "in march")
     assert listed(app)[1:] == ["Peas in March", "Archived", "A march in May"]
     look_for(app, "zebra")
-    assert listed(app) == ["No chats found."]
+    assert listed(app) == ["No titles match."]
 
     look_for(app, "")
     assert listed(app)[1:] == ["March hares", "Beans", "Peas in March"]

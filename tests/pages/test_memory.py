@@ -159,6 +159,16 @@ def test_failed_summary_is_reported(open_app, maya, database):
     assert maya.chat.tasks.registry.failure(Purpose.SUMMARY, garden) is None
 
 
+def test_switch_of_a_full_chat_starts_its_summary(open_app, maya, database):
+    long = (f"{half} {n} " + "peas " * 300 for n in range(10) for half in ("prompt", "reply"))
+    garden = database.hold("Garden", *long, policy=Full())
+
+    open_app(maya, c=str(garden)).button(key="full-to-summary").click().run()
+    until(lambda: not maya.chat.coming(Purpose.SUMMARY))
+
+    assert database.thread(garden).summary
+
+
 @pytest.mark.parametrize(
     ("policy", "words", "chip"),
     [

@@ -12,8 +12,8 @@ from services.domain import AccountRole
 from services.domain.accounts import SecondFactor
 from services.domain.passkeys import MOST_PASSKEYS, Passkey
 from services.domain.sign_in_methods import SignInMethod
-from services.errors import PasskeyCopied, PasskeysUnusable, TooManyPasskeys
-from tests.pages.conftest import captions, html, in_dialog, keys
+from services.errors import LastWayIn, PasskeyCopied, PasskeysUnusable, TooManyPasskeys
+from tests.pages.conftest import captions, html, in_dialog, keys, pressed
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 LAPTOP = Passkey(
@@ -179,7 +179,8 @@ def test_passkeys_that_are_off_can_be_removed_alone(open_account):
     [(passkeys.rename_passkey_dialog, "rename"), (passkeys.remove_passkey_dialog, "remove")],
 )
 def test_dialog_is_about_one_passkey(open_account, dialog, action):
-    app = in_dialog(open_account(LAPTOP, PHONE), dialog, LAPTOP).run()
+    left = (False, False) if action == "remove" else ()
+    app = in_dialog(open_account(LAPTOP, PHONE), dialog, LAPTOP, *left).run()
 
     (found,) = re.findall(rf'<form [^>]*action="/passkey/{action}".*?</form>', html(app), re.DOTALL)
     assert 'name="passkey" value="__4gbGFwdG9w"' in found
@@ -187,9 +188,21 @@ def test_dialog_is_about_one_passkey(open_account, dialog, action):
     assert ('name="others"' in found) is (action == "remove")
 
 
+def test_last_way_in_has_a_reason_and_no_button(open_account, maya):
+    maya.sign_in_details.last_way = LAPTOP
+
+    app = open_account(LAPTOP, PHONE)
+
+    assert 'action="/passkey/remove"' in html(pressed(app, "remove-passkey-1"))
+    app = pressed(open_account(LAPTOP, PHONE), "remove-passkey-0")
+    assert 'action="/passkey/remove"' not in html(app)
+    assert LastWayIn.public in [one.value for one in app.markdown]
+
+
 @pytest.mark.parametrize("is_last_step", [True, False])
 def test_dialog_says_that_no_second_step_is_left(open_account, is_last_step):
-    app = in_dialog(open_account(LAPTOP), passkeys.remove_passkey_dialog, LAPTOP, is_last_step)
+    dialog = passkeys.remove_passkey_dialog
+    app = in_dialog(open_account(LAPTOP), dialog, LAPTOP, False, is_last_step)
 
     texts = [one.value for one in app.run().markdown]
 
@@ -216,7 +229,7 @@ def test_last_passkey_of_the_second_step_is_known(
 
     open_account(LAPTOP, *others).button(key="remove-passkey-0").click().run()
 
-    assert asked == [(passkeys.remove_passkey_dialog, LAPTOP, is_last_step)]
+    assert asked == [(passkeys.remove_passkey_dialog, LAPTOP, False, is_last_step)]
 
 
 @pytest.mark.parametrize(

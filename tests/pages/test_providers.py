@@ -9,6 +9,7 @@ import pytest
 
 from services import bootstrap
 from services.domain.single_sign_on import Identity, LinkedIdentity, OfferedProvider
+from services.errors import LastWayIn
 from tests.pages.test_account_page import later as later
 from tests.pages.test_account_page import open_account as open_account
 
@@ -125,3 +126,12 @@ def test_sign_in_of_a_provider_that_is_gone_can_be_removed(open_account, maya):
     assert "No longer available: maya@corp.example" in texts(app)
     app.button(key=f"remove-{MINE.identity.mark}").click().run()
     assert 'action="/identity/remove"' in html(app)
+
+
+def test_last_way_in_has_a_reason_and_no_button(open_account, maya, offered):
+    maya.sign_in_details.identities, maya.sign_in_details.last_way = (MINE,), MINE
+
+    app = open_account().button(key=f"remove-{MINE.identity.mark}").click().run()
+
+    assert 'action="/identity/remove"' not in html(app)
+    assert LastWayIn.public in [one.value for one in app.markdown]

@@ -448,33 +448,57 @@ def test_reset_lists_the_factor_with_its_date_ticked_to_be_kept(open_app):
 
 
 def test_reset_leaves_unticked_what_was_unticked_before_a_refusal(open_app):
-    ways, gone = "passkey.2025-03-09~identity.2025-03-10", "keeps~keeps-identity.2025-03-10"
+    ways, gone = (
+        "passkey.2025-03-09T12:30Z~identity.2025-03-10T08:05Z",
+        "keeps~keeps-identity.2025-03-10T08:05Z",
+    )
     query = {"added": "2025-03-09", "ways": ways, "gone": gone}
 
     app = open_app(None, code="factor", step=STEP, reason="wrong-factor", **query)
 
     form = html_of(app)
     ticked = re.findall(r'type="checkbox" name="([^"]+)" value="yes" checked>', form)
-    assert (form.count("checkbox"), ticked) == (3, ["keeps-passkey.2025-03-09"])
+    assert (form.count("checkbox"), ticked) == (3, ["keeps-passkey.2025-03-09T12:30Z"])
     assert 'name="next" value="/"' in form
     assert "gone" not in press(app, "Back to sign in").query_params
 
 
 def test_reset_lists_passkeys_and_sign_ins_with_their_dates(open_app):
-    ways = "passkey.2025-03-09~identity.2025-03-10~passkey.x~<script>.2025-03-09"
+    ways = (
+        "passkey.2025-03-09T12:30Z~identity.2025-03-10T08:05Z~passkey.x~<script>.2025-03-09T12:30Z"
+    )
+    ways += "~passkey.0001-01-01T00:00+14:00"
 
     app = open_app(None, code="kept", step=STEP, ways=ways)
 
     form = html_of(app)
     for name, what in (
-        ("passkey.2025-03-09", "Passkey, added on 9 Mar 2025"),
-        ("identity.2025-03-10", "Sign-in at a provider, added on 10 Mar 2025"),
+        ("passkey.2025-03-09T12:30Z", "Passkey, added on 9 Mar 2025, 12:30"),
+        ("identity.2025-03-10T08:05Z", "Sign-in at a provider, added on 10 Mar 2025, 08:05"),
     ):
         assert f'type="checkbox" name="keeps-{name}" value="yes" checked' in form
         assert what in form
     assert form.count("checkbox") == 2
     assert "<script" not in form
     assert ">Reset password</button>" in form
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ({"code": "factor"}, "Enter the code of your authenticator app. "),
+        ({"code": "recovery"}, "Enter a recovery code. "),
+        ({"code": "passkey_factor", "by": "passkey"}, "Use your passkey. "),
+        ({"code": "kept"}, ""),
+    ],
+)
+def test_second_step_of_a_reset_says_that_the_password_is_not_changed_yet(open_app, query, asked):
+    app = open_app(None, step=STEP, ways="passkey.2025-03-09T12:30Z", **query)
+
+    assert [one.value for one in app.subheader] == ["Reset your password"]
+    assert f"{asked}Your password changes after this step." in [one.value for one in app.markdown]
+    if "by" not in query:
+        assert ">Reset password</button>" in html_of(app)
 
 
 @pytest.mark.parametrize(
@@ -486,7 +510,7 @@ def test_reset_lists_passkeys_and_sign_ins_with_their_dates(open_app):
     ],
 )
 def test_reset_says_that_no_second_step_may_be_left(open_app, query, has_factor):
-    app = open_app(None, step=STEP, ways="passkey.2025-03-09", **query)
+    app = open_app(None, step=STEP, ways="passkey.2025-03-09T12:30Z", **query)
 
     assert ("two-step verification is off" in html_of(app)) is has_factor
 

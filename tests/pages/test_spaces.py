@@ -385,7 +385,7 @@ def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
 
     fill(app, latin, instructions="Typed.")
-    press_in_dialog(app, latin, "Archive")
+    press_in_dialog(app, latin, "Archive space")
     assert undo_lines(app) == ["“Latin” is archived"]
     stored = maya.store.spaces.find(latin.id)
     assert stored == replace(latin, is_archived=True, instructions="Typed.")
@@ -399,7 +399,7 @@ def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
     assert chooser(app).label == "Latin"
 
     edit(app, maya, latin)
-    press_in_dialog(app, maya.store.spaces.find(latin.id), "Unarchive")
+    press_in_dialog(app, maya.store.spaces.find(latin.id), "Unarchive space")
     assert not maya.store.spaces.find(latin.id).is_archived
     assert undo_lines(app) == ["“Latin” is back in the list"]
 
@@ -407,7 +407,7 @@ def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
 def test_archiving_a_space_is_undone(open_app, maya, latin, garden):
     maya.database.conversations.move(garden, latin.id)
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
-    press_in_dialog(app, latin, "Archive")
+    press_in_dialog(app, latin, "Archive space")
     archived = maya.store.spaces.find(latin.id)
     # renamed in another tab
     maya.store.spaces.keep(replace(archived, name="Latin II"), replaces=archived)
@@ -427,13 +427,13 @@ def test_deleting_a_space_keeps_conversations_and_deletes_notes(
     note(maya, latin, "She reads Caesar.")
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
 
-    press_in_dialog(app, latin, "Delete")
+    press_in_dialog(app, latin, "Delete space")
     asked = [text.value for text in app.markdown if "its chats are kept" in text.value]
     assert len(asked) == 1
     press_in_dialog(app, latin, "Cancel", delete_dialog)
     assert maya.store.spaces.all() == (latin,)
 
-    press_in_dialog(edit(app, maya, latin), latin, "Delete")
+    press_in_dialog(edit(app, maya, latin), latin, "Delete space")
     press_in_dialog(app, latin, "Delete space", delete_dialog)
     assert maya.store.spaces.all() == maya.store.facts.facts() == ()
     assert address(app) == {"c": str(garden)}

@@ -8,6 +8,8 @@ from tests.unit.test_sign_in_policy import (
     CODE,
     CONFIRMED,
     NOBODY,
+    OIDC,
+    PASSKEY,
     PASSWORD,
     WITH_PASSWORD,
     policy,
@@ -23,7 +25,7 @@ def seen(credentials, *methods):
 def test_account_without_ways_in_has_none():
     none = seen(NOBODY, PASSWORD, CODE)
 
-    assert none == SignInDetails(False, False, False, None, (), ())
+    assert none == SignInDetails(False, False, False, None, (), (), None)
 
 
 def test_password_is_one_that_opens_the_account():
@@ -46,3 +48,15 @@ def test_all_ways_in_are_seen():
 
     assert (own.identities, own.passkeys) == (identities, keys.each)
     assert own.factor == SecondFactor(since=None, codes_left=0, asks_passkey=True)
+
+
+def test_last_way_in_is_seen():
+    key, identity = with_passkey(), with_identity()
+    both = replace(key, identities=identity.identities)
+
+    assert seen(key, PASSKEY, CODE).last_way == key.passkeys.each[0]
+    assert seen(identity, OIDC).last_way == identity.identities[0]
+    assert seen(both, PASSKEY, PASSWORD).last_way == key.passkeys.each[0]
+    assert seen(both, PASSKEY, OIDC).last_way is None
+    assert seen(replace(key, password_hash="a hash"), PASSKEY, PASSWORD).last_way is None
+    assert seen(key, PASSWORD).last_way is None

@@ -962,7 +962,7 @@ def test_refused_setup_in_a_reset_leads_back_with_what_was_unticked(strict, monk
 
     maya, _ = strict
     browser, answer = maya.asks(RESET, password=NEW_PASSWORD)
-    listed = {"ways": "passkey.2025-03-09.0123456789abcdef"}
+    listed = {"ways": "passkey.2025-03-09T12:30Z.0123456789abcdef"}
     given = {"step": browser.step, "next": "/?c=1"} | listed
     gone = f"keeps-{listed['ways']}"
     expected = answer | listed | {"reason": "unavailable", "gone": gone}

@@ -222,7 +222,7 @@ def test_mailed_code_leads_to_the_passkey(maya):
 def test_reset_wants_the_passkey_and_keeps_its_use(maya):
     browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
     [ways] = marks(maya.credentials)
-    assert re.fullmatch(rf"passkey\.{datetime.now(UTC).date()}\.[0-9a-f]{{16}}", ways)
+    assert re.fullmatch(rf"passkey\.{datetime.now(UTC).date()}T\d\d:\d\dZ\.[0-9a-f]{{16}}", ways)
     expected = {"code": FORM, "step": browser.step, "by": "passkey", "ways": ways}
     assert answer == {"c": "1"} | expected
     assert not is_in(browser)
@@ -258,7 +258,7 @@ def test_reset_lists_the_passkeys_and_keeps_them_or_not(site, is_kept):
     add_passkey(site.accounts, session, maya.key)
     browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
     [ways] = marks(maya.credentials)
-    assert re.fullmatch(rf"passkey\.{datetime.now(UTC).date()}\.[0-9a-f]{{16}}", ways)
+    assert re.fullmatch(rf"passkey\.{datetime.now(UTC).date()}T\d\d:\d\dZ\.[0-9a-f]{{16}}", ways)
     assert answer == {"c": "1", "code": "kept", "step": browser.step, "ways": ways}
     assert not is_in(browser)
 
@@ -593,11 +593,20 @@ def test_address_is_taken_back_by_the_passkey_where_a_factor_is_required(unasked
     assert codes[0] not in unasked.posts(back, given).text
 
 
-def test_mark_has_a_kind_a_day_and_a_hash():
-    day = "2026-11-26"
-    end = f"{day}.0123456789abcdef"
+def test_mark_has_a_kind_a_minute_and_a_hash():
+    minute = "2026-11-26T09:40Z"
+    end = f"{minute}.0123456789abcdef"
     good = f"passkey.{end}", f"identity.{end}"
-    bad = f"factor.{end}", f"passkey.{day}", f"passkey.{end}0", f"{good[0][:-1]}X", "passkey", ""
+    times = "2026-11-26", "2026-11-26T09:40", "0001-01-01T00:00+14:00"
+    bad = [f"passkey.{at}.0123456789abcdef" for at in times]
+    bad += (
+        f"factor.{end}",
+        f"passkey.{minute}",
+        f"passkey.{end}0",
+        f"{good[0][:-1]}X",
+        "passkey",
+        "",
+    )
 
     assert read_marks("~".join([*good, *bad])) == good
 
