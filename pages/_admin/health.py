@@ -32,8 +32,9 @@ _FAILED_SIGN_INS = {
 _CONFIRMED_ELSEWHERE = "Supabase Auth confirms addresses itself, so Daybook sends no codes to new users. The tab Sign-ups says how to change that."
 _LEFT_OUT = (
     "Accounts with no way to sign in here: {}. `python -m services.operate check` names them, and "
-    "`python -m services.operate set-password EMAIL` lets a user in. Run `set-address EMAIL EMAIL`, too, if "
-    "the address belongs to an `only` provider and was never confirmed."
+    "`python -m services.operate set-password EMAIL` lets a user in. For an address of an `only` provider, "
+    "`password` or `code` must be on until the user has linked it; if the address was never confirmed, run "
+    "`set-address EMAIL EMAIL`, too."
 )
 
 

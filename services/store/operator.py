@@ -83,8 +83,8 @@ def judge_ways_in(left_out: Sequence[str]) -> Finding:
         return Mark.OK, "each account has one that works here"
     text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"
     advice = (
-        "`set-password` lets a user in; run `set-address EMAIL EMAIL`, too, if the address belongs to an `only` provider "
-        "and was never confirmed"
+        "`set-password` lets a user in; for an address of an `only` provider, `password` or `code` must be on until the "
+        "user has linked it, and if the address was never confirmed, run `set-address EMAIL EMAIL`, too"
     )
     return Mark.NOTE, f"{text}: {advice}"
 

@@ -131,9 +131,13 @@ class SignInPolicy:
             or (by_code and self.opens(credentials, BY_CODE))
         )
 
+    def may_leave(self, before: Credentials, after: Credentials) -> bool:
+        """Return False if this deployment accepts a sign-in method of the credentials *before*, but no method of *after*."""
+        return self._has_own_way_in(after) or not self._has_own_way_in(before)
+
     def check_left(self, before: Credentials, after: Credentials) -> None:
-        """Raise LastWayIn if this deployment accepts a sign-in method of the credentials *before*, but no method of *after*."""
-        if self._has_own_way_in(before) and not self._has_own_way_in(after):
+        """Raise LastWayIn unless `may_leave`."""
+        if not self.may_leave(before, after):
             raise LastWayIn
 
     def provider_of(self, issuer: str) -> str | None:

@@ -52,6 +52,4 @@ def _last_way(credentials: Credentials, policy: SignInPolicy) -> Passkey | Linke
             (one, replace(credentials, passkeys=removed(keys, one.credential_id)))
             for one in keys.each
         ]
-    if not policy.has_way_in(credentials):
-        return None
-    return next((one for one, after in without if not policy.has_way_in(after)), None)
+    return next((one for one, after in without if not policy.may_leave(credentials, after)), None)

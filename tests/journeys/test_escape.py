@@ -82,8 +82,8 @@ PASSKEYS = {"rename_passkey_dialog", "remove_passkey_dialog", "passkey_dialog"}
 IDENTITIES = {"rename_identity_dialog", "remove_identity_dialog"}
 # these a second factor (test_factor_setup.py)
 FACTOR = {"replace_dialog", "codes_dialog", "remove_dialog", "factor_dialog"}
-# and these an unset model and a chat with a summary
-ELSEWHERE = {"connect_dialog", "summary_dialog", *FACTOR, *PASSKEYS, *IDENTITIES}
+# and these an unset model, a chat with a summary and an invitation
+ELSEWHERE = {"connect_dialog", "summary_dialog", "revoke_dialog", *FACTOR, *PASSKEYS, *IDENTITIES}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from tests.unit.test_sign_in_policy import (
     CONFIRMED,
     NOBODY,
     OIDC,
+    ONLY,
     PASSKEY,
     PASSWORD,
     WITH_PASSWORD,
@@ -18,8 +19,8 @@ from tests.unit.test_sign_in_policy import (
 )
 
 
-def seen(credentials, *methods):
-    return sign_in_details(credentials, policy(*methods))
+def seen(credentials, *methods, **providers):
+    return sign_in_details(credentials, policy(*methods, **providers))
 
 
 def test_account_without_ways_in_has_none():
@@ -60,3 +61,6 @@ def test_last_way_in_is_seen():
     assert seen(both, PASSKEY, OIDC).last_way is None
     assert seen(replace(key, password_hash="a hash"), PASSKEY, PASSWORD).last_way is None
     assert seen(key, PASSWORD).last_way is None
+    # a first visit at the provider could link it again, but removing it is refused all the same
+    of_corp = replace(CONFIRMED, identities=identity.identities)
+    assert seen(of_corp, OIDC, CODE, of=ONLY).last_way == identity.identities[0]
