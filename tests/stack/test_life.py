@@ -142,6 +142,15 @@ def test_database_requires_its_password(app):
         assert answer(password, user="nobody") == ""
 
 
+def test_start_does_not_make_the_sign_in_tables_again(app, monkeypatch):
+    folders = choose_folders(app.data, app.keys)
+    port = httpx.URL(running_endpoints(app.data).supabase_url).port
+    commands = []
+    monkeypatch.setattr(processes, "run", lambda *given, **_: commands.append(given))
+    SupabaseApi(folders, port, Postgres(folders, read_secrets(folders))).prepare()
+    assert not commands
+
+
 def test_model_requires_its_key(app):
     server = app.part("model")
     url = f"http://127.0.0.1:{server.cmdline()[-1]}"
@@ -256,15 +265,6 @@ def test_start_after_a_kill_before_the_grants_makes_them(again):
     with running(again):
         again.until_ready()
         assert again.knows("grace")
-
-
-def test_start_does_not_make_the_sign_in_tables_again(app, monkeypatch):
-    folders = choose_folders(app.data, app.keys)
-    port = httpx.URL(running_endpoints(app.data).supabase_url).port
-    commands = []
-    monkeypatch.setattr(processes, "run", lambda *given, **_: commands.append(given))
-    SupabaseApi(folders, port, Postgres(folders, read_secrets(folders))).prepare()
-    assert not commands
 
 
 def test_start_after_a_kill_waits_for_the_old_database(again, base, cache):
