@@ -139,6 +139,9 @@ def test_edited_text_stays_until_it_is_sent(person):
         maya.hears_all_of(f"You said: {prompt}")
     edit = maya.page.get_by_role("button", name="Edit message")
     edit.click()
+    expect(
+        field
+    ).to_be_focused()  # the page has set the cursor, which else may come between selection and text
     field.fill("Half shade?")
 
     maya.opens("Sun?")
