@@ -12,9 +12,9 @@ from services.store.port import Turns
 
 # seconds between two reads of the database
 _GLANCE = 0.5
-# after the seconds of this many heartbeats without a renewal of the turn's lease, `follow` calls the sweep, which settles
-# the turn only if the database finds that the lease has run out
-_MISSED_BEATS = 4
+# if a renewal of the turn's lease is this many seconds overdue, `follow` calls the sweep, which settles the turn only if
+# the database finds that the lease has run out
+_OVERDUE = 3.0
 
 
 class RemoteTurn:
@@ -71,7 +71,7 @@ class RemoteTurn:
                 renewed_at = time.monotonic() + self._turns.pace.lease_seconds
             if self._turn and self._turn.lease_until != last.lease_until:
                 renewed_at = time.monotonic()
-            elif time.monotonic() > renewed_at + _MISSED_BEATS * self._turns.pace.beat_seconds:
+            elif time.monotonic() > renewed_at + self._turns.pace.beat_seconds + _OVERDUE:
                 renewed_at = time.monotonic()
                 with suppress(StoreUnavailable):
                     self._sweep()
