@@ -11,7 +11,7 @@ from pages._parts import providers, words
 from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, quiet_button, row
 from pages._parts.passkey_forms import name_field
-from pages._session import ask_for
+from pages._session import ask_for, find_user
 from services.bootstrap import UserServices
 from services.domain.single_sign_on import MOST_IDENTITIES, LinkedIdentity, OfferedProvider
 from services.errors import LastWayIn
@@ -26,8 +26,7 @@ _RENAME, _REMOVE = "Rename sign-in", "Remove sign-in"
 
 def draw(user: UserServices, *, is_proven: bool) -> None:
     """Draw the provider accounts linked to *user* and, after a recent proof (*is_proven*), the forms that change them."""
-    offered, details = providers.offered(), user.sign_in_details
-    own = details.identities
+    offered, own = providers.offered(), user.sign_in_details.identities
     if not offered and not own:
         return
     st.subheader(providers.TITLE, anchor=False)
@@ -35,14 +34,12 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
         st.markdown("Sign in with an account that you have elsewhere, without your password here.")
     with st.container(key="identities", gap="small"):
         for one in own:
-            _draw_one(one, offered, is_proven=is_proven, is_last=one == details.last_way)
+            _draw_one(one, offered, is_proven=is_proven)
     if is_proven and offered and len(own) < MOST_IDENTITIES:
         st.html(providers.forms("link", offered, words.ADD), width=384)
 
 
-def _draw_one(
-    one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_proven: bool, is_last: bool
-) -> None:
+def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_proven: bool) -> None:
     label = _label(one, offered)
     with row(f"identity-{one.identity.mark}", wrap=False):
         with st.container(gap=None, width="stretch"):
@@ -61,7 +58,6 @@ def _draw_one(
                 remove_identity_dialog,
                 one,
                 label,
-                is_last,
             )
 
 
@@ -78,12 +74,9 @@ def rename_identity_dialog(one: LinkedIdentity) -> None:
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
-def remove_identity_dialog(one: LinkedIdentity, label: str, is_last_way: bool) -> None:
-    """Ask for confirmation before a sign-in through a provider is removed from the account.
-
-    If it is the account's only way to sign in (*is_last_way*), say why it cannot be removed.
-    """
-    if is_last_way:
+def remove_identity_dialog(one: LinkedIdentity, label: str) -> None:
+    """Ask for confirmation before a sign-in through a provider is removed, or say why the last way in cannot be removed."""
+    if one == find_user().sign_in_details.last_way:
         st.markdown(LastWayIn.public)
         draw_cancel("cancel-identity")
         return

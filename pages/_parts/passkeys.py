@@ -9,7 +9,7 @@ from pages._parts import second_factor, words
 from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, quiet_button, row
 from pages._parts.passkey_forms import add_form, is_on, name_field, party_here
-from pages._session import ask_for
+from pages._session import ask_for, find_user
 from services.bootstrap import UserServices
 from services.domain.accounts import ProofScope
 from services.domain.browsers import UNKNOWN_BROWSER, browser_name
@@ -41,8 +41,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         st.markdown(_OF_PROVIDER if user.is_of_provider else _WHAT)
     with st.container(key="passkeys", gap="small"):
         for number, passkey in enumerate(passkeys):
-            is_last = passkey == own.last_way, is_last_step
-            _draw_passkey(number, passkey, party, is_proven=is_proven, is_last=is_last)
+            _draw_passkey(number, passkey, party, is_proven=is_proven, is_last_step=is_last_step)
     if not passkeys:
         st.caption("No passkeys yet.")
     if scope is ProofScope.NONE or not is_on():
@@ -62,7 +61,7 @@ def _draw_passkey(
     party: RelyingParty | None,
     *,
     is_proven: bool,
-    is_last: tuple[bool, bool],
+    is_last_step: bool,
 ) -> None:
     with row(f"passkey-{number}"):
         with st.container(gap=None, width="stretch"):
@@ -86,7 +85,7 @@ def _draw_passkey(
                 ask_for,
                 remove_passkey_dialog,
                 passkey,
-                *is_last,
+                is_last_step,
             )
 
 
@@ -112,12 +111,12 @@ def rename_passkey_dialog(passkey: Passkey) -> None:
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
-def remove_passkey_dialog(passkey: Passkey, is_last_way: bool, is_last_step: bool) -> None:
-    """Ask for confirmation before a passkey is removed; *is_last_step*: it is the account's only second factor.
+def remove_passkey_dialog(passkey: Passkey, is_last_step: bool = False) -> None:
+    """Ask for confirmation before a passkey is removed, or say why the last way in cannot be removed.
 
-    If it is the account's only way to sign in (*is_last_way*), say why it cannot be removed.
+    *is_last_step*: it is the account's only second factor.
     """
-    if is_last_way:
+    if passkey == find_user().sign_in_details.last_way:
         st.markdown(LastWayIn.public)
         draw_cancel("cancel-passkey")
         return

@@ -485,8 +485,8 @@ FORM_ID = uuid4()
             "/account/factor/passkey/off",
         ),
         (second_factor.passkey_dialog, (False, FORM_ID), True, True, "/account/factor/passkey/off"),
-        (passkeys.remove_passkey_dialog, (LAPTOP, False, True), False, True, "/passkey/remove"),
-        (passkeys.remove_passkey_dialog, (LAPTOP, False, False), True, True, "/passkey/remove"),
+        (passkeys.remove_passkey_dialog, (LAPTOP, True), False, True, "/passkey/remove"),
+        (passkeys.remove_passkey_dialog, (LAPTOP, False), True, True, "/passkey/remove"),
     ],
 )
 @pytest.mark.parametrize("is_required", [True, False])

@@ -179,8 +179,7 @@ def test_passkeys_that_are_off_can_be_removed_alone(open_account):
     [(passkeys.rename_passkey_dialog, "rename"), (passkeys.remove_passkey_dialog, "remove")],
 )
 def test_dialog_is_about_one_passkey(open_account, dialog, action):
-    left = (False, False) if action == "remove" else ()
-    app = in_dialog(open_account(LAPTOP, PHONE), dialog, LAPTOP, *left).run()
+    app = in_dialog(open_account(LAPTOP, PHONE), dialog, LAPTOP).run()
 
     (found,) = re.findall(rf'<form [^>]*action="/passkey/{action}".*?</form>', html(app), re.DOTALL)
     assert 'name="passkey" value="__4gbGFwdG9w"' in found
@@ -202,7 +201,7 @@ def test_last_way_in_has_a_reason_and_no_button(open_account, maya):
 @pytest.mark.parametrize("is_last_step", [True, False])
 def test_dialog_says_that_no_second_step_is_left(open_account, is_last_step):
     dialog = passkeys.remove_passkey_dialog
-    app = in_dialog(open_account(LAPTOP), dialog, LAPTOP, False, is_last_step)
+    app = in_dialog(open_account(LAPTOP), dialog, LAPTOP, is_last_step)
 
     texts = [one.value for one in app.run().markdown]
 
@@ -229,7 +228,7 @@ def test_last_passkey_of_the_second_step_is_known(
 
     open_account(LAPTOP, *others).button(key="remove-passkey-0").click().run()
 
-    assert asked == [(passkeys.remove_passkey_dialog, LAPTOP, False, is_last_step)]
+    assert asked == [(passkeys.remove_passkey_dialog, LAPTOP, is_last_step)]
 
 
 @pytest.mark.parametrize(
