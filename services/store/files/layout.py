@@ -85,6 +85,7 @@ class Layout:
         return len(_documents_of(table)) > 1
 
     def may_contain(self, table: Table[Any], document: str) -> bool:
+        """Return True if rows of *table* may be stored in *document*."""
         return document.startswith(_documents_of(table))
 
     def with_key(self, table: Table[Any], key: str) -> Iterator[str]:

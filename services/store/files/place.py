@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from services.store.files.incoming import take_up
 from services.store.files.store import FilesStore
 from services.store.folders import check_new, lasting_folder
 from services.store.operator import Finding, Mark
-from services.store.tables.protocol import Block
+from services.store.tables.protocol import StoreCheck
 
 # Increase this number, and migrate older folders, with each change that a released version would misread or report as
 # damage, such as a new table. No version is released yet.
@@ -54,9 +53,7 @@ class FilesPlace:
         check_new(self.path)
         return False
 
-    def open(
-        self, *, is_app: bool = True, check: Callable[[Block], object] | None = None
-    ) -> FilesStore:
+    def open(self, *, is_app: bool = True, check: StoreCheck | None = None) -> FilesStore:
         try:
             if not self.exists():
                 _make_folder(self.path)
@@ -111,9 +108,7 @@ class FilesPlace:
     def backup(self, target: Path) -> None:
         raise BadInput(f"Stop Daybook, and copy the folder {self.path}: that is a backup.")
 
-    def _opened(
-        self, lock: FileLock, check: Callable[[Block], object] | None, *, is_app: bool
-    ) -> FilesStore:
+    def _opened(self, lock: FileLock, check: StoreCheck | None, *, is_app: bool) -> FilesStore:
         if not lock.try_lock():
             what = "Another Daybook" if is_app else "Daybook"
             raise Misconfigured(f"{what} is using {self.path}: stop it first.")

@@ -29,7 +29,7 @@ from services.store.files.journal import (
 from services.store.files.layout import LOCATIONS, Layout, chats_of, locations
 from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
-from services.store.tables.protocol import Answer, Block, Range, Row, Selection, Table
+from services.store.tables.protocol import Answer, Block, Range, Row, Selection, StoreCheck, Table
 from services.store.tables.schema import MESSAGES, TURNS
 
 _SECONDS = 1.0  # maximum seconds between a write to the journal and the write to documents
@@ -52,13 +52,13 @@ class FilesStore:
         self,
         disk: Disk,
         lock: FileLock,
-        check: Callable[[Block], object] | None = None,
+        check: StoreCheck | None = None,
         *,
         is_plain: bool,
     ) -> None:
         """Apply the journals that an earlier process left. *lock*: the store's lock, already acquired.
 
-        *check* reads shared tables before any file changes, and may raise an error. Raise Damaged, OSError.
+        Raise Damaged, OSError, and the errors of *check*, before any file changes.
         """
         self._disk, self._file_lock, self._is_plain = disk, lock, is_plain
         self._lock, self._syncing = threading.RLock(), threading.Lock()
@@ -303,7 +303,7 @@ class FilesStore:
         last = self._journals[-1].name.removeprefix(_JOURNAL) if self._journals else "0"
         self._journals.append(AppendedFile(self._disk, f"{_JOURNAL}{int(last) + 1:012}"))
 
-    def _restore(self, check: Callable[[Block], object] | None) -> None:
+    def _restore(self, check: StoreCheck | None) -> None:
         """Write the changes in an earlier process's journals to the documents.
 
         Raise Damaged, and the errors of *check*, before changing any file.

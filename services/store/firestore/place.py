@@ -21,7 +21,7 @@ from services.store.firestore.calls import MAKE_ANOTHER, Database, errors, open_
 from services.store.firestore.lease import Lease
 from services.store.firestore.store import FirestoreStore
 from services.store.operator import Finding, Mark
-from services.store.tables.protocol import Block
+from services.store.tables.protocol import StoreCheck
 
 _VERSION = 1  # version of the store's format
 _DEFAULT = "(default)"  # the database that db/firestore/firebase.json names
@@ -44,9 +44,7 @@ class FirestorePlace:
         with self._opened() as database:
             return self._exists(database)
 
-    def open(
-        self, *, is_app: bool = True, check: Callable[[Block], object] | None = None
-    ) -> FirestoreStore:
+    def open(self, *, is_app: bool = True, check: StoreCheck | None = None) -> FirestoreStore:
         with self._errors():
             database = self.connect(self.project, self.database)
             try:

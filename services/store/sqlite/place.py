@@ -3,7 +3,7 @@
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -15,7 +15,7 @@ from services.store.file_lock import FileLock
 from services.store.folders import check_new, make_folder, name_new, sync
 from services.store.operator import Finding, Mark
 from services.store.sqlite.store import SqliteBlock, SqliteStore, error_of
-from services.store.tables.protocol import Block
+from services.store.tables.protocol import StoreCheck
 
 MIGRATIONS = Path(__file__).parents[3] / "db" / "sqlite"
 _APPLICATION = 0x64617962  # "dayb", the application id in the header of each store
@@ -59,9 +59,7 @@ class SqlitePlace:
         self._check_version(self._version())
         return True
 
-    def open(
-        self, *, is_app: bool = True, check: Callable[[Block], object] | None = None
-    ) -> SqliteStore:
+    def open(self, *, is_app: bool = True, check: StoreCheck | None = None) -> SqliteStore:
         # resolve links: SQLite puts its log beside the real file
         real = Path(os.path.realpath(self.path))
         if real != self.path:
@@ -196,7 +194,7 @@ class SqlitePlace:
         # os.path, because Path.exists raises an error if the name is too long for the disk
         return os.path.exists(log) and log.stat().st_size > 0
 
-    def _read(self, check: Callable[[Block], object]) -> None:
+    def _read(self, check: StoreCheck) -> None:
         """Call *check* with the existing store, of any version, without a change to the file or its log."""
         # when the last connection closes, SQLite writes the log to the file, unless the connection is read-only
         mode = "mode=ro" if self._has_log() else "immutable=1"

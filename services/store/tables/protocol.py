@@ -92,6 +92,10 @@ class Block(Protocol):
         ...
 
 
+# reads shared tables of an existing store before anything in it changes; raises an error to refuse the store
+StoreCheck = Callable[[Block], object]
+
+
 class Tables(Protocol):
     """The tables of one user and the shared tables. Any thread may call `run`."""
 
@@ -177,14 +181,11 @@ class StorePlace(Protocol):
         """
         ...
 
-    def open(
-        self, *, is_app: bool = True, check: Callable[[Block], object] | None = None
-    ) -> AllTables:
+    def open(self, *, is_app: bool = True, check: StoreCheck | None = None) -> AllTables:
         """Open the store, and migrate it if it is of an earlier version; create a new store if there is none.
 
-        *is_app*: True for the one process that serves the app, False for an operator's command. *check* reads shared
-        tables of an existing store, before anything in the store changes; it may raise an error to refuse the store.
-        Raise Misconfigured if the store cannot be opened.
+        *is_app*: True for the one process that serves the app, False for an operator's command. Raise Misconfigured if
+        the store cannot be opened, and the errors of *check*, which is not called for a new store.
         """
         ...
 
