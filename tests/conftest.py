@@ -25,6 +25,7 @@ from services.embedded.supabase_api import fetch_modules
 from services.llm.openai_model import OpenAIModel, _Stream, connect
 from tests import firestore as firestore_parts
 from tests import runs
+from tests.durations import Durations
 from tests.fakes import INFO
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
@@ -164,6 +165,7 @@ def pytest_report_header():
 
 
 def pytest_configure(config):
+    config.pluginmanager.register(Durations(config))
     of_firestore = ("_firestore.py", "[firestore")
     config.pluginmanager.register(PartReport(of_firestore, firestore_parts.described))
     config.pluginmanager.register(LIMITS)
