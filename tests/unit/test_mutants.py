@@ -1,5 +1,9 @@
 """The list of mutants: each line finds its symbol and its test, and each member of a store's ports has a mutant."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from services.store.backend import Backend, GuardedAdministration, SignIn, UserBackend
@@ -40,13 +44,23 @@ def test_each_mutant_finds_its_place():
     assert lost == []
 
 
-def test_test_of_each_mutant_exists():
-    lost = []
-    for mutant in read():
-        path, name = mutant.test.partition("[")[0].split("::")
-        if f"def {name}(" not in (ROOT / "tests" / path).read_text():
-            lost.append(mutant.test)
-    assert lost == []
+@pytest.mark.slow
+def test_plain_run_has_the_test_of_each_mutant(request):
+    named = {f"tests/{mutant.test}" for mutant in read()}
+    run = {item.nodeid for item in request.session.items}
+    if not {test.partition("::")[0] for test in named} <= {one.partition("::")[0] for one in run}:
+        run = _collected({test.partition("::")[0] for test in named})
+    run |= {nodeid.partition("[")[0] for nodeid in run}
+
+    assert named - run == set()
+
+
+def _collected(files):
+    """Return the node ids that a plain run has of *files*."""
+    command = [sys.executable, "-m", "pytest", "-n0", "--collect-only", "-q", *sorted(files)]
+    plain = {name: value for name, value in os.environ.items() if name != "DAYBOOK_TESTS"}
+    ran = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
+    return set(ran.stdout.splitlines())
 
 
 def members(port):

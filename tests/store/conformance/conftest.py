@@ -1,10 +1,12 @@
 """Each store in turn, and its users."""
 
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.runs import IS_WHOLE
+from tests.store.conformance.accounts.deployments import KINDS
 from tests.store.conformance.backends import BACKENDS
 from tests.store.conformance.talk import say, unsaid
 
@@ -23,41 +25,39 @@ SEALED_ONLY = {
 }
 
 
-# the rules of credentials, which are the same code over every store
-_CREDENTIALS = {
-    *("test_credentials.py", "test_ways_in.py", "test_proofs.py", "test_proofs_and_turns.py"),
-    *("test_factors.py", "test_passkey_factors.py", "test_codes.py", "test_sign_in_methods.py"),
+# A plain run has every file on a store over tables that runs blocks twice, and on SQL, which has rules of its own.
+_WHOLE = {"bytes", "embedded"}
+# On the other stores it has what a store can break that keeps the protocol of tables (tests/store/test_tables_protocol.py).
+_SMOKE = {
+    *("test_isolation.py", "test_stored_text.py", "test_deletions.py", "test_races.py"),
+    *("test_threads.py", "test_attacks.py"),
 }
-# the files that a plain run omits for a store, because a store with the same code runs them
-_REPEATED = {
-    "bytes": {"test_threads.py"},
-    "json-plain": {"test_threads.py"},
-    "firestore": _CREDENTIALS  # and others, because the emulator is slow
-    | {"test_tampering.py", "test_outages.py", "test_corpus.py", "test_search_texts.py"}
-    | {"test_storage.py", "test_attacks.py", "test_settings.py", "test_operator.py"}
-    | {"test_administration.py", "test_upkeep.py", "test_account_end.py", "test_attachments.py"}
-    | {"test_addresses.py"},
-    "hosted": _CREDENTIALS
-    | {"test_tampering.py", "test_outages.py", "test_stored_text.py", "test_threads.py"},
-}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc):
+    """Run a file on each store, or in a plain run on those that it is for."""
+    if "running" in metafunc.fixturenames:
+        file = metafunc.module.__file__
+        stores = KINDS if Path(file).parent.name == "accounts" else BACKENDS
+        is_everywhere = IS_WHOLE or Path(file).name in _SMOKE
+        chosen = [store for store in stores if is_everywhere or store in _WHOLE]
+        metafunc.parametrize("running", chosen, indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Deselect the tests of sealing for the store without sealing, and in a plain run the repeated files."""
+    """Deselect the tests of sealing for the store without sealing."""
 
     def is_out(item):
         kind = getattr(item, "callspec", None)
-        store = kind and kind.params.get("running")
-        omitted = set() if IS_WHOLE else _REPEATED.get(store, set())
-        if store == "json-plain":
-            omitted = omitted | SEALED_ONLY
-        return bool({item.path.name, getattr(item, "originalname", "")} & omitted)
+        is_plain = kind and kind.params.get("running") == "json-plain"
+        return is_plain and {item.path.name, getattr(item, "originalname", "")} & SEALED_ONLY
 
     config.hook.pytest_deselected(items=[one for one in items if is_out(one)])
     items[:] = [one for one in items if not is_out(one)]
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="session")
 def running(request):
     backend = BACKENDS[request.param](request.getfixturevalue)
     yield backend

@@ -25,7 +25,7 @@ def second_rig(hosted):
         yield rig
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="session")
 def running(request):
     kind = KINDS[request.param](request.getfixturevalue)
     yield kind
