@@ -32,6 +32,7 @@ from tests.model_server import ModelServer
 from tests.npm_firestore import LIMITS
 from tests.reports import PartReport
 from tests.runs import pytest_collection_modifyitems  # noqa: F401
+from tests.scheduling import pytest_xdist_make_scheduler  # noqa: F401
 from tests.stack.apps import tails
 from tests.stack.starts import (  # noqa: F401
     START_SECONDS,
@@ -170,8 +171,7 @@ def pytest_configure(config):
     of_firestore = ("_firestore.py", "[firestore")
     config.pluginmanager.register(PartReport(of_firestore, firestore_parts.described))
     config.pluginmanager.register(LIMITS)
-    of_accounts = ("tests/journeys/", "tests/hosted/", "tests/store/conformance/")
-    config.pluginmanager.register(PartReport(of_accounts, runs.described))
+    config.pluginmanager.register(PartReport(("tests/",), runs.described))
 
 
 @tried_twice("the embedded stack")

@@ -1,22 +1,38 @@
-"""Which tests a run has: a plain run omits those that repeat on a further store what the same code passes on another one; a run with
-DAYBOOK_TESTS=all has all."""
+"""Which tests a run has: each promise once, on the part where it is kept; a run with DAYBOOK_TESTS=all has all tests."""
 
+import hashlib
 import os
+from pathlib import Path
 
 IS_WHOLE = os.environ.get("DAYBOOK_TESTS") == "all"
+_ROOT = Path(__file__).parents[1]
+_LONG_RUN = _ROOT / "tests" / "long-run.md"
+_START = ("streamlit_app.py", "services/deployment.py", "services/embedded/**/*.*")
+
+
+def start_hash():
+    """Return a short hash of the files that a start consists of."""
+    found = (path for pattern in _START for path in _ROOT.glob(pattern))
+    files = sorted(path for path in found if path.is_file() and path.suffix != ".pyc")
+    return hashlib.sha256(b"".join(map(Path.read_bytes, files))).hexdigest()[:12]
 
 
 def described():
-    """Return a line that says which tests of several stores the run has."""
+    """Return a line that says which tests the run has; tests/long-run.md keeps that of the last long run."""
     if IS_WHOLE:
-        return "Stores: all tests on each"
-    return "Stores: of accounts, a part on each (DAYBOOK_TESTS=all: all tests on each)"
+        return f"All tests, of a start whose files have the hash {start_hash()}"
+    return "Each promise once (DAYBOOK_TESTS=all: on every store)"
 
 
 def pytest_collection_modifyitems(config, items):
     """Leave the tests that are marked `long_run` to runs with DAYBOOK_TESTS=all."""
     if IS_WHOLE:
         return
-    left_out = [one for one in items if one.get_closest_marker("long_run")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [one for one in items if one not in left_out]
+    has_new_start = not _LONG_RUN.exists() or start_hash() not in _LONG_RUN.read_text("utf-8")
+
+    def is_out(item):
+        marker = item.get_closest_marker("long_run")
+        return marker and not (has_new_start and marker.kwargs.get("start"))
+
+    config.hook.pytest_deselected(items=[item for item in items if is_out(item)])
+    items[:] = [item for item in items if not is_out(item)]

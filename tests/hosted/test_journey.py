@@ -97,6 +97,7 @@ def test_a_day_on_two_processes(first, second, make_hosted_app, open_rig, person
     assert all(micro > 0 for (micro,) in costs)
 
 
+@pytest.mark.long_run(start=True)
 def test_open_tab_shows_what_another_process_changes(app, second, open_rig, person):
     """The tab polls without any action of the user. When the user is suspended, the tab says so and the process drops all data."""
     maya = person()
@@ -141,6 +142,7 @@ def test_open_tab_shows_what_another_process_changes(app, second, open_rig, pers
         tab.is_asked_to_sign_in()
 
 
+@pytest.mark.long_run(start=True)
 def test_tab_of_another_process_goes_on_after_a_proof(app, second, open_rig, person):
     """Its reply ends and is stored, and the tab comes in by the new cookie without a word of signing out."""
     maya = person()

@@ -33,6 +33,7 @@ from tests.stack.apps import ROOT, TLS, App, running, until
 
 ROOT_KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 STAGES = ("starting the database", "preparing the tables", "starting the database's API")
+of_a_start = pytest.mark.long_run(start=True)
 CTRL_C = 10.0  # seconds; the promise is 2 on a machine without other work
 
 
@@ -163,6 +164,7 @@ def test_model_requires_its_key(app):
             assert client.get(closed).status_code in (404, 501), closed
 
 
+@of_a_start
 def test_second_process_uses_address_of_the_first(app, base, cache):
     asked = subprocess.run(
         [sys.executable, "-m", "services.operate", "address"],
@@ -201,6 +203,7 @@ def test_killed_part_is_restarted_with_every_row(app, part):
     assert app.part(part) != before
 
 
+@of_a_start
 def test_killed_model_is_restarted_while_app_stays_ready(app):
     app.until_model_is("ready")
     before = app.part("model")
@@ -221,6 +224,7 @@ def test_ctrl_c_ends_a_ready_app_and_its_processes(app):
     assert "traceback" not in app.said().lower()
 
 
+@of_a_start
 def test_socket_of_a_long_path_is_private(again):
     assert len(str(again.data)) == 150
     with running(again):
@@ -236,6 +240,7 @@ def test_socket_of_a_long_path_is_private(again):
         assert not folder.parent.exists()
 
 
+@of_a_start
 def test_renamed_folder_with_other_modes_starts_with_every_row(again):
     again.data = again.data.rename(again.base / "renamed")
     (again.data / "postgres").chmod(0o755)  # as after a copy from a disk without Unix modes
@@ -244,6 +249,7 @@ def test_renamed_folder_with_other_modes_starts_with_every_row(again):
         assert again.knows("grace")
 
 
+@of_a_start
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root copies files of other users")
 def test_backup_that_root_copied_starts_with_every_row(again, base, cache):
     copied = App(base / "copied", cache)
@@ -255,6 +261,7 @@ def test_backup_that_root_copied_starts_with_every_row(again, base, cache):
         assert copied.knows("grace")
 
 
+@of_a_start
 def test_start_after_a_kill_before_the_grants_makes_them(again):
     with running(again):
         again.until_ready()
@@ -281,6 +288,7 @@ def test_start_after_a_kill_waits_for_the_old_database(again, base, cache):
         assert following.knows("grace")
 
 
+@of_a_start
 def test_ctrl_c_ends_a_waiting_start(again, base, cache):
     following = App(base / "following", cache, data=again.data, keys=again.keys)
     with _left_behind(again), running(following):
@@ -293,6 +301,7 @@ def test_ctrl_c_ends_a_waiting_start(again, base, cache):
         assert time.monotonic() - since < CTRL_C
 
 
+@of_a_start
 @pytest.mark.parametrize("seconds", [0.2, 0.7])
 def test_ctrl_c_while_streamlit_is_imported_ends_everything(again, seconds):
     """Before our code runs, Python handles Ctrl-C and can lose one (in importlib's callbacks, and while a thread starts)."""
@@ -302,6 +311,7 @@ def test_ctrl_c_while_streamlit_is_imported_ends_everything(again, seconds):
         assert not again.left()
 
 
+@of_a_start
 def test_ctrl_c_while_app_is_imported_ends_it(base, cache):
     app = App(base / "importing", cache)
     app.keys.mkdir(parents=True)
@@ -312,6 +322,7 @@ def test_ctrl_c_while_app_is_imported_ends_it(base, cache):
         os.close(key)
 
 
+@of_a_start
 @pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_during_a_start_ends_everything(again, stage):
     with running(again):
@@ -320,6 +331,7 @@ def test_ctrl_c_during_a_start_ends_everything(again, stage):
         assert "traceback" not in again.said().lower()
 
 
+@of_a_start
 def test_ctrl_c_during_initdb_leaves_a_usable_folder(base, cache):
     app = App(base / "first", cache)
     with running(app):
@@ -337,6 +349,7 @@ def offline(base):
     return App(place, place / "cache" / "daybook", environment={"npm_config_registry": dead})
 
 
+@of_a_start
 def test_ctrl_c_while_modules_are_fetched_ends_everything(offline):
     with running(offline):
         until(lambda: offline.part("npm"))
@@ -345,6 +358,7 @@ def test_ctrl_c_while_modules_are_fetched_ends_everything(offline):
         assert offline.interrupt() < CTRL_C
 
 
+@of_a_start
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [
@@ -376,6 +390,7 @@ def test_wrong_or_missing_key_is_refused(again, name, change, sentence):
         path.write_text(right)
 
 
+@of_a_start
 def test_early_refusal_is_one_line(base, cache):
     small, taken = App(base / "small disk", cache), App(base / "taken port", cache, port=None)
     with _disk(small.data, megabytes=36), _taken(8501):
@@ -386,6 +401,7 @@ def test_early_refusal_is_one_line(base, cache):
     assert [app.said().count("\n") for app in (small, taken)] == [1, 1]
 
 
+@of_a_start
 def test_full_disk_is_reported_and_waited_for(base, cache):
     app = App(base / "disk", cache)
     sentence = "The disk is full: free some space for Daybook's data folder."
