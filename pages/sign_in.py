@@ -195,8 +195,7 @@ def _draw_sign_in(invitation: str, *, is_uninvited: bool) -> None:
     if _takes_passwords():
         st.html(
             _form(
-                *("/session", words.SIGN_IN, "current-password", invitation),
-                takes_code=is_uninvited,
+                "/session", words.SIGN_IN, "current-password", invitation, takes_code=is_uninvited
             )
         )
     else:

@@ -15,7 +15,6 @@ from services.bootstrap import ChatParts, Setup, ThreadView
 from services.domain import (
     Conversation,
     ConversationId,
-    Full,
     MemoryPolicy,
     Message,
     MessageId,
@@ -129,7 +128,7 @@ def draw_banner(
 def draw_full(services: ChatParts, view: ThreadView, refusals: Sequence[Refusal]) -> None:
     """If the chat is full, draw a text that says so (unless one of *refusals* does), and the buttons that make room."""
     thread = view.thread
-    is_full = view.plan is None and thread.conversation.policy == Full()
+    is_full = view.plan is None and thread.conversation.policy.kind.sends_all
     is_refused = any(isinstance(refusal.error, ChatFull) for refusal in refusals)
     if not is_full and not is_refused:
         return

@@ -13,7 +13,7 @@ from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.temporary import services_of
 from pages._session import show_errors, user_services
 from services.bootstrap import Setup, UserServices
-from services.domain import Conversation, NewConversation, Preferences, Theme, Window
+from services.domain import Conversation, NewConversation, Preferences, Theme
 from services.domain.limits import LONGEST_INSTRUCTIONS
 from services.domain.models import InstructionsSource
 from services.errors import Tampered
@@ -184,13 +184,18 @@ def _draw_limits(user: UserServices, now: Preferences) -> dict[str, _Number]:
     model = user.choices.setup(None).offer.info
     longest_reply = max(model.reply_tokens, _LEAST_REPLY)
     longest = words.number(longest_reply)
+    sizes = " ".join(
+        f"“{words.policy_name(policy)}” sends so many, and up to half as many more."
+        for policy in user.choices.policies()
+        if policy.messages
+    )
     window = _draw_number(
         "window-messages",
         words.RECENT_MESSAGES,
         now.window_messages,
         (2, LARGEST_WINDOW, 2),
         words.number(user.choices.window_messages),
-        f"“{words.policy_name(Window())}” sends so many, and up to half as many more.",
+        sizes,
     )
     context_tokens = _draw_number(
         "context-tokens",

@@ -91,9 +91,7 @@ def _draw_factor(factor: SecondFactor, *, is_proven: bool) -> None:
                 if factor.since:
                     off = "Turn off app" if factor.asks_passkey else "Turn off"
                     ask = factor.asks_passkey
-                    quiet_button(
-                        *(off, "no_encryption", "remove-factor", ask_for, remove_dialog, ask)
-                    )
+                    quiet_button(off, "no_encryption", "remove-factor", ask_for, remove_dialog, ask)
 
 
 def _parts(factor: SecondFactor) -> Iterator[tuple[str, str]]:

@@ -342,7 +342,9 @@ class UserTasks:
             log_event("facts.lost", conversation=conversation_id)
         finally:
             self.registry.end(
-                *(Purpose.FACTS, conversation_id, finished),
+                Purpose.FACTS,
+                conversation_id,
+                finished,
                 error=failure,
                 noted=tuple(noted),
                 again=partial(self._begin_postponed, conversation_id) if failure else None,

@@ -16,7 +16,6 @@ from services.chat.setup import Setup
 from services.domain import (
     Conversation,
     ConversationId,
-    Full,
     Message,
     MessageId,
     Thread,
@@ -107,7 +106,7 @@ class Planning:
         # Two cases keep the whole budget. If the refusal named the window, the budget is smaller already than the refused
         # prompt, of which `room` is two thirds. And a policy that sends everything cannot send less in less room.
         is_smaller = room is not None and 2 * setup.budget.prompt_tokens < 3 * room
-        if room is None or is_smaller or thread.conversation.policy.kind is Full:
+        if room is None or is_smaller or thread.conversation.policy.kind.sends_all:
             return setup.budget
         return setup.budget.within(room)
 

@@ -149,7 +149,7 @@ class Chat:
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
         return self._begin(
-            *(thread, past, asked.body, asked.id), start_seq=own.start_seq, seen_model=seen_model
+            thread, past, asked.body, asked.id, start_seq=own.start_seq, seen_model=seen_model
         )
 
     def edit_prompt(

@@ -23,7 +23,7 @@ class MemoryPolicy:
 
     @property
     def kind(self) -> "PolicyKind":
-        """The policy's declaration; for a policy of a newer version, a declaration that needs neither search nor summary."""
+        """The policy's declaration; for a policy of a newer version, a declaration of its name alone."""
         return POLICIES.get(self.name) or PolicyKind(self.name)
 
     @property
@@ -43,6 +43,7 @@ class PolicyKind:
     name: str  # stored in the database
     # the default size of the policy's window, in messages; None: the policy has no window
     messages: int | None = None
+    sends_all: bool = False  # the policy sends all messages, and refuses a chat that does not fit
     needs_search: bool = False  # the policy needs a search for older messages that match the prompt
     needs_summary: bool = False  # the policy needs a summary of older messages
 
@@ -53,7 +54,7 @@ class PolicyKind:
         return MemoryPolicy(self.name, messages)
 
 
-Full = PolicyKind("full")  # all messages, or a clear refusal if they do not fit
+Full = PolicyKind("full", sends_all=True)  # all messages, or a clear refusal if they do not fit
 Window = PolicyKind("window", messages=WINDOW_MESSAGES)  # only the last messages
 Summary = PolicyKind("summary", needs_summary=True)  # recent messages, and a summary of the rest
 Retrieval = PolicyKind("retrieval", needs_search=True)  # recent messages, and related older ones

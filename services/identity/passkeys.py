@@ -423,10 +423,7 @@ def _unless_refused(ask: Callable[[], Answer]) -> Answer | None:
     """Return the result of the library call *ask*; None if it raises an error, because the error would repeat the answer."""
     from webauthn.helpers.exceptions import WebAuthnException
 
-    with suppress(
-        *(WebAuthnException, InvalidSignature, UnsupportedAlgorithm),
-        # errors that malformed CBOR causes
-        *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
-    ):
+    from_malformed_cbor = ArithmeticError, AttributeError, LookupError, TypeError, ValueError
+    with suppress(WebAuthnException, InvalidSignature, UnsupportedAlgorithm, *from_malformed_cbor):
         return ask()
     return None

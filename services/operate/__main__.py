@@ -254,12 +254,10 @@ def check() -> None:
     try:
         ring = _root_keys(chosen)
         keys = PresentKeys(
-            *(
-                ring.proof_key(),
-                ring.versions(),
-                partial(opens, ring),
-                partial(lookup_faults, ring),
-            ),
+            ring.proof_key(),
+            ring.versions(),
+            partial(opens, ring),
+            partial(lookup_faults, ring),
             partial(_has_way_in, chosen, ring),
         )
     except Misconfigured as error:

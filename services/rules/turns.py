@@ -230,7 +230,8 @@ def settle(
     )
     entry = part_of(
         Entry,
-        *(settlement, ended),
+        settlement,
+        ended,
         at=now,
         day=day,
         turn_id=turn.id,

@@ -484,7 +484,10 @@ class Accounts:
         user = self.backend.sign_in.sign_up(found.email, credentials.managed_password)
         credentials = replace(credentials, identities=(identity,) if identity else ())
         return self._begin(
-            *(user, pending, credentials, browser),
+            user,
+            pending,
+            credentials,
+            browser,
             factor=factor,
             recovery=recovery,
             has_factor=has_factor,
@@ -511,7 +514,11 @@ class Accounts:
             credentials = replace(credentials, invitation=code)
             enrolled = checked.used
             return self._begin(
-                *(user, stored, credentials, browser, checked.counted),
+                user,
+                stored,
+                credentials,
+                browser,
+                checked.counted,
                 factor=enrolled and enrolled.factor,
                 recovery=enrolled.recovery if enrolled else (),
                 has_factor=checked.has_factor,
@@ -526,7 +533,10 @@ class Accounts:
             sign_in.end(user)
             raise SignInBroken
         return self._start(
-            *(user, stored.generation, checked.counted, device),
+            user,
+            stored.generation,
+            checked.counted,
+            device,
             has_factor=checked.has_factor,
             used=self._used(checked, user_id),
             used_by=checked.used_by,
@@ -1051,7 +1061,11 @@ class Accounts:
         )
         has_factor = has_factor or factor is not None
         return self._start(
-            *(user, pending.generation, counted, device, account),
+            user,
+            pending.generation,
+            counted,
+            device,
+            account,
             has_factor=has_factor,
             scope=scope,
             by=by,

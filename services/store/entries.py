@@ -222,7 +222,11 @@ class WaitingEntry:
         checked = replace(found, counted=found.counted + counted)
         if entry.way is Way.RESET:
             return self._reset(
-                *(accounts, checked, factor, step, browser),
+                accounts,
+                checked,
+                factor,
+                step,
+                browser,
                 keeps_factor=keeps_factor,
                 gone=gone,
                 on_used=on_used,
@@ -265,7 +269,10 @@ class WaitingEntry:
         def reset_by(given: Checked) -> tuple[Cookie, AppSession]:
             step.end()
             return reset(
-                *(accounts, given, self.entry.password_hash, browser),
+                accounts,
+                given,
+                self.entry.password_hash,
+                browser,
                 keeps_factor=keeps_factor,
                 kept=kept,
                 on_begun=note_given,

@@ -49,7 +49,7 @@ class SignUpCode:
 
         entries, entry = Entries(self.start), sign_up_entry(code)
         return await entries.enter(
-            *(asked.request, entry, None, asked.target, act), is_new_account=True
+            asked.request, entry, None, asked.target, act, is_new_account=True
         )
 
 

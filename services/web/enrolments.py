@@ -137,7 +137,7 @@ class Enrolments:
 
         page = codes_page(codes, session.email)
         return await entries.answer(
-            *(request, entry, entered, target), is_new_account=is_new, page=page
+            request, entry, entered, target, is_new_account=is_new, page=page
         )
 
 

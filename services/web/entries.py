@@ -236,11 +236,15 @@ class Entries:
         counted = ()
         if waiting.factor:
             counted = check.count(
-                *(request, accounts, user_id, waiting.factor, factor, state), is_former=is_former
+                request, accounts, user_id, waiting.factor, factor, state, is_former=is_former
             )
         try:
             entered = waiting.enter(
-                *(accounts, factor, step, browser_of(request), counted),
+                accounts,
+                factor,
+                step,
+                browser_of(request),
+                counted,
                 keeps_factor=form.keeps_factor,
                 gone=form.gone,
                 on_used=lambda session: check.tell_of_use(request, accounts, session, factor),
@@ -256,7 +260,9 @@ class Entries:
             before = waiting.credentials
             left = with_only(before, {*marks(before)} - {*form.gone})
             self.tell_of_removed(
-                *(request, entered.session, form.gone),
+                request,
+                entered.session,
+                form.gone,
                 keeps_factor=form.keeps_factor,
                 asks_no_passkey=before.asks_passkey and not left.asks_passkey,
             )
@@ -333,9 +339,7 @@ class Entries:
             mails = dict.fromkeys((entry.address, entered.left), NoticeKind.ADDRESS_CHANGED)
             await run_sync(self.notices.tell_of_address, request, backend, session, mails)
         return await self.start.answer(
-            *(request, entered.cookie, session, target),
-            is_new_account=is_new_account,
-            page=page,
+            request, entered.cookie, session, target, is_new_account=is_new_account, page=page
         )
 
     @property

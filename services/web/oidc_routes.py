@@ -109,7 +109,7 @@ class OidcRoutes:
             if not is_proof:
                 await run_sync(self.own.check_may_add, signed_in)
             address, browser = await self.steps.leave(
-                *(request, name, _OWN, (purpose, asked), target), session=signed_in.session
+                request, name, _OWN, (purpose, asked), target, session=signed_in.session
             )
         except AppError as error:
             return RedirectResponse(with_reason(target, error), 303)

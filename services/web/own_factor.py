@@ -183,7 +183,10 @@ class OwnFactor:
         address = self.origin.client_address(asked.request)
         throttles = self.attempts.factor_step(asked.session.user_id, device, address)
         step = self._steps.begin(
-            *(browser, _KIND, new_secret().hex(), throttles),
+            browser,
+            _KIND,
+            new_secret().hex(),
+            throttles,
             session=asked.session,
             credentials=asked.current.stored,
         )

@@ -67,7 +67,11 @@ class LinkByPasskey:
         try:
             async with self.check.attempts.delay_refusals():
                 return await begin_session(
-                    *(self.steps.start, self.check, asked, given, prepare),
+                    self.steps.start,
+                    self.check,
+                    asked,
+                    given,
+                    prepare,
                     user_id=begun.user_id,
                     identity=self.steps.linked(waiting.answer, signs_in=True),
                     target=waiting.target,

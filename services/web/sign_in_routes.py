@@ -119,7 +119,7 @@ class SignInRoutes:
 
         is_first = not found.is_taken
         return await Entries(self.start).enter(
-            *(request, entry, checked.stored, target, act), is_new_account=is_first
+            request, entry, checked.stored, target, act, is_new_account=is_first
         )
 
     async def _sign_up(
@@ -148,7 +148,7 @@ class SignInRoutes:
             return Entered(*accounts.sign_up(found, hashed, code, browser))
 
         return await Entries(self.start).enter(
-            *(request, entry, None, target, act), is_new_account=True
+            request, entry, None, target, act, is_new_account=True
         )
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
@@ -213,7 +213,7 @@ class SignInRoutes:
                 check = FactorCheck(self.start.attempts, self.start.origin, self.start.notices)
                 note = partial(proof.note, self.start.shared(), session)
                 await run_sync(
-                    *(check.prove, request, self._accounts, session, checked, entered, note)
+                    check.prove, request, self._accounts, session, checked, entered, note
                 )
             target = with_query(target, reason="proved")
         except errors.SignedOut:  # the session has ended, or another proof has replaced the cookie

@@ -428,7 +428,7 @@ def test_account_begins_with_the_factor_that_is_required():
     settings = Settings(sign_ups=SignUps.INVITED)
 
     refused = begin_account(
-        *(MAYA, USER.email, settings), is_first=False, invitation=INVITATION, lacks_factor=True
+        MAYA, USER.email, settings, is_first=False, invitation=INVITATION, lacks_factor=True
     )
 
     assert refused == FACTOR_NEEDED

@@ -8,7 +8,7 @@ import pytest
 from tests.stack.apps import ROOT
 
 EXAMPLES = {  # for each list, the text that its files contain
-    "A context policy": r"^Window = |\bWindow\.name\b|\bWindow\(20\)",
+    "A context policy": r"^Window = |\bWindow\.name\b|policy_name\(Window\b|\bWindow\(20\)",
     "A page": r'\bUSAGE\b|"/usage", |pages/usage\.py|visit\("/usage"\)',
     "A setting": r"(?i)\bsign_ups_an_hour\b|DAYBOOK_SIGN_UPS_AN_HOUR",
     "A verb, from page to SQL": r"edit_reply|EditReply",

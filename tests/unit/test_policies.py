@@ -97,7 +97,7 @@ def test_docs_name_every_declared_policy(page):
 
 
 @pytest.mark.parametrize("folder", ["services", "pages"])
-def test_no_code_asks_for_the_class_of_a_policy(folder):
+def test_no_code_asks_which_policy_it_is(folder):
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in (ROOT / folder).rglob("*.py")
@@ -107,13 +107,44 @@ def test_no_code_asks_for_the_class_of_a_policy(folder):
     assert found == []
 
 
+@pytest.mark.parametrize(
+    "comparison",
+    [
+        "isinstance(policy, Window)",
+        "policy.kind is Window",
+        "policy.kind in (Full, policies.Window)",
+        "Window() != policy",
+        "policy.name == Window.name",
+        "policy.name == 'window'",
+        "policy.name in {'full', 'window'}",
+    ],
+)
+def test_comparison_with_a_policy_is_found(comparison):
+    assert asks_for_a_kind(ast.parse(comparison, mode="eval").body)
+
+
+@pytest.mark.parametrize("pattern", ["Window()", "Window.name", "MemoryPolicy(name='window')"])
+def test_pattern_of_a_policy_is_found(pattern):
+    tree = ast.parse(f"match policy:\n    case {pattern}:\n        pass")
+    assert any(asks_for_a_kind(node) for node in ast.walk(tree))
+
+
 def asks_for_a_kind(node):
-    """Return True for `isinstance(…, Window)` and for `case Window()`."""
+    """Return True for a comparison or a pattern with a declared policy, such as `kind is Window` and `case "window"`."""
     match node:
-        case ast.Call(func=ast.Name(id="isinstance" | "issubclass" | "type"), args=args):
-            asked = args[-1]
-        case ast.MatchClass(cls=asked):
+        case ast.Call(func=ast.Name(id="isinstance" | "issubclass" | "type"), args=[*_, asked]):
             pass
+        case ast.Compare() | ast.MatchClass() | ast.MatchValue():
+            asked = node
         case _:
             return False
-    return any(isinstance(one, ast.Name) and one.id in KINDS for one in ast.walk(asked))
+    return any(names_a_kind(part) for part in ast.walk(asked))
+
+
+def names_a_kind(node):
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name in KINDS
+        case ast.Constant(value=str(name)):
+            return name in POLICIES
+    return False

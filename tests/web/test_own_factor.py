@@ -499,12 +499,7 @@ def test_proof_in_part_adds_no_app_beside_a_passkey(site, browser):
     accounts.change_credentials(browser.session, with_one, current.stored, added)
     asked = replace(asking_passkey(with_one, is_asked=True), recovery=("0" * 64,))
     accounts.change_credentials(
-        *(
-            browser.session,
-            asked,
-            site.current(browser).stored,
-            CredentialsAction.PASSKEY_FACTOR_ADDED,
-        )
+        browser.session, asked, site.current(browser).stored, CredentialsAction.PASSKEY_FACTOR_ADDED
     )
     site.change_sessions(scope=ProofScope.PART, has_factor=True)
 

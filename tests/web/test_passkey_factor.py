@@ -103,7 +103,9 @@ class User(test_entries.User):
             action = CredentialsAction.PASSKEY_FACTOR_REMOVED
         asking = partial(asking_passkey, is_asked=is_asked)
         change(
-            *(self.site.accounts, self.session, action),
+            self.site.accounts,
+            self.session,
+            action,
             lambda one: replace(asking(one), recovery=hashes),
         )
 
@@ -559,7 +561,7 @@ def test_passkey_that_is_not_asked_for_belongs_to_no_proof(site, way):
     assert not maya.credentials.asks_passkey
 
 
-def test_address_is_taken_back_by_the_passkey_where_a_factor_is_required(unasked):
+def test_passkey_restores_an_address_where_a_factor_is_required(unasked):
     browser = unasked.begins()
     unasked.posts(browser, unasked.key.get(unasked.options(browser)["options"]))
     passkeys = unasked.credentials.passkeys
@@ -571,11 +573,8 @@ def test_address_is_taken_back_by_the_passkey_where_a_factor_is_required(unasked
     def _(block):
         block.put(schema.SETTINGS, replace(settings_of(block), requires_factor=False))
 
-    action = CredentialsAction.PASSKEY_FACTOR_REMOVED
-    change(
-        *(unasked.site.accounts, browser.session, action),
-        lambda one: replace(one, passkeys=unasked_before),
-    )
+    accounts, action = unasked.site.accounts, CredentialsAction.PASSKEY_FACTOR_REMOVED
+    change(accounts, browser.session, action, lambda one: replace(one, passkeys=unasked_before))
     moved(unasked, browser)
     unasked.site.require_factor()
 
@@ -825,7 +824,9 @@ def test_switch_wants_a_passkey_for_this_address(own):
     passkeys = own.credentials.passkeys
     moved_away = replace(passkeys, each=(replace(passkeys.each[0], rp_id="old.example"),))
     change(
-        *(own.site.accounts, own.browser.session, CredentialsAction.PASSKEY_REMOVED),
+        own.site.accounts,
+        own.browser.session,
+        CredentialsAction.PASSKEY_REMOVED,
         lambda one: replace(one, passkeys=moved_away),
     )
 

@@ -225,7 +225,7 @@ def test_operators_password_signs_in_and_proves():
     assert reason(site.post("/proof", session, password=NEW_PASSWORD)) == "proved"
 
 
-def test_account_begins_by_its_address_and_a_code_where_passwords_are_off():
+def test_account_begins_by_code_where_passwords_are_off():
     site, email = Site("code"), new_email()
 
     answer = site.post("/account", email=email, password="not asked for")
@@ -235,12 +235,8 @@ def test_account_begins_by_its_address_and_a_code_where_passwords_are_off():
 
     assert begins_session(made)
     sent = site.post("/code", purpose="sign_in", email=email)
-    again = site.post(
-        *("/code/redeem", step_cookie(sent)),
-        purpose="sign_in",
-        step=step_in(sent),
-        code=site.codes()[-1],
-    )
+    step, code = step_in(sent), site.codes()[-1]
+    again = site.post("/code/redeem", step_cookie(sent), purpose="sign_in", step=step, code=code)
     assert begins_session(again)
     assert reason(site.post("/session", email=email, password="not asked for")) == "wrong"
 
@@ -254,18 +250,16 @@ def test_no_account_begins_by_a_form_where_passwords_and_codes_are_off():
     assert site.mails == []
 
 
-def test_address_is_taken_back_without_a_password_where_they_are_off():
+def test_address_is_restored_by_code_where_passwords_are_off():
     site = Site("code")
     email, cookie = site.user()
     session = site.before.open(Cookie.parse(cookie.partition("=")[2]))
     site.before.change_address(session, new_email(), 2)
 
     sent = site.post("/code", purpose="restore_address", email=email)
+    step, code = step_in(sent), site.codes()[-1]
     answer = site.post(
-        *("/code/redeem", step_cookie(sent)),
-        purpose="restore_address",
-        step=step_in(sent),
-        code=site.codes()[-1],
+        "/code/redeem", step_cookie(sent), purpose="restore_address", step=step, code=code
     )
 
     assert begins_session(answer)

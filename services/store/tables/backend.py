@@ -129,7 +129,9 @@ class TablesUser:
         budget = stored.opened(now, 0)
         return part_of(
             Account,
-            *(settings, budget, account),
+            settings,
+            budget,
+            account,
             user_id=account.id,
             spent_today_micro=budget.day_spent,
             spent_this_month_micro=budget.month_spent,
@@ -354,7 +356,9 @@ class TablesUser:
                 raise SignedOut
             counters = found(block, schema.THROTTLES, returned)
             refusal = rules.factor_refusal(
-                *(stored, generation, used),
+                stored,
+                generation,
+                used,
                 has_factor=has_factor,
                 is_required=False,  # a required factor was given when the session began
                 used_by=used_by,
@@ -405,10 +409,8 @@ class TablesUser:
             every = block.select(schema.SESSIONS, {"user_id": account.id})
             meant = [one for one in every if is_meant(one)]
             if is_first:
-                note(
-                    *(block, self.caller.now(), account.id, "session.revoke", account.id),
-                    ended=len(meant),
-                )
+                now = self.caller.now()
+                note(block, now, account.id, "session.revoke", account.id, ended=len(meant))
             delete_all(block, schema.SESSIONS, meant[:ENDED_AT_ONCE])
             return len(meant)
 
@@ -482,7 +484,9 @@ class TablesBackend:
             elif new.account or credentials is None:
                 return STALE
             elif refusal := rules.factor_refusal(
-                *(credentials, new.generation, new.used),
+                credentials,
+                new.generation,
+                new.used,
                 has_factor=new.has_factor,
                 is_required=is_required,
                 used_by=new.used_by,
@@ -758,7 +762,9 @@ def _begin_account(
     invitation = _invitation(block, new.account.invitation, user.email, now)
     named = found(block, schema.LOOKUPS, new.account.ways_in)
     begun = rules.begin_account(
-        *(user.user_id, user.email, settings),
+        user.user_id,
+        user.email,
+        settings,
         is_first=is_first,
         invitation=invitation,
         lacks_factor=lacks_factor,

@@ -124,7 +124,8 @@ class TablesReports:
             this_month = sums_of(month)
             return part_of(
                 UserUsage,
-                *(budget, account),
+                budget,
+                account,
                 user_id=account.id,
                 email=account.email or "",
                 is_suspended=account.suspended_at is not None,

@@ -129,7 +129,9 @@ class TablesRows(TablesMessages):
         begun = granted or Begun(TurnId(uuid4()), micro, tokens)
         turn = part_of(
             Turn,
-            *(wanted, begun, write.prompt),
+            wanted,
+            begun,
+            write.prompt,
             id=begun.turn_id,
             request=request,
             begun_at=now,

@@ -340,7 +340,7 @@ class SupabaseBackend(Backend):
 
     def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
         statement = "update public.documents set conversation_id = %s, space_id = %s where id = %s"
-        self._change(statement, *(conversation_id, space_id, fact_id))
+        self._change(statement, conversation_id, space_id, fact_id)
 
     @contextmanager
     def set_back(self, conversation_id):

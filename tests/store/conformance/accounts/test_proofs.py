@@ -159,7 +159,7 @@ def test_proof_in_part_ends_no_other_session(deployment, maya):
 
     with pytest.raises(ProofNeeded):
         accounts.change_credentials(
-            *(maya.session, new, current.stored, CredentialsAction.PASSKEY_ADDED), ends_others=True
+            maya.session, new, current.stored, CredentialsAction.PASSKEY_ADDED, ends_others=True
         )
 
     assert is_alive(other)

@@ -641,7 +641,9 @@ def test_passkey_without_verification_is_no_factor(deployment, maya, name):
     used = seal_stored(deployment.accounts.root_keys, touched.used, maya.id)
     with pytest.raises((ValueError, StoreUnavailable)):  # the store asks for it, too
         maya.session.backend.prove(
-            *(touched.stored.generation, (), instead_of(maya)),
+            touched.stored.generation,
+            (),
+            instead_of(maya),
             used=used,
             used_by=CredentialsAction.PASSKEY_USED,
         )
@@ -768,7 +770,9 @@ def test_identity_is_no_factor(deployment, maya, name):
     used = replace(checked.credentials, uses=checked.credentials.uses + 1)
     with pytest.raises((ValueError, StoreUnavailable)):  # the store asks for it, too
         maya.session.backend.prove(
-            *(checked.stored.generation, (), instead_of(maya)),
+            checked.stored.generation,
+            (),
+            instead_of(maya),
             used=seal_stored(deployment.accounts.root_keys, used, maya.id),
             used_by=CredentialsAction.IDENTITY_USED,
         )
