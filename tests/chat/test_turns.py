@@ -12,7 +12,7 @@ from services.domain import Full, MessageId, NewConversation, Outcome, Usage, Wi
 from services.domain.model_failures import ModelFailure
 from services.domain.turns import Pace, TurnState
 from tests.chats import done, said
-from tests.fakes import INFO
+from tests.fakes import INFO, MAYA
 from tests.stack.apps import SECONDS
 from tests.store.conformance.talk import ending, new_turn
 
@@ -71,6 +71,26 @@ def test_followers_see_a_growing_reply_until_it_is_stored(chat, database):
     assert len(set(texts)) > 3
     assert all(b.startswith(a) for a, b in pairwise(texts))
     assert said(database.thread(turn.conversation_id))[-1] == texts[-1]
+
+
+def test_reply_goes_on_after_its_last_reader_leaves(chat, database):
+    turn = chat.begin(None, "Go on [[tokens=30 rate=30]]")
+    page = turn.follow()
+    next(filter(None, page))
+
+    page.close()  # as when the tab is closed
+
+    assert chat.view(turn.conversation_id).turn is turn  # another tab finds it
+    reply = database.thread(done(turn).conversation_id).messages[-1]
+    assert (reply.outcome, len(reply.body.split())) == (Outcome.COMPLETE, 30)
+
+
+def test_model_is_not_told_who_asks(chat, server):
+    ask(chat, "Who am I?")
+
+    [asked] = server.requests
+    assert asked.body.keys() <= {"model", "messages", "stream", "stream_options", "max_tokens"}
+    assert not [one for one in (str(MAYA), MAYA.hex) if one in str(asked.body)]
 
 
 def test_stopped_reply_is_stored_and_charged(chat, database, server):

@@ -4,6 +4,7 @@ import http.client
 import json
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 USED = [
@@ -69,6 +70,13 @@ def test_used_auth_paths_are_answered(stack, method, target):
 )
 def test_unused_auth_paths_are_not_found(stack, method, target):
     assert status(stack, method, target) == 404
+
+
+def test_request_without_the_key_is_refused(stack):
+    for path in ("/rest/v1/conversations", "/rest/v1/rpc/throttle", "/auth/v1/settings"):
+        address = f"{stack.url}{path}"
+
+        assert httpx.get(address, trust_env=False).status_code == 401, path
 
 
 def test_forged_host_hides_no_auth_path(stack):

@@ -519,6 +519,16 @@ def of_file(monkeypatch, tmp_path):
     return of_file
 
 
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:1/v1"])
+def test_local_model_is_planned_where_no_endpoint_is_set(of_file, url):
+    of_file(OPENAI_BASE_URL=url, DAYBOOK_MODEL=url and "none")
+
+    begun = deployment.read_deployment("http://127.0.0.1:8501")
+
+    begun.tables.close()
+    assert (begun.endpoints.model_url is None) is bool(url)
+
+
 @pytest.mark.parametrize("store", ["sqlite", "json"])
 def test_start_says_that_it_made_a_store(of_file, capsys, store):
     of_file(store)
