@@ -21,13 +21,13 @@ import httpx
 import psutil
 import psycopg
 import pytest
-from playwright.sync_api import sync_playwright
 
 from services.embedded import processes
 from services.embedded.folders import choose_folders, free_port
 from services.embedded.plan import read_secrets, running_endpoints
 from services.embedded.postgres import Postgres
 from services.embedded.supabase_api import SupabaseApi
+from tests.chromium import chromium
 from tests.journeys.seeds import database
 from tests.stack.apps import ROOT, TLS, App, running, until
 
@@ -269,8 +269,9 @@ def test_start_after_a_kill_before_the_grants_makes_them(again):
 
 def test_start_after_a_kill_waits_for_the_old_database(again, base, cache):
     following = App(base / "following", cache, data=again.data, keys=again.keys)
-    with _left_behind(again) as postgres, running(following), _page() as page:
+    with chromium() as browser, _left_behind(again) as postgres, running(following):
         until(lambda: following.health()[0] == 503)
+        page = browser.new_page()
         page.goto(following.url)
         page.get_by_text("Daybook is starting: waking up").wait_for()
 
@@ -443,16 +444,6 @@ def _left_behind(app):
         finally:
             with contextlib.suppress(psutil.NoSuchProcess):
                 postgres.resume()
-
-
-@contextmanager
-def _page():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        yield browser.new_page()
-        browser.close()
 
 
 @contextmanager
