@@ -454,8 +454,8 @@ def _disk(folder, megabytes):
     made = subprocess.run(
         [shutil.which("mount"), *options, str(folder)], capture_output=True, text=True
     )
-    if made.returncode:
-        pytest.fail(f"this test needs to mount a tmpfs, as root: {made.stderr}")
+    if made.returncode:  # as another user, or in a container
+        pytest.skip(f"only root mounts a tmpfs: {made.stderr.strip()}")
     try:
         yield
     finally:
