@@ -29,7 +29,7 @@ from tests.fakes import INFO
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
 from tests.npm_firestore import LIMITS
-from tests.reports import PartReport
+from tests.reports import LackReport, PartReport
 from tests.stack.apps import tails
 from tests.stack.starts import (  # noqa: F401
     START_SECONDS,
@@ -169,6 +169,7 @@ def pytest_configure(config):
     config.pluginmanager.register(LIMITS)
     of_accounts = ("tests/journeys/", "tests/hosted/", "tests/store/conformance/")
     config.pluginmanager.register(PartReport(of_accounts, runs.described))
+    config.pluginmanager.register(LackReport())
 
 
 @tried_twice("the embedded stack")

@@ -6,7 +6,7 @@ import os
 IS_WHOLE = os.environ.get("DAYBOOK_TESTS") == "all"
 
 
-def described():
+def described(_reports):
     """Return a line that says which tests of several stores the run has."""
     if IS_WHOLE:
         return "Stores: all tests on each"
