@@ -1,10 +1,12 @@
-"""The parts of the tests that are packages of Debian: Chromium and Postgres.
+"""The parts of the tests that are packages of Debian: Chromium, Postgres, and a library of the local model.
 
 `python -m tests.parts` prints the packages that this machine lacks.
 """
 
+import ctypes
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ _VERSIONS = (17, 15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A program that tests need, and where it was *found*; None if the machine lacks it."""
+    """A program or library that tests need, and where it was *found*; None if the machine lacks it."""
 
     name: str
     package: str
@@ -28,7 +30,7 @@ class Part:
         return f"{self.name} is missing (Debian: {self.package})"
 
     def required(self):
-        """Return where the program was found. If the machine lacks it, skip the test; in CI, fail."""
+        """Return where the part was found. If the machine lacks it, skip the test; in CI, fail."""
         if self.found is None:
             no = pytest.fail if "CI" in os.environ else pytest.skip
             no(self.lack)
@@ -46,6 +48,16 @@ def newest_postgres(servers=_SERVERS):
     return next(installed, None)
 
 
+def library(name):
+    """Return *name* if Linux finds that shared library, or None. Other systems need no library of this kind."""
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            return None
+    return name
+
+
 CHROMIUM = Part(
     name="Chromium",
     package="chromium-headless-shell",
@@ -53,7 +65,9 @@ CHROMIUM = Part(
     found=shutil.which("chromium-headless-shell") or shutil.which("chromium"),
 )
 POSTGRES = Part(name="Debian's Postgres", package="postgresql", found=newest_postgres())
-PARTS = (CHROMIUM, POSTGRES)
+# llama.cpp is built with it; Debian with nothing but Python has none
+OPENMP = Part(name="OpenMP's library", package="libgomp1", found=library("libgomp.so.1"))
+PARTS = (CHROMIUM, POSTGRES, OPENMP)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from services.embedded.postgres import Postgres
 from services.embedded.supabase_api import SupabaseApi
 from tests.chromium import chromium
 from tests.journeys.seeds import database
+from tests.parts import OPENMP
 from tests.stack.apps import ROOT, TLS, App, running, until
 
 ROOT_KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -44,6 +45,7 @@ def base(place):
 @pytest.fixture(scope="module")
 def app(base, cache):
     """A running app with all parts; the path of its data folder has a space and a comma."""
+    OPENMP.required()
     place = base / "Ada's folder, the second"
     app = App(place, cache, environment={"DAYBOOK_ROOT_KEYS": ROOT_KEY})
     with running(app):

@@ -1,12 +1,13 @@
 """Parts of the tests that a machine may lack: how they are found, and the lines that a run without them ends with."""
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from tests import npm_firestore, reports
-from tests.parts import POSTGRES, newest_postgres, postgres_folder
+from tests.parts import POSTGRES, library, newest_postgres, postgres_folder
 from tests.reports import LackReport, PartReport
 
 NO_POSTGRES = replace(POSTGRES, found=None)
@@ -36,6 +37,15 @@ def test_clients_alone_are_no_postgres(tmp_path):
     postgres_folder(17, tmp_path).mkdir(parents=True)
 
     assert newest_postgres(tmp_path) is None
+
+
+def test_library_is_found_by_its_name():
+    assert library("libc.so.6") == "libc.so.6"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems need no such library")
+def test_missing_library_is_not_found():
+    assert library("libkumquat.so.7") is None
 
 
 def test_test_without_its_part_is_skipped(monkeypatch):
