@@ -25,6 +25,7 @@ from benchmarks import rig
 from benchmarks.turns import _database, _take_turn
 from services.crypto import ServerProof, new_key
 from services.domain.accounts import UserOrder
+from tests.chromium import chromium
 from tests.database import servers
 from tests.database.people import HEAD, Caller, World, psycopg_world, sealed
 from tests.journeys.people import PASSWORD
@@ -204,7 +205,7 @@ def page_times(people: int, turns: int, opens: int) -> dict[str, tuple[float, fl
     """Return the median and the maximum time of *opens* of each tab in a browser, in milliseconds, after a first opening."""
     with (
         rig.model() as endpoint,
-        rig.chromium() as browser,
+        chromium() as browser,
         rig.daybook(endpoint) as app,
         second_process(app) as sessions,
     ):

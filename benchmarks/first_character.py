@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from benchmarks import rig
 from benchmarks.rig import EMAIL, SECONDS, Endpoint, Figures
+from tests.chromium import chromium
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import converse, let_talk_fast, second_process
 from tests.stack.apps import App, until
@@ -67,7 +68,7 @@ def main() -> None:
 
 def measure(runs: int) -> dict[str, Figures]:
     """Return milliseconds by the length of the conversation."""
-    with rig.model() as endpoint, rig.chromium() as browser:
+    with rig.model() as endpoint, chromium() as browser:
         plain = _plain(browser, endpoint, runs)
         with rig.daybook(endpoint) as app:
             return {"daybook_ms": _daybook(browser, app, runs), "plain_ms": plain}

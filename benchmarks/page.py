@@ -27,6 +27,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from benchmarks import rig
 from benchmarks.rig import EMAIL, Figures
+from tests.chromium import chromium
 from tests.journeys.people import DESK, PASSWORD
 from tests.journeys.seeds import converse, hold, let_talk_fast, second_process
 from tests.model_server import STAMP_TURN
@@ -135,7 +136,7 @@ def measure(measures: list[str], runs: int) -> dict[str, Figures]:
             found |= MEASURES[name](site, runs)
         return found
 
-    with rig.model() as endpoint, rig.empty_page() as empty, rig.chromium() as browser:
+    with rig.model() as endpoint, rig.empty_page() as empty, chromium() as browser:
         with plain(browser, endpoint, empty) as site:
             beside = of(site)
         with daybook(browser, endpoint, empty) as site:

@@ -10,10 +10,9 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect
 
 from services.embedded.folders import choose_folders, free_port
-from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import PASSWORD
 from tests.stack.apps import ROOT, App, running, until
 from tests.stores import WholeAccounts
@@ -92,14 +91,6 @@ def _streamlit(name: str, environment: Endpoint) -> Iterator[tuple[str, int]]:
             yield url, process.pid
         finally:
             process.terminate()
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def new_cookie(app: App, sessions: WholeAccounts, email: str = EMAIL) -> str:

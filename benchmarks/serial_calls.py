@@ -33,6 +33,7 @@ from benchmarks import rig
 from benchmarks.first_character import FIRST, MARK, STOPWATCH
 from benchmarks.page import PRESS, WATCH
 from services.embedded.folders import choose_folders
+from tests.chromium import chromium
 from tests.hosted.gateway import Request, Response, Service
 from tests.hosted.rig import started_rig
 from tests.journeys.people import PASSWORD, Person
@@ -256,7 +257,7 @@ def _reader(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Reader]:
 
 def measure(chosen: frozenset[str]) -> dict[str, dict[str, object]]:
     """Return the calls of each *chosen* path, with milliseconds since the press and the round; round 0: not waited for."""
-    with rig.model() as endpoint, rig.chromium() as browser, _reader(browser, endpoint) as reader:
+    with rig.model() as endpoint, chromium() as browser, _reader(browser, endpoint) as reader:
         first = reader.paths(chosen, {})
         waited: dict[str, set[Place]] = {path: set() for path in first}
         for number in range(max(len(wait.calls) for wait in first.values())):

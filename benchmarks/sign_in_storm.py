@@ -35,6 +35,7 @@ from benchmarks import rig
 from benchmarks.first_character import milliseconds
 from benchmarks.rig import EMAIL, Figures
 from services.web.hashing_lanes import lane_count
+from tests.chromium import chromium
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import let_talk_fast, second_process
 from tests.stack.apps import App
@@ -77,7 +78,7 @@ def measure(people: int, runs: int) -> Figures:
     """Return milliseconds, seconds, megabytes and counts by name."""
     with (
         rig.model() as endpoint,
-        rig.chromium() as browser,
+        chromium() as browser,
         rig.daybook(endpoint, **_SETTINGS) as app,
     ):
         with second_process(app) as sessions:

@@ -38,6 +38,7 @@ from benchmarks.start import ELSEWHERE
 from services.domain import Thread
 from services.embedded.folders import choose_folders
 from services.store.port import Store
+from tests.chromium import chromium
 from tests.conftest import started_stack
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import PLACES, lift_bounds
@@ -128,7 +129,7 @@ def measure(runs: int, turns: int, parts: set[str]) -> dict[str, Figures]:
             figures[name] |= _turns(name, Path(base), runs, turns)
     if "pages" not in parts:
         return figures
-    with rig.model() as endpoint, rig.empty_page() as empty, rig.chromium() as browser:
+    with rig.model() as endpoint, rig.empty_page() as empty, chromium() as browser:
         with page.plain(browser, endpoint, empty) as site:
             figures[PLAIN] |= _pages(site, runs)
         for name in STORES:

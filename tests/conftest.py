@@ -30,7 +30,7 @@ from tests.fakes import INFO
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
 from tests.npm_firestore import LIMITS
-from tests.reports import PartReport
+from tests.reports import LackReport, PartReport
 from tests.runs import pytest_collection_modifyitems  # noqa: F401
 from tests.scheduling import pytest_xdist_make_scheduler  # noqa: F401
 from tests.stack.apps import tails
@@ -172,6 +172,7 @@ def pytest_configure(config):
     config.pluginmanager.register(PartReport(of_firestore, firestore_parts.described))
     config.pluginmanager.register(LIMITS)
     config.pluginmanager.register(PartReport(("tests/",), runs.described))
+    config.pluginmanager.register(LackReport())
 
 
 @tried_twice("the embedded stack")

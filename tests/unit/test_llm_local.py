@@ -12,6 +12,7 @@ from services.domain import Role, Usage
 from services.domain.context import ContextMessage
 from services.embedded.folders import free_port
 from services.llm.openai_model import OpenAIModel, connect
+from tests.parts import OPENMP
 from tests.stack.apps import until
 
 KEY = "kumquat-7781"
@@ -20,6 +21,7 @@ KEY = "kumquat-7781"
 @pytest.fixture(scope="module")
 def server():
     """A process of the local model that answers."""
+    OPENMP.required()
     port = free_port()
     process = psutil.Popen(
         [sys.executable, "-m", "services.embedded.model_server", str(port)],
