@@ -1,7 +1,7 @@
 """A property test: services/rules and the functions of db/migrations return the same answers and store the same rows.
 
 A history is at most 30 calls of two users and an admin. Each run tries the same histories, as many as the last of the mutants needs
-that they catch; a long run tries 300 others each day.
+that they catch; a long run tries others each day.
 `DAYBOOK_HISTORIES=20000 DAYBOOK_SEED=1 pytest tests/database/test_rules_and_sql.py` tries more and others. With DAYBOOK_NO_SHRINKING
 set, a failing history is not shrunk: for mutants, which only have to fail. Accounts are in `test_accounts_and_sql`.
 """
@@ -54,7 +54,7 @@ from tests.database.two_sides import (
 )
 from tests.runs import IS_WHOLE
 
-HISTORIES = int(os.environ.get("DAYBOOK_HISTORIES", "300" if IS_WHOLE else "102"))
+HISTORIES = int(os.environ.get("DAYBOOK_HISTORIES", "300"))
 SEED = int(os.environ.get("DAYBOOK_SEED", datetime.now(UTC).toordinal() if IS_WHOLE else 0))
 IS_SHRUNK = "DAYBOOK_NO_SHRINKING" not in os.environ
 LENGTHS = (10, 20, 30)  # numbers of calls in a history
