@@ -30,6 +30,7 @@ from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
 from tests.npm_firestore import LIMITS
 from tests.reports import PartReport
+from tests.runs import pytest_collection_modifyitems  # noqa: F401
 from tests.stack.apps import tails
 from tests.stack.starts import (  # noqa: F401
     START_SECONDS,

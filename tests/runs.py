@@ -11,3 +11,12 @@ def described():
     if IS_WHOLE:
         return "Stores: all tests on each"
     return "Stores: of accounts, a part on each (DAYBOOK_TESTS=all: all tests on each)"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the tests that are marked `long_run` to runs with DAYBOOK_TESTS=all."""
+    if IS_WHOLE:
+        return
+    left_out = [one for one in items if one.get_closest_marker("long_run")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [one for one in items if one not in left_out]
