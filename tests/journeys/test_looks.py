@@ -55,13 +55,15 @@ def test_title_and_fields_have_the_direction_of_their_words(page_of):
     expect(page.locator("h1")).to_have_css("text-align", "start")
 
 
-def test_reason_of_a_recalled_message_keeps_its_width(page_of):
+def test_reason_of_a_recalled_message_stays_readable(page_of):
+    """Beside a long extract, and above the whole message."""
     page = page_of(f"""<table class="db-parts db-seen">
-      <tr><td>Assistant: Zebedee likes rain.</td><td>1 May, extract, matched “Zebedee”</td></tr>
+      <tr><td>Assistant: {"We sow peas. " * 99}</td><td>1 May, extract, matched “peas”</td></tr>
       <tr><td colspan="2"><details><summary>Show message</summary><p>{"We sow peas. " * 99}</p></details></td></tr>
     </table>""")
     reason = page.get_by_role("cell").nth(1)
     width = reason.bounding_box()["width"]
+    assert width >= 64  # px: two short words
 
     page.get_by_text("Show message").click()
 
