@@ -134,7 +134,7 @@ class Firestore:
         return documents_in(self.database)
 
 
-@pytest.fixture(params=["json", "firestore"])
+@pytest.fixture(params=["json", pytest.param("firestore", marks=pytest.mark.long_run)])
 def kept(request, tmp_path):
     """A store for several users, in each kind."""
     if request.param == "json":
