@@ -25,7 +25,7 @@ def make_alone(make_app, tmp_path):
     def make(**changes):
         environment = {"DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db"}
         environment |= changes.pop("environment", {})
-        return make_app("alone", environment=environment, **changes)
+        return make_app("alone", None, environment=environment, **changes)
 
     return make
 
