@@ -5,6 +5,7 @@ import pytest
 from tests.hosted.rig import started_rig
 from tests.journeys.conftest import (  # noqa: F401
     browser,
+    one_browser,
     make_app,
     model,
     person,

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 from pyotp import TOTP
 
+from tests.journeys.conftest import mail_settings
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import second_process
 from tests.journeys.test_codes import (
@@ -12,7 +13,6 @@ from tests.journeys.test_codes import (
     code_for,
     enters,
     form,
-    mail_settings,
     told,
 )
 from tests.journeys.test_confirmation import loses_an_address

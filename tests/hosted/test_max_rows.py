@@ -166,7 +166,7 @@ def test_audit_is_listed_whole(owner, admin):
 
 
 def test_a_start_with_a_bound_that_is_too_low_is_refused(hosted, make_app):
-    starting = running(make_app("few-rows", environment=hosted.environment()))
+    starting = running(make_app("few-rows", "hosted", environment=hosted.environment()))
     with hosted.row_limit(40), starting as app:
         assert app.ended() == 1
 

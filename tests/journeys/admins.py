@@ -16,7 +16,7 @@ def look_after(admin, maya):
         ("Models", "Price for"),
         ("Sign-ups", "Create invitation"),
         ("Settings", "Limits for new users"),
-        ("Health", "API and network"),
+        ("Health", "Clock difference"),
     ):
         admin.page.get_by_role("tab", name=tab).click()
         admin.sees(content)

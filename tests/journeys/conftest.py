@@ -1,11 +1,12 @@
 """The real app, a scripted model, and users with real browsers.
 
-With DAYBOOK_JOURNEY_STORE=sqlite the apps keep their data in SQLite, instead of the embedded stack; with DAYBOOK_TESTS=all the
-journeys of accounts, each of which every run has on one store, run on both.
+The apps keep their data in SQLite, which takes the least time, but for the journey of an outage. With DAYBOOK_TESTS=all or
+DAYBOOK_JOURNEY_STORE=embedded they keep it in the embedded stack; with DAYBOOK_TESTS=all the journeys of accounts run on both.
 """
 
+import asyncio
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -18,10 +19,8 @@ from tests.runs import IS_WHOLE
 from tests.stack.apps import App, running
 
 ADMIN = "admin@daybook.test"
-STORE = os.environ.get("DAYBOOK_JOURNEY_STORE", "embedded")
-STORES = [*dict.fromkeys([STORE, "sqlite"])]  # of the journeys of accounts
-# of those that every run has on the embedded stack, and of those that it has on SQLite
-FIRST_STORE, ONE_STORE = (STORES, STORES) if IS_WHOLE else (STORES[:1], STORES[-1:])
+STORE = os.environ.get("DAYBOOK_JOURNEY_STORE", "embedded" if IS_WHOLE else "sqlite")
+STORES = ["embedded", "sqlite"] if IS_WHOLE else [STORE]  # of the journeys of accounts
 _PEOPLE = pytest.StashKey[list[Person]]()
 
 
@@ -67,12 +66,42 @@ def store():
 
 
 @pytest.fixture(scope="session")
-def app(make_app):
-    """An app for all journeys that do not damage it."""
-    with running(make_app("app")) as app:
-        app.until_ready()
-        sign_up(app, ADMIN)  # the first account becomes admin
-        yield app
+def shared_app(make_app):
+    """Return a function that returns the running app of a store and of settings, for all journeys that do not damage it."""
+    apps = {}
+    with ExitStack() as ends:
+
+        def shared(store=STORE, **environment):
+            key = store, *sorted(environment.items())
+            if key not in apps:
+                made = make_app("shared", store, environment=environment)
+                apps[key] = ends.enter_context(running(made))
+                apps[key].until_ready()
+            return apps[key]
+
+        yield shared
+
+
+@pytest.fixture(scope="session")
+def app(shared_app):
+    """An app without settings, for all journeys that do not damage it."""
+    app = shared_app()
+    sign_up(app, ADMIN)  # the first account becomes admin
+    return app
+
+
+@pytest.fixture
+def mail_app(shared_app, shared_mails, store):
+    """An app with mail, for all journeys that do not damage it."""
+    return shared_app(store, **mail_settings(shared_mails))
+
+
+def mail_settings(mails):
+    return {
+        "DAYBOOK_SMTP_HOST": "127.0.0.1",
+        "DAYBOOK_SMTP_PORT": str(mails.port),
+        "DAYBOOK_SMTP_FROM": "no-reply@daybook.test",
+    }
 
 
 def sign_up(app, email):
@@ -82,24 +111,36 @@ def sign_up(app, email):
     return answer.headers["set-cookie"].split(";")[0]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_mails():
-    """A mail server for all tests of a module."""
+    """A mail server for all tests."""
     with mail_server() as server:
         yield server
 
 
 @pytest.fixture
 def mails(shared_mails):
-    """The mail server of the module, without the mails of earlier tests."""
+    """The mail server, without the mails of earlier tests."""
     shared_mails.received.clear()
     return shared_mails
 
 
-@pytest.fixture(scope="module")
-def browser():
+@pytest.fixture(scope="session")
+def one_browser():
+    """Return the one browser of this process, and the event loop of Playwright."""
     with chromium() as browser:
-        yield browser
+        loop = asyncio.get_running_loop()
+        yield browser, loop
+        asyncio._set_running_loop(loop)
+
+
+@pytest.fixture(scope="module")
+def browser(one_browser):
+    """The browser. Playwright leaves its loop running in this thread, in which tests of other files could begin none."""
+    browser, loop = one_browser
+    asyncio._set_running_loop(loop)
+    yield browser
+    asyncio._set_running_loop(None)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 FOR_EVER = "[[tokens=9000 rate=12]]"  # longer than any journey, for replies that will be stopped
 MESSAGE = '.stChatMessage, .db-message, [class*="st-key-past-"] .stMarkdown:not(.stChatMessage *)'
+_BETWEEN_LOADS = 1500  # milliseconds: a load of the page takes more CPU time than all else
 _numbers = itertools.count()
 
 expect.set_options(timeout=SECONDS * 1000)
@@ -142,7 +143,10 @@ class Tab:
         def is_told():
             self.visit(path)
             expect(self.page.locator(".st-key-account-menu")).to_be_attached()
-            return self.page.locator(".st-key-notices").get_by_text(words).count()
+            if self.page.locator(".st-key-notices").get_by_text(words).count():
+                return True
+            self.page.wait_for_timeout(_BETWEEN_LOADS)
+            return False
 
         until(is_told)
 
@@ -177,7 +181,10 @@ class Tab:
             with suppress(Error):  # the page may be reloading by itself
                 self.page.reload()
             expect(self.composer.or_(self.sign_in_form)).to_be_visible()
-            return self.sign_in_form.is_visible()
+            if self.sign_in_form.is_visible():
+                return True
+            self.page.wait_for_timeout(_BETWEEN_LOADS)
+            return False
 
         until(is_out)
 

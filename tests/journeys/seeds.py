@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 from click.testing import CliRunner
@@ -17,6 +18,7 @@ from services.chat.setup import Choices
 from services.chat.task_registry import BackgroundTasks
 from services.crypto import RootKeys
 from services.domain import Purpose, Window
+from services.domain.mails import NoticeKind
 from services.domain.models import ModelInfo
 from services.domain.policies import WINDOW_MESSAGES
 from services.embedded.folders import choose_folders
@@ -25,15 +27,27 @@ from services.embedded.postgres import Postgres
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
 from services.operate.__main__ import operate as commands
-from services.rules.accounts import PROOF_LIFE
+from services.rules.accounts import PROOF_LIFE, StoredNotice
 from services.store.files import FilesPlace
 from services.store.sqlite import SqlitePlace
 from services.store.tables.access import settings_of
 from services.store.tables.backend import TablesBackend
-from services.store.tables.schema import ACCOUNTS, BUDGETS, SESSIONS, SETTINGS, TURNS
+from services.store.tables.schema import (
+    ACCOUNTS,
+    BUDGETS,
+    DAYS,
+    MESSAGES,
+    NOTICES,
+    SESSIONS,
+    SETTINGS,
+    TABLES,
+    TURNS,
+)
 from services.stores import open_operator
 from tests.store.conformance.talk import begun_with
 from tests.stores import WholeAccounts, backend_at, store_of
+from tests.test_privacy import files
+from tests.test_privacy import tables as postgres_tables
 
 _INFO = ModelInfo(
     name="gpt-5-mini",
@@ -160,6 +174,116 @@ def let_talk_fast(app):
         return
     with database(app) as connection:
         connection.execute("update private.budgets set max_per_minute = 1000000")
+
+
+def let_talk_no_more(app, email):
+    """Allow a user no turn a minute."""
+    if store := app.environment.get("DAYBOOK_STORE"):
+
+        def bound(block):
+            block.put(BUDGETS, replace(block.get(BUDGETS, "budget"), max_per_minute=0))
+
+        with _tables(store) as tables:
+            tables.of(_user_id(tables, email)).run(bound)
+        return
+    with database(app) as connection:
+        connection.execute(
+            f"update private.budgets set max_per_minute = 0 where user_id = {_OF_EMAIL}", [email]
+        )
+
+
+def swap_messages(app, email, of, into):
+    """Give the messages of the conversation *into* the sealed text of one of the conversation *of*."""
+    if store := app.environment.get("DAYBOOK_STORE"):
+
+        def swap(block):
+            [body, *_] = [one.body for one in block.select(MESSAGES, {"conversation_id": of})]
+            for one in block.select(MESSAGES, {"conversation_id": into}):
+                block.put(MESSAGES, replace(one, body=body))
+
+        with _tables(store) as tables:
+            tables.of(_user_id(tables, email)).run(swap)
+        return
+    with database(app) as connection:
+        connection.execute(
+            "update public.messages set body = (select body from public.messages"
+            " where conversation_id = %s limit 1) where conversation_id = %s",
+            [of, into],
+        )
+
+
+def tell(app, email, *kinds):
+    """Store a notice of each of *kinds* for a user."""
+    if store := app.environment.get("DAYBOOK_STORE"):
+
+        def put(block):
+            for kind in kinds:
+                notice = StoredNotice(id=uuid4(), kind=NoticeKind(kind), at=datetime.now(UTC))
+                block.put(NOTICES, notice)
+
+        with _tables(store) as tables:
+            tables.of(_user_id(tables, email)).run(put)
+        return
+    with database(app) as connection:
+        connection.execute(
+            "select private.put_notice(user_id, gen_random_uuid(), kind, null, null)"
+            f" from private.roles, unnest(%s) kind where user_id = {_OF_EMAIL}",
+            [list(kinds), email],
+        )
+
+
+def end_sessions(app, email):
+    """End the sessions of a user, of which the process of *app* learns later."""
+    if store := app.environment.get("DAYBOOK_STORE"):
+        with _tables(store) as tables:
+            user_id = _user_id(tables, email)
+
+            def end(block):
+                for one in block.select(SESSIONS, {"user_id": user_id}):
+                    block.delete(SESSIONS, one.cookie_hash)
+
+            tables.of(None).run(end)
+        return
+    with database(app) as connection:
+        connection.execute(f"delete from private.app_sessions where user_id = {_OF_EMAIL}", [email])
+
+
+def tables_of(app, email):
+    """Return the names of our tables that have a row of a user."""
+    if store := app.environment.get("DAYBOOK_STORE"):
+        with _tables(store) as tables:
+            user_id = _user_id(tables, email)
+            return {
+                name
+                for name, table in TABLES.items()
+                if not table.is_shared and user_id in set(tables.owners(table))
+            }
+    with database(app) as connection:
+        [(user_id,)] = connection.execute("select id from auth.users where email = %s", [email])
+        return {
+            table.partition(".")[2].replace("usage_by_day", DAYS.name)
+            for (schema, table), text in postgres_tables(connection).items()
+            if schema in ("public", "private") and " " not in table and str(user_id) in text
+        }
+
+
+def everything_stored(app):
+    """Return the contents of all files of *app*, and of the tables of its database, by name."""
+    held = {}
+    if "DAYBOOK_STORE" not in app.environment:
+        with database(app) as connection:
+            held = {str(name): text.encode() for name, text in postgres_tables(connection).items()}
+            connection.execute("checkpoint")  # writes all data in memory to the files of the tables
+    return held | {str(path): data for path, data in files(app.base)}
+
+
+_OF_EMAIL = "(select id from auth.users where email = %s)"
+
+
+def _user_id(tables, email):
+    rows = tables.of(None).run(lambda block: block.select(ACCOUNTS))
+    [user_id] = [row.id for row in rows if row.email == email]
+    return user_id
 
 
 def lift_bounds(tables):

@@ -12,10 +12,22 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import expect
 
 from tests.journeys.people import DESK, FOR_EVER, PASSWORD, PHONE
-from tests.journeys.seeds import converse, database, let_talk_fast, second_process
+from tests.journeys.seeds import (
+    age_proofs,
+    converse,
+    let_talk_fast,
+    let_talk_no_more,
+    operate,
+    second_process,
+    swap_messages,
+    tell,
+)
+from tests.runs import IS_WHOLE
 from tests.stack.apps import until
 
 SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
+# a plain run has the journeys on a desktop, whose states it also checks on a small screen, though not on one that is touched
+EACH_SIZE = ["desk", pytest.param("phone", marks=pytest.mark.long_run)]
 ENLARGED = {"width": DESK["width"] // 2, "height": DESK["height"] // 2}
 PICTURES = os.environ.get("DAYBOOK_PICTURES")
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
@@ -48,11 +60,11 @@ PAPER = {"light": "rgb(251, 249, 244)", "dark": "rgb(30, 27, 24)"}  # of assets/
 
 
 class Look:
-    """Checks the page in the light theme, on a desktop also by contrast.js in the dark one, or by turns the other way round.
+    """Checks the page by axe in the light theme, on a desktop without axe in the dark one, or by turns the other way round.
 
-    A theme's colours are the same on a phone. *sizes*: of screens that each state is also checked on, in one theme and without
-    axe's contrast. *found*: the problems. *is_on*: False checks nothing, where another run of the journey does. *has_contrast*:
-    False leaves axe's contrast to another run of the journey.
+    A theme's colours are the same on a phone. *sizes*: of screens that each state is also checked on, in one theme, and by axe
+    with DAYBOOK_TESTS=all alone, without its contrast. *found*: the problems. *is_on*: False checks nothing, where another run
+    of the journey does. *has_contrast*: False leaves axe's contrast to another run of the journey.
     """
 
     def __init__(self, person, *sizes, is_on=True, has_contrast=True):
@@ -76,7 +88,7 @@ class Look:
         for size in self._sizes:
             self._page.set_viewport_size(size)
             for theme in reversed(self._themes) if PICTURES else self._themes[-1:]:
-                self._check(name, theme, _WITHOUT_CONTRAST)
+                self._check(name, theme, _WITHOUT_CONTRAST if IS_WHOLE else None)
         if self._sizes:
             self._page.set_viewport_size(self._size)
         self._themes.reverse()  # the next state begins with the theme that is drawn
@@ -160,38 +172,7 @@ def test_whoever_is_signed_out_meets_no_barrier(person):
     assert look.found == []
 
 
-def test_password_can_be_shown_and_is_hidden_when_it_is_sent(person):
-    maya = person()
-    maya.visit()
-    for verb in ("Create account", "Sign in"):
-        is_hidden_when_sent(maya, verb)
-    assert maya.complaints() == []
-
-
-def is_hidden_when_sent(maya, verb):
-    maya.page.get_by_role("tab", name=verb).click()
-    forms = maya.page.get_by_role("tabpanel", name=verb).locator("form")
-    form = forms.filter(has=maya.page.get_by_label("Password"))
-    field = form.get_by_label("Password")
-    field.fill("too short")
-    form.evaluate("form => { form.noValidate = true }")
-
-    form.get_by_role("button", name="Show password").click()
-
-    expect(field).to_have_attribute("type", "text")
-    expect(field).to_have_value("too short")
-    form.get_by_role("button", name="Hide password").click()
-    expect(field).to_have_attribute("type", "password")
-    form.get_by_role("button", name="Show password").click()
-    form.evaluate("""form => form.addEventListener("submit", event => {
-      event.preventDefault();
-      form.dataset.sent = form.elements.password.type;
-    })""")
-    form.get_by_role("button", name=verb).click()
-    expect(form).to_have_attribute("data-sent", "password")
-
-
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", EACH_SIZE)
 def test_a_conversation_holds_no_barrier(app, model, person, size):
     maya = person(reduced_motion="reduce", **SIZES[size])
     maya.arrives()
@@ -202,7 +183,7 @@ def test_a_conversation_holds_no_barrier(app, model, person, size):
         [("What do I sow?", RICH), ("And then?", RICH)],
         [(f"Question {n}", f"Answer {n}.") for n in range(16)],
     )
-    look, page = Look(maya, has_contrast=size == "desk"), maya.page
+    look, page = _look_at(maya, size), maya.page
 
     look.at("a fresh page")
     maya.visit(f"/?c={rich}")
@@ -226,6 +207,10 @@ def test_a_conversation_holds_no_barrier(app, model, person, size):
     maya.asks(f"Go on {FOR_EVER}")
     maya.hears("word3")
     look.at("a reply that comes")
+    page.locator(".st-key-context-meter button").first.click()
+    assert page.evaluate(MOVING) == []
+    assert page.evaluate(LONGEST_TRANSITION) < 0.001
+    page.keyboard.press("Escape")
     maya.stops()
     look.at("a reply that was stopped")
     maya.asks("Why? [[thoughts=9 thinks_as=reasoning tokens=9]]")
@@ -242,12 +227,7 @@ def test_a_conversation_holds_no_barrier(app, model, person, size):
     maya.sees_no_reply_coming()
     model.script()
     look.at("a reply that does not come")
-    with database(app) as connection:
-        connection.execute(
-            "update private.budgets set max_per_minute = 0 where user_id ="
-            " (select id from auth.users where email = %s)",
-            [maya.email],
-        )
+    let_talk_no_more(app, maya.email)
     maya.asks_in_vain("Once more?")
     look.at("a prompt that was refused")
     maya.visit("/?c=nowhere")
@@ -257,20 +237,15 @@ def test_a_conversation_holds_no_barrier(app, model, person, size):
     assert look.found == []
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", EACH_SIZE)
 def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya = person(reduced_motion="reduce", **SIZES[size])
     maya.arrives()
     peas, _, roses = seed(
         app, maya, *([(f"{name}?", "Gladly.")] for name in ("Peas", "Beans", "Roses"))
     )
-    with database(app) as connection:  # the message has the sealed text of another message
-        connection.execute(
-            "update public.messages set body = (select body from public.messages"
-            " where conversation_id = %s limit 1) where conversation_id = %s",
-            [peas, roses],
-        )
-    look, page = Look(maya, has_contrast=size == "desk"), maya.page
+    swap_messages(app, maya.email, of=peas, into=roses)
+    look, page = _look_at(maya, size), maya.page
 
     def unfolds():
         if size == "phone":
@@ -293,6 +268,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya.opens_preferences()
     expect(page.get_by_role("dialog", name="Preferences")).to_be_visible()
     look.at("the preferences")
+    _look_at_rings(maya)
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog", name="Preferences")).to_have_count(0)
     page.locator(f'[data-act="open"][data-chat="{peas}"]').hover()
@@ -325,12 +301,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
 def test_other_pages_hold_no_barrier(app, person):
     maya = person(reduced_motion="reduce")
     maya.arrives()
-    with database(app) as connection:
-        connection.execute(
-            "update private.roles set role = 'admin' where user_id ="
-            " (select id from auth.users where email = %s)",
-            [maya.email],
-        )
+    operate(app, "grant-admin", maya.email)
     seed(app, maya, [("Peas?", "Gladly.")])
     look, page = Look(maya, PHONE), maya.page
 
@@ -358,11 +329,8 @@ def test_other_pages_hold_no_barrier(app, person):
         maya.visit(f"/account{query}")
         maya.sees(words)
         look.at(f"the account{query}")
-    with database(app) as connection:
-        connection.execute("""
-            select private.put_notice(user_id, gen_random_uuid(), kind, null, null) from private.roles,
-              unnest(array['new_device', 'password_changed', 'factor_removed', 'operator', 'wrong_factors']) kind
-        """)
+    tell(app, maya.email, "new_device", "password_changed", "factor_removed", "operator")
+    tell(app, maya.email, "wrong_factors")
     maya.is_told("An admin changed how you sign in", "/account")
     # on a phone the sidebar covers them, and keys reach them
     page.get_by_text("2 more notices").dispatch_event("click")
@@ -371,13 +339,40 @@ def test_other_pages_hold_no_barrier(app, person):
     look.at("the account with notices")
     page.locator(".st-key-dismiss-notices button").dispatch_event("click")
     expect(page.locator('[class*="st-key-notice-"]')).to_have_count(0)
-    with database(app) as connection:
-        connection.execute("update private.app_sessions set proved_at = now() - interval '1 day'")
+    age_proofs(app)
     maya.visit("/account")
     maya.sees("Confirm that it is you")
     look.at("the account, without a proof")
 
     assert look.found == []
+
+
+def _look_at(maya, size):
+    return Look(maya, PHONE) if size == "desk" else Look(maya, has_contrast=False)
+
+
+# what moves, and the longest transition in seconds
+MOVING = """() => document.getAnimations().filter((each) => {
+  const { duration, iterations } = each.effect.getComputedTiming();
+  return duration * iterations > 1;
+}).map((each) => each.effect.target.outerHTML.slice(0, 200))"""
+LONGEST_TRANSITION = """() => Math.max(...[...document.querySelectorAll("*")].flatMap((each) =>
+  getComputedStyle(each).transitionDuration.split(",").map(parseFloat)))"""
+
+
+def _look_at_rings(maya):
+    """Check that each field of the open preferences has a ring of focus, in both themes."""
+    fields = maya.dialog.locator("input, textarea")
+    for theme in ("light", "dark"):
+        maya.page.emulate_media(color_scheme=theme)
+        expect(maya.page.locator(".stApp")).to_have_css("color-scheme", theme)
+
+        expect(fields).to_have_count(10)  # two lists, three numbers, three themes, a switch, a text
+        for field in fields.all():
+            maya.page.keyboard.press("Tab")  # a focus ring is shown only after a key press
+            field.focus()
+            until(lambda: maya.page.evaluate(_FOCUSED)["isRinged"])
+            assert maya.page.evaluate(CONTRAST) == []
 
 
 def _look_at_spaces(maya, look):
@@ -485,38 +480,12 @@ def test_tab_leads_through_the_page_as_it_is_read(app, maya):
     ]
     assert [stop for stop in stops if not (stop["isSeen"] and stop["isRinged"])] == []
 
-
-def test_each_field_of_a_dialog_has_a_ring_of_focus(person):
-    maya = person(reduced_motion="reduce")
-    maya.registers()
-    maya.visit("/")
-    maya.opens_preferences()
-    fields = maya.dialog.locator("input, textarea")
-    for theme in ("light", "dark"):
-        maya.page.emulate_media(color_scheme=theme)
-        expect(maya.page.locator(".stApp")).to_have_css("color-scheme", theme)
-
-        expect(fields).to_have_count(10)  # two lists, three numbers, three themes, a switch, a text
-        for field in fields.all():
-            maya.page.keyboard.press("Tab")  # a focus ring is shown only after a key press
-            field.focus()
-            until(lambda: maya.page.evaluate(_FOCUSED)["isRinged"])
-            assert maya.page.evaluate(CONTRAST) == []
-
-
-def test_tab_skips_a_folded_sidebar(maya):
     maya.sidebar.hover()
     maya.page.get_by_test_id("stSidebarCollapseButton").locator("button").click()
     expect(maya.filter).not_to_be_visible()
-
-    stops = tabbed(maya.page)
-
-    stopped_at = [stop["key"] for stop in stops if stop["key"]]
-    assert stopped_at == [
-        *("is-temporary", "composer", "memory-policy", "new-instructions", "model-picker")
-    ]
-    assert [stop for stop in stops if not stop["isRinged"]] == []
-    assert all(stop["isSeen"] for stop in stops)
+    beside = {stop["key"] for stop in tabbed(maya.page)}
+    assert "composer" in beside
+    assert beside & {"new-chat", "search", "conversation-list", "account-menu"} == set()
 
 
 def test_a_day_without_a_mouse(person):
@@ -598,8 +567,6 @@ def test_screen_readers_hear_that_a_reply_comes_and_ends(maya, model):
     maya.stops()
     hears_aloud("A reply is coming.", "You stopped this reply.")
 
-
-def test_that_a_reply_is_tried_again_is_heard(maya, model):
     model.script(status=500, times=9)
     maya.asks("And by sea?")
     maya.sees("Your message is saved")
@@ -639,27 +606,6 @@ def test_names_and_copies_hold_no_markup(maya):
     expect(page.get_by_test_id("stToast")).to_have_accessible_name(
         re.compile("“Peas\\?” is deleted")
     )
-
-
-# --- reduced motion -------------------------------------------------------------------------------
-
-
-def test_nothing_moves_where_motion_is_not_wanted(person):
-    maya = person(reduced_motion="reduce")
-    maya.arrives()
-    maya.asks(f"Go on {FOR_EVER}")
-    maya.hears("word2")
-    maya.page.locator(".st-key-context-meter button").first.click()
-
-    moving = """() => document.getAnimations().filter((each) => {
-      const { duration, iterations } = each.effect.getComputedTiming();
-      return duration * iterations > 1;
-    }).map((each) => each.effect.target.outerHTML.slice(0, 200))"""
-    longest = """() => Math.max(...[...document.querySelectorAll("*")].flatMap((each) =>
-      getComputedStyle(each).transitionDuration.split(",").map(parseFloat)))"""
-    assert maya.page.evaluate(moving) == []
-    assert maya.page.evaluate(longest) < 0.001
-    maya.stops()
 
 
 # --- enlarged, and on a small screen ------------------------------------------------------------

@@ -1,8 +1,7 @@
 """The page Account: a new password, entered by keyboard, and the sessions that it ends."""
 
+import pytest
 from playwright.sync_api import expect
-
-from tests.journeys.people import PHONE
 
 NEW_PASSWORD = "another horse, another battery"
 
@@ -18,6 +17,7 @@ def enters(tab, password):
     tab.page.keyboard.press("Enter")
 
 
+@pytest.mark.long_run
 def test_new_password_signs_out_everywhere_else_and_replaces_the_old_one(person):
     maya, elsewhere = person(), person()
     maya.arrives()
@@ -39,23 +39,3 @@ def test_new_password_signs_out_everywhere_else_and_replaces_the_old_one(person)
     elsewhere.is_welcome()
     maya.visit()
     maya.is_welcome()
-
-
-def test_password_is_shown_and_hidden_when_it_is_sent(person):
-    maya = person(viewport=PHONE, has_touch=True)
-    maya.arrives()
-    maya.visit("/account")
-    field = form(maya).locator("input:visible")
-    show = form(maya).get_by_role("button", name="Show password")
-
-    show.click()
-
-    expect(field).to_have_attribute("type", "text")
-    show = form(maya).get_by_role("button", name="Hide password")
-    expect(show).to_be_visible()
-    form(maya).evaluate("""form => form.addEventListener("submit", event => {
-      event.preventDefault();
-      form.dataset.sent = [...form.querySelectorAll("label input")].map(({ type }) => type);
-    })""")
-    enters(maya, NEW_PASSWORD)
-    expect(form(maya)).to_have_attribute("data-sent", "password")

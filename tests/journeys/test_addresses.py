@@ -3,35 +3,36 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import ONE_STORE
+from tests.journeys.conftest import STORES
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import age_proofs
 from tests.journeys.test_access import Look
-from tests.journeys.test_codes import EMAIL, NEW_PASSWORD, coded, enters, form, told
-from tests.journeys.test_codes import app as app  # a fixture: an app with mail, and a user
+from tests.journeys.test_codes import NEW_PASSWORD, coded, enters, form, told
+from tests.journeys.test_codes import app as app  # a fixture: an app with mail
+from tests.journeys.test_codes import email as email  # a fixture: the address of a user
 from tests.stack.apps import until
+from tests.store.conftest import new_email
 
-NEW = "maya@elsewhere.test"
 
-
-@pytest.mark.parametrize("store", ONE_STORE, scope="module")
-def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
+@pytest.mark.parametrize("store", STORES)
+def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person, email):
+    new = new_email()
     maya = person(url=app.url, viewport=DESK)
     maya.visit("/")
-    maya.enters("/session", EMAIL)
+    maya.enters("/session", email)
     maya.is_welcome()
     maya.visit("/account")
     look = Look(maya)
     look.at("account")
     maya.page.get_by_role("button", name="Change email").click()
     look.at("new-email")
-    form(maya, "/code").get_by_label("New email").fill(NEW)
+    form(maya, "/code").get_by_label("New email").fill(new)
     form(maya, "/code").get_by_role("button", name="Send code").click()
     expect(form(maya, "/code/redeem")).to_be_visible()
-    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {NEW}")
+    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {new}")
     look.at("new-email-code")
     mail = until(lambda: coded(mails))[0]
-    assert mail.recipients == [NEW]
+    assert mail.recipients == [new]
     age_proofs(app)
     enters(maya, mail.code, "Change email")
     maya.sees("Confirm it again. Then enter the code that we sent to your new email.")
@@ -39,18 +40,18 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
     form(maya, "/proof").get_by_label("Password").first.fill(PASSWORD)
     form(maya, "/proof").get_by_role("button", name="Confirm").click()
     maya.sees("You can make changes for the next ten minutes.")
-    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {NEW}")
+    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {new}")
     look.at("new-email-proved")
     enters(maya, mail.code, "Change email")  # it is still good
     maya.sees("Email changed.")
     maya.sees("Your other devices stay signed in")
     expect(maya.page.get_by_role("heading", name="Devices")).to_be_visible()
-    expect(maya.page.locator("main").get_by_text(NEW, exact=True)).to_be_visible()
+    expect(maya.page.locator("main").get_by_text(new, exact=True)).to_be_visible()
     look.at("email-changed")
-    assert NEW not in maya.page.url
+    assert new not in maya.page.url
 
     until(lambda: told(mails)[1:])
-    assert [one.recipients for one in told(mails)] == [[EMAIL], [NEW]]
+    assert [one.recipients for one in told(mails)] == [[email], [new]]
     text = told(mails)[0].message.get_body(["plain"]).get_content()
     assert "Take back an email address" in " ".join(text.split())
 
@@ -59,21 +60,21 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
     look_at_phone = Look(phone)
     phone.page.get_by_role("button", name="Take back an email address").click()
     look_at_phone.at("take-back")
-    form(phone, "/code").get_by_label("Email").fill(EMAIL)
+    form(phone, "/code").get_by_label("Email").fill(email)
     form(phone, "/code").get_by_role("button", name="Send code").click()
     expect(form(phone, "/code/redeem")).to_be_visible()
     look_at_phone.at("take-back-code")
     mail = until(lambda: coded(mails)[1:])[0]
-    assert mail.recipients == [EMAIL]
+    assert mail.recipients == [email]
     form(phone, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
     enters(phone, mail.code, "Take back")
     phone.is_welcome()
 
     maya.is_asked_to_sign_in()  # its tab hears of it by itself
-    maya.enters("/session", NEW, NEW_PASSWORD)
+    maya.enters("/session", new, NEW_PASSWORD)
     maya.sees("Wrong email or password.")
-    maya.enters("/session", EMAIL, NEW_PASSWORD)
-    expect(maya.page.locator("main").get_by_text(EMAIL, exact=True)).to_be_visible()
+    maya.enters("/session", email, NEW_PASSWORD)
+    expect(maya.page.locator("main").get_by_text(email, exact=True)).to_be_visible()
     assert look.found + look_at_phone.found == []
-    for text in (EMAIL, NEW, mail.code):
+    for text in (email, new, mail.code):
         assert text not in app.said()

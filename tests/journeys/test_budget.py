@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import ONE_STORE
+from tests.journeys.conftest import STORES
 from tests.journeys.people import DESK, PHONE, Person
 from tests.journeys.seeds import operate
 from tests.stack.apps import running, until
@@ -16,7 +16,7 @@ def _bottom(place):
     return box["y"] + box["height"]
 
 
-@pytest.mark.parametrize("store", ONE_STORE)
+@pytest.mark.parametrize("store", STORES)
 def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser, store):
     priced = {"DAYBOOK_MODEL": "gpt-4.1", "DAYBOOK_MODELS": "gpt-4.1-nano"}
     with running(make_app("budget", store, environment=priced)) as app:

@@ -17,6 +17,7 @@ def asked(model):
     return body["model"], body["messages"][0]["content"]
 
 
+@pytest.mark.long_run
 def test_instructions_of_a_conversation_replace_the_users_own(maya, model):
     maya.prefers("scripted-large", "Be brief.")
     maya.asks("First")

@@ -1,37 +1,32 @@
-"""Codes by mail, over a mail server of the test: to sign in, to choose a new password, and to prove who is signed in."""
+"""Codes by mail, over a mail server of the tests: to sign in, to choose a new password, and to prove who is signed in."""
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.confirmed import confirm
-from tests.journeys.conftest import ONE_STORE
+from tests.journeys.conftest import STORES
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import age_proofs, second_process
 from tests.journeys.test_access import Look
-from tests.stack.apps import running, until
+from tests.stack.apps import until
+from tests.store.conftest import new_email
 
-EMAIL, OMAR = "maya@daybook.test", "omar@daybook.test"
 NEW_PASSWORD = "another horse, another battery"
-pytestmark = pytest.mark.parametrize("store", ONE_STORE, scope="module")
+pytestmark = pytest.mark.parametrize("store", STORES)
 
 
-def mail_settings(mails):
-    return {
-        "DAYBOOK_SMTP_HOST": "127.0.0.1",
-        "DAYBOOK_SMTP_PORT": str(mails.port),
-        "DAYBOOK_SMTP_FROM": "no-reply@daybook.test",
-    }
+@pytest.fixture
+def app(mail_app):
+    return mail_app
 
 
-@pytest.fixture(scope="module")
-def app(make_app, shared_mails, store):
-    """An app with mail, and a user for each test, whose address is confirmed."""
-    with running(make_app("codes", store, environment=mail_settings(shared_mails))) as app:
-        app.until_ready()
-        with second_process(app) as accounts:
-            for email in (EMAIL, OMAR):
-                confirm(accounts, accounts.sign_up_with(email, PASSWORD)[1])
-        yield app
+@pytest.fixture
+def email(app):
+    """The confirmed address of a new user."""
+    email = new_email()
+    with second_process(app) as accounts:
+        confirm(accounts, accounts.sign_up_with(email, PASSWORD)[1])
+    return email
 
 
 def coded(mails):
@@ -59,7 +54,7 @@ def form(tab, path):
     return tab.page.locator(f'form[action="{path}"]:visible')
 
 
-def asks_for_a_code(tab, link, email=EMAIL):
+def asks_for_a_code(tab, link, email):
     """From the sign-in page, by the button *link*."""
     tab.visit("/")
     tab.page.get_by_role("button", name=link).click()
@@ -73,9 +68,16 @@ def enters(tab, code, button):
     form(tab, "/code/redeem").get_by_role("button", name=button).click()
 
 
-def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person):
+def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person, email):
     maya = person(url=app.url, viewport=DESK)
-    asks_for_a_code(maya, "Sign in with a code")
+    maya.visit("/")
+    form(maya, "/session").get_by_label("Email").fill(email)
+    maya.page.get_by_role("button", name="Sign in with a code").click()
+    field = form(maya, "/code").get_by_label("Email")
+    expect(field).to_have_value(email)
+    expect(field).to_be_focused()
+    maya.page.keyboard.press("Enter")
+    expect(form(maya, "/code/redeem").get_by_label("Code", exact=True)).to_be_focused()
     look = Look(maya)
     look.at("code")
     code = until(lambda: coded(mails))[0].code
@@ -83,49 +85,36 @@ def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person):
     maya.sees("Wrong code.")
     enters(maya, f"{code[:4]} {code[4:]}", "Sign in")
     maya.is_welcome()
-    assert EMAIL not in maya.page.url
+    assert email not in maya.page.url
     assert "step" not in maya.page.url
 
     phone = person(url=app.url, viewport=PHONE, has_touch=True)
-    asks_for_a_code(phone, "Forgot your password?")
+    asks_for_a_code(phone, "Forgot your password?", email)
     look_at_reset = Look(phone)
     look_at_reset.at("reset")
-    expect(phone.page.locator(".db-sent-to")).to_have_text(f"Email: {EMAIL}")
+    expect(phone.page.locator(".db-sent-to")).to_have_text(f"Email: {email}")
     # for the password manager
-    expect(form(phone, "/code/redeem").locator('[name="email"]')).to_have_value(EMAIL)
+    expect(form(phone, "/code/redeem").locator('[name="email"]')).to_have_value(email)
     code = until(lambda: coded(mails)[1:])[0].code
     form(phone, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
     enters(phone, code, "Reset password")
     phone.is_welcome()
 
     maya.is_asked_to_sign_in()  # its tab hears of it by itself
-    maya.enters("/session", EMAIL, NEW_PASSWORD)
+    maya.enters("/session", email, NEW_PASSWORD)
     maya.is_welcome()
     notice = until(lambda: told(mails))[0]
-    assert (notice.recipients, notice.message["Subject"]) == ([EMAIL], "Password reset")
+    assert (notice.recipients, notice.message["Subject"]) == ([email], "Password reset")
     assert look.found + look_at_reset.found == []
     assert code not in app.said()
-    assert EMAIL not in app.said()
+    assert email not in app.said()
 
 
-def test_form_for_a_code_has_the_address_and_the_focus(app, mails, person):
-    maya = person(url=app.url, viewport=DESK)
-    maya.visit("/")
-    form(maya, "/session").get_by_label("Email").fill(EMAIL)
-    maya.page.get_by_role("button", name="Sign in with a code").click()
-    field = form(maya, "/code").get_by_label("Email")
-    expect(field).to_have_value(EMAIL)
-    expect(field).to_be_focused()
-
-    maya.page.keyboard.press("Enter")
-
-    expect(form(maya, "/code/redeem").get_by_label("Code", exact=True)).to_be_focused()
-
-
-def test_code_takes_the_place_of_the_password_as_a_proof(app, mails, person):
+@pytest.mark.long_run
+def test_code_takes_the_place_of_the_password_as_a_proof(app, mails, person, email):
     omar = person(url=app.url, viewport=PHONE, has_touch=True)
     omar.visit("/")
-    omar.enters("/session", OMAR)
+    omar.enters("/session", email)
     omar.is_welcome()
     age_proofs(app)
 

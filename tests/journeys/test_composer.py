@@ -1,5 +1,6 @@
 """The composer: its focus, and files that are dropped or pasted."""
 
+import pytest
 from playwright.sync_api import expect
 
 from services.web.page_assets import _ASSETS
@@ -55,26 +56,62 @@ def test_composer_has_the_focus_wherever_a_page_begins(person):
     maya.hears_all_of("You said: Beans")
 
 
-def test_empty_text_does_not_count_as_sent(browser):
+@pytest.fixture
+def page(browser):
+    """A page with a composer alone; it counts the texts that count as sent, and those that reach Streamlit."""
     with browser.new_context() as context:
         page = context.new_page()
-        page.set_content('<div class="st-key-composer"><textarea></textarea></div>')
+        page.set_content("""<div data-testid="stBottom">
+          <div class="st-key-composer"><textarea></textarea></div>
+          <button data-testid="stChatInputSubmitButton">Send</button>
+        </div>""")
         for name in ("_shared", "send"):
             script = (_ASSETS / "page" / f"{name}.js").read_text("utf-8")
             page.add_script_tag(content=f"{{{script}}}")
         page.evaluate("""() => {
-          window.sent = 0;
+          window.sent = window.reached = 0;
           daybook.noteSent = () => (sent += 1);
           daybook.isOffline = daybook.noteDraftSent = daybook.noteUnanswered = () => false;
+          const field = document.querySelector("textarea");
+          field.addEventListener("keydown", ({ key, ctrlKey }) => key === "Enter" && !ctrlKey && (reached += 1));
+          document.querySelector("button").addEventListener("click", () => (reached += 1));
         }""")
-        composer = page.get_by_role("textbox")
+        yield page
 
-        composer.press("Enter")
-        assert page.evaluate("sent") == 0
 
-        composer.fill("Peas")
-        composer.press("Enter")
-        assert page.evaluate("sent") == 1
+def test_empty_text_does_not_count_as_sent(page):
+    composer = page.get_by_role("textbox")
+
+    composer.press("Enter")
+    assert page.evaluate("sent") == 0
+
+    composer.fill("Peas")
+    composer.press("Enter")
+    assert page.evaluate("sent") == 1
+
+
+@pytest.mark.parametrize("send", ["Enter", "Control+Enter", "Send"])
+def test_text_that_is_too_long_does_not_reach_streamlit(page, send):
+    composer, refused = page.get_by_role("textbox"), page.get_by_role("alert")
+
+    def sends():
+        if send == "Send":
+            page.get_by_role("button", name="Send").click()
+        else:
+            composer.press(send)
+
+    composer.fill("é" * 100_001)
+    sends()
+    expect(refused).to_have_text(
+        "This message is too long (200,002 of 200,000 bytes). Send it in parts."
+    )
+    expect(composer).to_have_value("é" * 100_001)
+    assert page.evaluate("[sent, reached]") == [0, 0]
+
+    composer.fill("é" * 100_000)
+    sends()
+    expect(refused).to_have_count(0)
+    assert page.evaluate("[sent, reached]") == [1, 1]
 
 
 def test_files_are_declined_and_pasted_text_is_taken(person, tmp_path):
@@ -126,6 +163,7 @@ def test_prompt_is_sent_once_while_another_reply_streams(person):
     expect(maya.rows).to_have_text(["Beans", f"Peas {FOR_EVER}"])
 
 
+@pytest.mark.long_run
 def test_text_that_is_too_long_is_kept_and_never_sent(person):
     maya, sent = person(), []
     maya.page.on(

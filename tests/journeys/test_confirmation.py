@@ -5,45 +5,45 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import ONE_STORE
+from tests.journeys.conftest import STORES
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import operate, second_process
 from tests.journeys.test_access import Look
-from tests.journeys.test_codes import code_for, coded, enters, form, mail_settings
-from tests.stack.apps import running, until
+from tests.journeys.test_codes import app as app  # a fixture: an app with mail
+from tests.journeys.test_codes import code_for, coded, enters, form
+from tests.stack.apps import until
+from tests.store.conftest import new_email
 
-EMAIL, OLD, FREED, NEW = (f"{name}@daybook.test" for name in ("maya", "omar", "ruth", "noor"))
-pytestmark = pytest.mark.parametrize("store", ONE_STORE, scope="module")
-
-
-@pytest.fixture(scope="module")
-def app(make_app, shared_mails, store):
-    """An app with mail, and a user for each test, whose address is not confirmed."""
-    with running(make_app("confirmation", store, environment=mail_settings(shared_mails))) as app:
-        app.until_ready()
-        with second_process(app) as accounts:
-            for email in (OLD, FREED):
-                accounts.sign_up_with(email, PASSWORD)
-        yield app
+pytestmark = pytest.mark.parametrize("store", STORES)
 
 
-def test_address_is_confirmed_at_sign_up_and_on_account(app, mails, person):
+@pytest.fixture
+def old(app):
+    """The address of a user, which is not confirmed."""
+    old = new_email()
+    with second_process(app) as accounts:
+        accounts.sign_up_with(old, PASSWORD)
+    return old
+
+
+def test_address_is_confirmed_at_sign_up_and_on_account(app, mails, person, old):
+    email = new_email()
     maya = person(url=app.url, viewport=PHONE, has_touch=True)
     maya.visit("/")
     maya.page.get_by_role("tab", name="Create account").click()
-    maya.enters("/account", EMAIL, PASSWORD)
+    maya.enters("/account", email, PASSWORD)
     expect(form(maya, "/code/redeem")).to_be_visible()
-    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {EMAIL}")
+    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {email}")
     look = Look(maya)
     look.at("sign-up")
     code = until(lambda: coded(mails))[0].code
     enters(maya, code, "Create account")
     maya.is_welcome()
-    assert EMAIL not in maya.page.url
+    assert email not in maya.page.url
 
     omar = person(url=app.url, viewport=DESK)
     omar.visit("/")
-    omar.enters("/session", OLD, PASSWORD)
+    omar.enters("/session", old, PASSWORD)
     omar.is_welcome()
     omar.visit("/account")
     look_at_account = Look(omar)
@@ -86,6 +86,8 @@ def loses_an_address(app, mails, person, old, new, *, is_looked_at=False):
     assert look.found == []
 
 
-def test_freed_address_is_its_owners_and_its_user_takes_another(app, mails, person):
-    loses_an_address(app, mails, person, FREED, NEW, is_looked_at=True)
-    assert {address for mail in mails.received for address in mail.recipients} == {FREED, NEW}
+@pytest.mark.long_run
+def test_freed_address_is_its_owners_and_its_user_takes_another(app, mails, person, old):
+    new = new_email()
+    loses_an_address(app, mails, person, old, new, is_looked_at=True)
+    assert {address for mail in mails.received for address in mail.recipients} == {old, new}

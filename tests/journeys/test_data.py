@@ -5,7 +5,7 @@ from zipfile import ZipFile
 
 from playwright.sync_api import expect
 
-from tests.journeys.people import FOR_EVER
+from tests.journeys.people import DESK, FOR_EVER
 from tests.journeys.seeds import addresses
 from tests.stack.apps import until
 
@@ -36,9 +36,13 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     assert "plum" not in maya.stored()
     expect(other.composer).to_have_value("")
 
-    maya.page.get_by_role("link", name="Manage or delete your account").click()
     other.asks(f"Go on. {FOR_EVER}")
     other.hears("word2")
+    maya.page.set_viewport_size({"width": 1280, "height": 600})
+    maya.page.get_by_role("button", name="Clear server memory").click()
+    expect(maya.page.get_by_text("A reply is still coming")).to_be_in_viewport()
+    maya.page.set_viewport_size(DESK)
+    maya.page.get_by_role("link", name="Manage or delete your account").click()
     form = maya.page.locator('form[action="/account/end"]')
     form.get_by_label("Your email").fill("omar@daybook.test")
     form.get_by_role("button", name="Delete account").click()
@@ -61,17 +65,3 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     maya.is_asked_to_sign_in()
     until(lambda: maya.email not in addresses(app))
     assert maya.complaints() == []
-
-
-def test_refusal_of_a_button_is_in_view(person):
-    maya = person()
-    maya.arrives()
-    maya.asks(f"How do I prune a pear? {FOR_EVER}")
-    maya.hears("word2")
-    maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("link", name="Your data").click()
-    maya.page.set_viewport_size({"width": 1280, "height": 600})
-
-    maya.page.get_by_role("button", name="Clear server memory").click()
-
-    expect(maya.page.get_by_text("A reply is still coming")).to_be_in_viewport()

@@ -1,5 +1,6 @@
 """Editing messages: prompts in place, by keyboard, and on a phone."""
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.journeys.people import DESK, PHONE
@@ -35,6 +36,10 @@ def test_messages_are_edited_regenerated_deleted_and_restored(person):
     page.keyboard.press("Enter")
     expect(field).to_be_focused()
     field.fill("Half shade? [[tokens=30 rate=12]]")
+    page.reload()  # which closes the field, and keeps its text
+    maya.hears_all_of("You said: Sun?")
+    edit.click()
+    expect(field).to_have_value("Half shade? [[tokens=30 rate=12]]")
     expect(page.get_by_text("Ctrl+Enter to send", exact=True)).to_be_visible()
     page.keyboard.press("Control+Enter")
     maya.hears("word5")
@@ -85,6 +90,7 @@ def test_messages_are_edited_regenerated_deleted_and_restored(person):
     maya.sees("Sun?")
 
 
+@pytest.mark.long_run
 def test_chosen_theme_waits_until_a_message_is_not_edited(person):
     maya = person(color_scheme="light")
     maya.arrives()
@@ -129,6 +135,7 @@ def test_chosen_theme_waits_until_a_temporary_chat_is_over(person):
     expect(page.locator(".stApp")).to_have_css("color-scheme", "dark")
 
 
+@pytest.mark.long_run
 def test_edited_text_stays_until_it_is_sent(person):
     maya = person()
     maya.arrives()
@@ -164,6 +171,7 @@ def test_edited_text_stays_until_it_is_sent(person):
     expect(field).to_have_value("Half shade?")
 
 
+@pytest.mark.long_run
 def test_chosen_theme_is_shown_once_undo_is_over(person):
     maya = person(color_scheme="light")
     maya.arrives()

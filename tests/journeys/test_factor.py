@@ -5,34 +5,21 @@ from playwright.sync_api import expect
 
 from tests.authenticator import Authenticator
 from tests.confirmed import confirm
-from tests.journeys.conftest import ONE_STORE
+from tests.journeys.conftest import STORES
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import BY_AN_OPERATOR, operate, second_process
 from tests.journeys.test_access import Look
-from tests.journeys.test_codes import (
-    NEW_PASSWORD,
-    asks_for_a_code,
-    coded,
-    form,
-    mail_settings,
-)
-from tests.stack.apps import running, until
+from tests.journeys.test_codes import NEW_PASSWORD, asks_for_a_code, coded, form
+from tests.journeys.test_codes import app as app  # a fixture: an app with mail
+from tests.stack.apps import until
 from tests.store.conftest import new_email
 
-pytestmark = pytest.mark.parametrize("store", ONE_STORE, scope="module")
+pytestmark = pytest.mark.parametrize("store", STORES)
 
 
 @pytest.fixture
 def authenticator():
     return Authenticator()
-
-
-@pytest.fixture(scope="module")
-def app(make_app, shared_mails, store):
-    """An app with mail."""
-    with running(make_app("factor", store, environment=mail_settings(shared_mails))) as app:
-        app.until_ready()
-        yield app
 
 
 @pytest.fixture
@@ -89,6 +76,7 @@ def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, aut
         assert secret not in app.said()
 
 
+@pytest.mark.long_run
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_reset_lists_the_factor_and_asks_for_it(app, mails, person, authenticator, email, is_kept):
     phone = person(url=app.url, viewport=PHONE, has_touch=True)

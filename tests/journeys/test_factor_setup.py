@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 from pyotp import TOTP
 
-from tests.journeys.conftest import FIRST_STORE
+from tests.journeys.conftest import STORES
 from tests.journeys.people import FOR_EVER, PHONE, Person
 from tests.journeys.seeds import reply_states
 from tests.journeys.test_access import Look
@@ -53,11 +53,16 @@ def sets_up_a_factor(tab):
 
 
 def test_two_step_verification_is_set_up_and_turned_off(person):
-    maya, lost = person(), person()
+    maya, lost = person(reduced_motion="reduce", has_touch=True), person()
     maya.arrives()
+    look = Look(maya, PHONE)
     lost.email = maya.email
     lost.signs_in()
+    maya.visit("/account")
+    expect(button(maya, "Set up")).to_be_visible()
+    look.at("no factor")
     key = begin(maya)
+    look.at("the setup key")
     assert key not in maya.page.url
     confirm(maya, "12345")
     expect(maya.page.get_by_role("alert")).to_contain_text("Wrong code")
@@ -74,6 +79,18 @@ def test_two_step_verification_is_set_up_and_turned_off(person):
     expect(maya.page.get_by_role("heading")).to_have_text("Recovery codes already shown")
     maya.page.get_by_role("link", name="Open Account").click()
     maya.sees("10 of 10 left")
+    look.at("a factor")
+    for name, title in (
+        ("Replace app", "Replace authenticator app"),
+        ("New recovery codes", "New recovery codes"),
+        ("Turn off", "Turn off two-step verification"),
+    ):
+        button(maya, name).click()
+        expect(maya.dialog).to_contain_text(title)
+        look.at(title)
+        maya.page.keyboard.press("Escape")
+        expect(maya.dialog).to_have_count(0)
+        expect(button(maya, name)).to_be_focused()
     button(maya, "New recovery codes").click()
     maya.dialog.get_by_role("button", name="Make new codes").click()
     assert not {*shown} & {*codes(maya)}
@@ -86,9 +103,11 @@ def test_two_step_verification_is_set_up_and_turned_off(person):
     maya.visit()
     maya.signs_in()
     maya.is_welcome()
+    assert look.found == []
     assert maya.complaints() == []
 
 
+@pytest.mark.long_run
 def test_authenticator_app_is_replaced_by_another(person):
     maya = person()
     maya.arrives()
@@ -120,7 +139,8 @@ def test_authenticator_app_is_replaced_by_another(person):
     assert maya.complaints() == []
 
 
-@pytest.mark.parametrize("store", FIRST_STORE)
+@pytest.mark.long_run
+@pytest.mark.parametrize("store", STORES)
 def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
     """Who has not set it up is signed out, and sets it up on the way in, or uses a passkey; a reply that is under way is kept."""
     with running(make_app("required", store)) as app:
@@ -204,31 +224,3 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
         finally:
             for one in (ruth, maya, noor, omar):
                 one.leaves()
-
-
-def test_two_step_verification_has_no_barrier(person):
-    maya = person(reduced_motion="reduce", has_touch=True)
-    maya.arrives()
-    look = Look(maya, PHONE)
-
-    maya.visit("/account")
-    expect(button(maya, "Set up")).to_be_visible()
-    look.at("no factor")
-    begin(maya)
-    look.at("the setup key")
-    sets_up_a_factor(maya)
-    look.at("a factor")
-    for name, title in (
-        ("Replace app", "Replace authenticator app"),
-        ("New recovery codes", "New recovery codes"),
-        ("Turn off", "Turn off two-step verification"),
-    ):
-        button(maya, name).click()
-        expect(maya.dialog).to_contain_text(title)
-        look.at(title)
-        maya.page.keyboard.press("Escape")
-        expect(maya.dialog).to_have_count(0)
-        expect(button(maya, name)).to_be_focused()
-
-    assert look.found == []
-    assert maya.complaints() == []

@@ -11,6 +11,12 @@ FORM = """
   <div class="st-key-editing-title">
     <input aria-label="Title"><div class="st-key-leave-title"><button onclick="window.isLeft = true">Cancel</button></div>
   </div>"""
+PASSWORDS = """
+  <form method="post" action="/account">
+    <input type="password" id="old" name="old"><input type="password" id="new" name="new">
+    <button type="button" class="db-show" aria-controls="old new">Show password</button>
+    <button>Save</button>
+  </form>"""
 # counts the posts that the browser would send
 COUNT = """() => {
   window.posts = 0;
@@ -62,10 +68,67 @@ def test_chosen_theme_waits_for_what_a_reload_would_lose(page, kept):
         page.evaluate("(kept) => document.querySelector(kept).remove()", f".st-key-{kept}")
 
 
+@pytest.mark.parametrize("kept", ["edit-prompt", "edit-reply", "editing-fact", "refusal"])
+def test_chosen_theme_waits_for_what_is_being_written(page, kept):
+    dismiss = '<p class="st-key-dismiss-1"></p>' if kept == "refusal" else ""
+    page.evaluate(
+        "(html) => document.body.insertAdjacentHTML('beforeend', html)",
+        f'<div id="kept" class="st-key-{kept}-1 st-key-{kept}">{dismiss}</div>',
+    )
+    assert page.evaluate(CHOOSE, "") is None
+
+    with page.expect_navigation():
+        page.evaluate("document.querySelector('#kept').remove()")
+
+
+def test_chosen_theme_waits_until_undo_is_hidden(page):
+    page.add_style_tag(path=_ASSETS / "style.css")
+    page.evaluate("""document.body.insertAdjacentHTML(
+      "beforeend", '<div class="st-key-undo"><p class="st-key-undo-1">Deleted</p></div>')""")
+    assert page.evaluate(CHOOSE, "") is None
+
+    with page.expect_navigation():
+        page.evaluate("for (const one of document.getAnimations()) one.finish()")
+
+
+def test_kept_choices_of_a_reset_are_restored_when_drawn_again(page):
+    page.add_script_tag(content=f"{{{(_ASSETS / 'page' / 'kept.js').read_text('utf-8')}}}")
+    draw = """async () => {
+      document.body.innerHTML = `<div class="db-kept">
+        <input type="checkbox" name="app" checked><input type="checkbox" name="passkey" checked></div>`;
+      for (let n = 0; n < 2; n++) await new Promise(requestAnimationFrame);
+    }"""
+    page.evaluate(draw)
+    page.locator("[name=app]").uncheck()
+
+    page.evaluate(draw)
+
+    expect(page.locator("[name=app]")).not_to_be_checked()
+    expect(page.locator("[name=passkey]")).to_be_checked()
+
+
 def test_chosen_theme_does_not_cancel_a_posted_form(page):
     page.get_by_role("button", name="Confirm").click()
 
     assert page.evaluate(CHOOSE, "") is None
+
+
+def test_password_is_shown_and_hidden_when_it_is_sent(page):
+    page.evaluate("(html) => { document.body.innerHTML = html }", PASSWORDS)
+    page.add_script_tag(content=f"{{{(_ASSETS / 'page' / 'password.js').read_text('utf-8')}}}")
+    types = "[...document.querySelectorAll('input')].map(({ type }) => type).join(' ')"
+    page.locator("#new").fill("too short")
+
+    page.get_by_role("button", name="Show password").click()
+
+    assert page.evaluate(types) == "text text"
+    expect(page.locator("#new")).to_have_value("too short")
+    page.get_by_role("button", name="Hide password").click()
+    assert page.evaluate(types) == "password password"
+    page.get_by_role("button", name="Show password").click()
+    page.get_by_role("button", name="Save").click()
+    assert page.evaluate(f"[posts, {types}]") == [1, "password password"]
+    expect(page.get_by_role("button", name="Show password")).to_be_visible()
 
 
 def test_refused_passkey_leaves_the_page_as_before(page):

@@ -220,6 +220,12 @@ def test_arrows_and_enter_open_what_the_filter_finds(app, maya):
     press = maya.page.keyboard.press
 
     maya.jumps_to_the_filter()
+    maya.page.keyboard.type("peasx")
+    maya.sees("No titles match.")
+    press("Escape")
+    expect(maya.rows).to_have_count(3)
+    expect(maya.filter).to_have_value("")
+    expect(maya.filter).to_be_focused()
     maya.page.keyboard.type("peas")
     expect(maya.rows).to_have_text(["Peas in April", "Peas in March"])
     press("ArrowDown")

@@ -36,6 +36,7 @@ def open_long(app, maya, policy, count, reply="A fine name."):
     maya.sees_no_reply_coming()
 
 
+@pytest.mark.long_run
 def test_old_messages_are_summarised_and_the_summary_edited(app, maya, model):
     open_long(app, maya, Summary(), 16)
     expect(maya.banner).to_have_count(0)
@@ -69,6 +70,7 @@ def test_old_messages_are_summarised_and_the_summary_edited(app, maya, model):
     assert "They sow peas" not in system
 
 
+@pytest.mark.long_run
 def test_recalled_messages_are_sent_and_shown(app, maya, model):
     open_long(app, maya, Retrieval(), 40, reply=f"{PEAS}Zebedee likes rain. {BEANS}")
 

@@ -11,6 +11,7 @@ def maya(person):
     return maya
 
 
+@pytest.mark.long_run
 def test_failed_reply_is_kept_and_retried(maya, model):
     sentence = "The connection to the model was lost."
     model.script(tokens=9, fault="drop", after=3)
@@ -27,6 +28,7 @@ def test_failed_reply_is_kept_and_retried(maya, model):
     expect(maya.page.get_by_text(sentence)).to_have_count(0)
 
 
+@pytest.mark.long_run
 def test_pictures_in_a_reply_load_nothing(maya, model):
     """The address of an image could carry text of the chat to its host; half of its Markdown may arrive later."""
     picture = "https://elsewhere.test/stolen.png"

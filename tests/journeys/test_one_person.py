@@ -138,6 +138,7 @@ def test_back_and_forward(maya):
     assert maya.texts() == ["Three", "You said: Three"]
 
 
+@pytest.mark.long_run
 def test_conversation_is_exported_in_one_click(maya):
     maya.asks("Peas/beans?")
     maya.hears_all_of("You said: Peas/beans?")

@@ -26,7 +26,7 @@ _COUNT_RUNS = """() => {
 def frail(make_app):
     """An app whose database this module may freeze, and which it may kill."""
     prices = {"DAYBOOK_INPUT_PRICE_MICRO": "1000000", "DAYBOOK_OUTPUT_PRICE_MICRO": "5000000"}
-    with running(make_app("frail", environment=prices)) as app:
+    with running(make_app("frail", "embedded", environment=prices)) as app:
         app.until_ready()
         yield app
 
@@ -80,6 +80,7 @@ def test_reply_survives_a_database_that_stands_still(frail, person, model):
     assert_each_is_stored_and_paid_once(frail, maya, turns=3, messages=6)
 
 
+@pytest.mark.long_run
 def test_reply_interrupted_by_a_kill_is_kept(frail, person):
     # only the first request gets this reply; later ones are answered with the prompt itself
     prompt = "Tell me all [[tokens=9000 rate=12 times=1]]"

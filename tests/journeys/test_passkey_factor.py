@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import ONE_STORE
+from tests.journeys.conftest import STORES
 from tests.journeys.people import PHONE
 from tests.journeys.test_access import Look
 from tests.journeys.test_factor import gives
@@ -37,7 +37,7 @@ def enters_password(tab):
     tab.enters("/session", tab.email)
 
 
-@pytest.mark.parametrize("store", ONE_STORE)
+@pytest.mark.parametrize("store", STORES)
 def test_passkey_is_asked_for_after_the_password(person, local):
     maya = person(url=local, reduced_motion="reduce", has_touch=True)
     look, list_ = Look(maya, PHONE), maya.page.locator(".st-key-second-factor")
@@ -88,6 +88,7 @@ def test_passkey_is_asked_for_after_the_password(person, local):
     assert look.found == []
 
 
+@pytest.mark.long_run
 def test_passkey_that_is_not_there_is_told_and_another_will_do(person, local):
     maya = person(url=local)
     maya.arrives()

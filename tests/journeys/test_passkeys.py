@@ -7,11 +7,10 @@ import pytest
 from playwright.sync_api import expect
 
 from services import errors
-from tests.journeys.conftest import FIRST_STORE, STORE
+from tests.journeys.conftest import STORE, STORES
 from tests.journeys.people import DESK, PHONE
 from tests.journeys.seeds import age_proofs
 from tests.journeys.test_access import Look
-from tests.stack.apps import running
 
 ADD, SIGN_IN, CONFIRM = "Add a passkey", "Sign in with a passkey", "Confirm with a passkey"
 
@@ -86,14 +85,9 @@ def closes_by_escape(tab, name):
 
 
 @pytest.fixture
-def app(app, make_app, store):
-    """The app of all journeys, or one of this test on another *store*."""
-    if store == STORE:
-        yield app
-        return
-    with running(make_app("passkeys", store)) as alone:
-        alone.until_ready()
-        yield alone
+def app(app, shared_app, store):
+    """The app of all journeys, or another on another *store*."""
+    return app if store == STORE else shared_app(store)
 
 
 @pytest.fixture
@@ -149,7 +143,7 @@ def goes_through(maya, app, looks_at=lambda name: None):
     maya.sees(errors.PasskeyUnknown.public)
 
 
-@pytest.mark.parametrize("store", FIRST_STORE)
+@pytest.mark.parametrize("store", STORES)
 def test_passkey_is_added_used_renamed_and_removed(app, person, local):
     maya = person(url=local, reduced_motion="reduce", has_touch=True)
     look = Look(maya, PHONE)
@@ -169,6 +163,7 @@ def test_passkey_is_added_used_renamed_and_removed(app, person, local):
     assert look.found == []
 
 
+@pytest.mark.long_run
 def test_copied_passkey_is_refused_and_its_user_told(person, local):
     maya = person(url=local)
     maya.arrives()
@@ -224,7 +219,13 @@ def test_what_a_browser_refuses_is_told_beside_the_button(person, local):
     expect(email).to_have_value(maya.email)
     maya.console.clear()  # the browser's line about the aborted request
 
+    at_address = person()
+    at_address.visit()
+    press(at_address, SIGN_IN)
+    hears(at_address, errors.PasskeysUnusable.public)
 
+
+@pytest.mark.long_run
 def test_page_at_an_ip_address_leads_to_localhost(person):
     maya = person()
     maya.visit()

@@ -7,10 +7,11 @@ import httpx
 import pytest
 from playwright.sync_api import Error, expect
 
+from services.domain.accounts import SignUps
 from tests.journeys.admins import look_after
 from tests.journeys.conftest import ADMIN
-from tests.journeys.people import FOR_EVER, SECONDS
-from tests.journeys.seeds import database
+from tests.journeys.people import FOR_EVER, PASSWORD, SECONDS
+from tests.journeys.seeds import end_sessions, second_process
 
 UNKNOWN = "This chat does not exist."
 
@@ -51,16 +52,6 @@ def test_anothers_conversation_is_like_none(maya, omar):
     maya.stops()
 
 
-def end_elsewhere(app, maya):
-    """End her session by another process."""
-    with database(app) as rows:
-        rows.execute(
-            "delete from private.app_sessions where user_id ="
-            " (select id from auth.users where email = %s)",
-            [maya.email],
-        )
-
-
 def revoke(app, maya):
     """End her session without her browser, which keeps the cookie."""
     (cookie,) = (each for each in maya.context.cookies() if each["name"] == "__Host-sid")
@@ -83,13 +74,13 @@ def test_ended_session_costs_a_sign_in_and_no_word(app, maya, omar):
     # otherwise the tab would learn of it by a poll first
     maya.page.route("**/poll?*", lambda route: route.abort())
     maya.composer.fill("A letter to Bergen")
-    end_elsewhere(app, maya)
+    end_sessions(app, maya.email)
     maya.sends()
     maya.sees("You were signed out before this was sent.")
     maya.enters("/session", maya.email)
     is_back()
 
-    end_elsewhere(app, maya)
+    end_sessions(app, maya.email)
     maya.sends()
     maya.sees("You were signed out before this was sent.")
     other = maya.new_tab()
@@ -106,7 +97,7 @@ def test_ended_session_costs_a_sign_in_and_no_word(app, maya, omar):
     maya.enters("/session", maya.email)
     is_back()
 
-    end_elsewhere(app, maya)
+    end_sessions(app, maya.email)
     maya.sends()
     maya.sees("You were signed out before this was sent.")
     maya.enters("/session", omar.email)  # Omar sees neither the place nor the text
@@ -135,10 +126,12 @@ def test_first_account_sees_usage_and_sets_limits(person, maya):
 def sign_ups_end_open(app):
     """Restore open sign-ups for other journeys."""
     yield
-    with database(app) as rows:
-        rows.execute("update private.settings set sign_ups = 'open' where id")
+    with second_process(app) as accounts:
+        _, admin = accounts.sign_in_with(ADMIN, PASSWORD)
+        admin.backend.administration.set_sign_ups(SignUps.OPEN)
 
 
+@pytest.mark.long_run
 @pytest.mark.usefixtures("sign_ups_end_open")
 def test_invited_user_signs_up_by_the_link(person):
     admin, ada = person("admin"), person("ada")

@@ -23,7 +23,7 @@ from services.embedded.folders import free_port
 from services.errors import InvitationMissing, Suspended
 from services.store.administration import SignUpAdministration
 from services.store.linking import link
-from tests.journeys.conftest import ONE_STORE
+from tests.journeys.conftest import STORES
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import BY_AN_OPERATOR, operate, second_process
 from tests.journeys.test_access import SIZES, Look
@@ -197,6 +197,7 @@ def goes_by_the_rules(person, site, *, is_looked_at=False):
         assert text not in site.app.said()
 
 
-@pytest.mark.parametrize("store", ONE_STORE)
+@pytest.mark.long_run
+@pytest.mark.parametrize("store", STORES)
 def test_rules_of_a_provider(person, site):
     goes_by_the_rules(person, site, is_looked_at=True)

@@ -66,38 +66,20 @@ def letters(app, maya):
     return maya
 
 
-def test_long_reply_does_not_move_the_composer(maya):
-    maya.asks("Go on [[tokens=300 rate=80]]")
-    maya.hears("word2")
-    maya.page.evaluate(WATCH, ".st-key-composer")
-
-    maya.hears("word250")
-
-    tops = [top for (top,) in maya.page.evaluate(SEEN)]
-    assert max(tops) - min(tops) <= STILL
-
-
-def test_finished_reply_stays_where_it_came(maya):
+def test_nothing_moves_or_vanishes_while_a_reply_comes(maya):
+    """The page is redrawn only after the first words; until then, the browser must keep the old elements."""
     maya.asks("First")
     maya.hears_all_of("You said: First")
     maya.asks("Second [[tokens=20 rate=20]]")
     maya.hears("word2")
     maya.page.evaluate(WATCH, MESSAGE)
-
     maya.hears_all_of("word20")
     expect(maya.page.get_by_role("button", name="Regenerate", exact=True)).to_have_count(2)
-
     frames = maya.page.evaluate(SEEN)
     assert {len(frame) for frame in frames} == {4}  # no element is doubled or missing
     for tops in zip(*frames, strict=True):
-        assert max(tops) - min(tops) <= STILL
+        assert max(tops) - min(tops) <= STILL  # a finished reply stays where it came
 
-
-def test_page_stays_drawn_while_a_reply_begins(maya):
-    """The page is redrawn only after the first words; until then, the browser must keep the old elements."""
-    for name in ("One", "Two"):
-        maya.asks(name)
-        maya.hears_all_of(f"You said: {name}")
     stands = {
         f".st-key-thread :is({MESSAGE})": 4,
         ".st-key-chat-head h1": 1,
@@ -107,13 +89,18 @@ def test_page_stays_drawn_while_a_reply_begins(maya):
         '[data-act="open"]': 1,
     }
     maya.page.evaluate(PRESENT, list(stands))
-
     maya.asks("Wait for it [[delay=1 tokens=9 rate=9]]")
     maya.hears_all_of("word9")
-
     seen = maya.page.evaluate("window.seen")
     assert {place: count for place, (count, _) in seen.items()} == stands
     assert min(ink for _, ink in seen.values()) == 1
+
+    maya.asks("Go on [[tokens=300 rate=80]]")
+    maya.hears("word2")
+    maya.page.evaluate(WATCH, ".st-key-composer")
+    maya.hears("word250")
+    tops = [top for (top,) in maya.page.evaluate(SEEN)]
+    assert max(tops) - min(tops) <= STILL  # a long reply does not move the composer
 
 
 def test_page_stays_where_the_reader_scrolled(letters, model):
@@ -166,6 +153,7 @@ def test_title_and_composer_cover_no_focused_button(app, maya):
         assert page.evaluate(IN_VIEW)
 
 
+@pytest.mark.long_run
 def test_cut_reply_goes_on_after_a_reload(maya, model):
     maya.asks("Count [[tokens=30 rate=60 finish=length]]")
     maya.sees("Cut off at the length limit")
@@ -256,6 +244,7 @@ graph TD; A-->B
     assert code.bounding_box()["height"] > low
 
 
+@pytest.mark.long_run
 def test_title_and_edited_texts_have_the_direction_of_their_words(maya):
     maya.asks("Peas [[title=Peas]]")
     maya.sees_no_reply_coming()
@@ -274,6 +263,7 @@ def test_title_and_edited_texts_have_the_direction_of_their_words(maya):
     expect(field).to_have_css("direction", "rtl")
 
 
+@pytest.mark.long_run
 def test_thoughts_stay_after_a_reload(maya, model):
     model.script(fault="hang")
     thinking = maya.page.locator('[class*="st-key-thinking-"]')

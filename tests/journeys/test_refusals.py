@@ -7,7 +7,7 @@ from services.crypto.recovery_codes import new_codes
 from services.errors import BadAddress, SignUpsClosed, StepEnded
 from tests.authenticator import Authenticator
 from tests.confirmed import confirm
-from tests.journeys.conftest import ONE_STORE
+from tests.journeys.conftest import STORES, mail_settings
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import second_process
 from tests.journeys.test_access import Look
@@ -17,7 +17,6 @@ from tests.journeys.test_codes import (
     coded,
     enters,
     form,
-    mail_settings,
     told,
 )
 from tests.journeys.test_factor import gives
@@ -28,7 +27,7 @@ from tests.web.test_code_routes import another
 ADMIN, RUTH, MAYA, OMAR, NOOR = (
     f"{name}@daybook.test" for name in ("lea", "ruth", "maya", "omar", "noor")
 )
-pytestmark = pytest.mark.parametrize("store", ONE_STORE, scope="module")
+pytestmark = [pytest.mark.long_run, pytest.mark.parametrize("store", STORES, scope="module")]
 
 
 @pytest.fixture(scope="module")

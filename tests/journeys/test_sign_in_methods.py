@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from services.embedded.reports import MAIL_IS_PRINTED
 from services.operate.accounts import set_password
 from tests.confirmed import confirm
-from tests.journeys.conftest import ONE_STORE
+from tests.journeys.conftest import STORES
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import operate, operator_of, root_keys_of, second_process
 from tests.journeys.test_access import Look
@@ -109,6 +109,7 @@ def opens_by_codes_alone(person, app, *, is_looked_at=False):
     return left_out
 
 
-@pytest.mark.parametrize("store", ONE_STORE)
+@pytest.mark.long_run
+@pytest.mark.parametrize("store", STORES)
 def test_codes_make_and_open_accounts_and_an_operators_password_does(app, person):
     assert opens_by_codes_alone(person, app, is_looked_at=True) == "1"

@@ -16,7 +16,7 @@ from services.embedded.folders import free_port
 from services.errors import LastWayIn
 from tests.confirmed import confirm
 from tests.identity.real_providers import CLIENT_ID, SECRET, RealProviders, real_providers
-from tests.journeys.conftest import ONE_STORE
+from tests.journeys.conftest import STORES, mail_settings
 from tests.journeys.people import PASSWORD, PHONE
 from tests.journeys.seeds import age_proofs, required_factor, second_process
 from tests.journeys.test_access import SIZES, Look
@@ -26,7 +26,6 @@ from tests.journeys.test_codes import (
     code_for,
     enters,
     form,
-    mail_settings,
 )
 from tests.journeys.test_passkeys import SIGN_IN, Authenticator, adds, press, signs_out
 from tests.mail_server import MailServer
@@ -95,7 +94,7 @@ def site(make_app, cache, tmp_path, store, mails):
         yield site
 
 
-@pytest.fixture(scope="module", params=ONE_STORE)
+@pytest.fixture(scope="module", params=STORES)
 def bare_site(request, make_app, cache, tmp_path_factory):
     """A site without mail."""
     folder = tmp_path_factory.mktemp("bare-site")
@@ -300,11 +299,12 @@ def goes_all_ways(person, site, *, is_looked_at=False):
         assert text not in site.app.said()
 
 
-@pytest.mark.parametrize("store", ONE_STORE)
+@pytest.mark.parametrize("store", STORES)
 def test_single_sign_on(person, site):
     goes_all_ways(person, site, is_looked_at=True)
 
 
+@pytest.mark.long_run
 def test_proof_in_part(person, bare_site):
     """Its end of an account, and the page on a phone: test_provider_rules.py."""
     claims = {"sub": "noor", "email": "noor-1@home.example", "email_verified": True}
@@ -334,6 +334,7 @@ def test_proof_in_part(person, bare_site):
     assert noor.complaints() == []
 
 
+@pytest.mark.long_run
 def test_wrong_answer_ends_on_the_sign_in_page(person, bare_site):
     noor = person("noor", url=bare_site.url)
     noor.sites |= {urlsplit(bare_site.providers.mock).netloc}
@@ -351,6 +352,7 @@ def test_wrong_answer_ends_on_the_sign_in_page(person, bare_site):
     assert noor.complaints() == []
 
 
+@pytest.mark.long_run
 def test_sign_in_that_begins_no_account_says_why(person, bare_site):
     """It was given up at the provider, has no address where no code confirms one, or one that an account has not confirmed."""
     maya, noor = (person(name, url=bare_site.url) for name in ("maya", "noor"))
@@ -413,5 +415,6 @@ def meets_a_required_factor(person, site, label, address, *, is_looked_at=False)
     assert noor.complaints() + later.complaints() == []
 
 
+@pytest.mark.long_run
 def test_required_factor_of_a_provider(person, bare_site):
     meets_a_required_factor(person, bare_site, HOME, "noor-7@home.example", is_looked_at=True)

@@ -25,7 +25,7 @@ def make_alone(make_app, tmp_path):
     def make(**changes):
         environment = {"DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db"}
         environment |= changes.pop("environment", {})
-        return make_app("alone", environment=environment, **changes)
+        return make_app("alone", None, environment=environment, **changes)
 
     return make
 
@@ -134,7 +134,7 @@ class Firestore:
         return documents_in(self.database)
 
 
-@pytest.fixture(params=["json", "firestore"])
+@pytest.fixture(params=["json", pytest.param("firestore", marks=pytest.mark.long_run)])
 def kept(request, tmp_path):
     """A store for several users, in each kind."""
     if request.param == "json":

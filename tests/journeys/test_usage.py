@@ -3,9 +3,11 @@
 import csv
 import io
 
+import pytest
 from playwright.sync_api import expect
 
 
+@pytest.mark.long_run
 def test_message_is_found_in_the_usage_and_its_file(person):
     maya = person()
     maya.arrives()

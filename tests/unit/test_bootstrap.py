@@ -64,7 +64,9 @@ from services.web import upkeep
 from services.web.attempts import Attempts
 from tests.chats import said
 from tests.fakes import INFO, MAYA, choose
-from tests.stack.apps import ROOT, SECONDS
+from tests.identity.mails import DIGITS, a_mail
+from tests.identity.mails import MAYA as MAYA_ADDRESS
+from tests.stack.apps import ROOT, SECONDS, until
 from tests.store.conformance.talk import a_fact, first_turn
 from tests.stores import InMemoryDatabase
 from tests.unit.test_live_turn import a_turn
@@ -661,7 +663,14 @@ def test_codes_are_printed_on_this_machine_alone(of_file, capsys, environment, u
 
     begun.tables.close()
     assert ("DAYBOOK_MAIL=console: mails are printed here" in capsys.readouterr().out) is is_printed
-    assert (App(begun, None).mailer is not None) is is_printed
+    mailer = App(begun, None).mailer
+    assert (mailer is not None) is is_printed
+    if mailer:
+        printed = []
+        mailer.send(a_mail())
+        until(lambda: printed.append(capsys.readouterr().out) or DIGITS in "".join(printed))
+        mailer.close()
+        assert f"Mail to {MAYA_ADDRESS}: " in "".join(printed)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from services.domain import AccountRole, Role
 from services.domain.models import PriceSource
 from services.errors import ExportRunning, StoreUnavailable
 from services.llm import Offer
+from services.portable import file_name
 from services.store.accounts import Cookie
 from services.users.full_export import FullExport
 from services.web.export_route import ExportRoutes
@@ -107,6 +108,22 @@ def test_markdown_has_the_version_that_is_asked_for(shown, said):
     )
 
     assert [each for each in ("Ferns.", "Sage.") if each in answer.text] == [said]
+
+
+@pytest.mark.parametrize("suffix", ["md", "json"])
+def test_chat_is_a_file_named_by_its_title(suffix):
+    turns = dict.fromkeys(("thoughts", "costs", "receipts"), lambda *_: {})
+    store = SimpleNamespace(
+        turns=SimpleNamespace(read=lambda _: (thread("Why?", "So."), None), **turns),
+        spaces=SimpleNamespace(find=lambda _: None),
+    )
+
+    answer = get(f"/export/{TOMATOES.id}.{suffix}", store)
+
+    name = unquote(answer.headers["content-disposition"])
+    assert name.endswith(file_name(TOMATOES.title, f".{suffix}"))
+    bodies = re.findall(r"Why\?|So\.", answer.text)
+    assert bodies == ["Why?", "So."]
 
 
 def test_ledger_is_exported_for_the_days_asked_for():
