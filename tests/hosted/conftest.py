@@ -5,9 +5,9 @@ import pytest
 from tests.hosted.rig import started_rig
 from tests.journeys.conftest import (  # noqa: F401
     browser,
-    one_browser,
     make_app,
     model,
+    one_browser,
     person,
     pytest_runtest_makereport,
 )

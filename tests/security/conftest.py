@@ -4,9 +4,9 @@ from tests.database.conftest import migrated, proof, server, template, world  # 
 from tests.journeys.conftest import (  # noqa: F401
     app,
     browser,
-    one_browser,
     make_app,
     model,
+    one_browser,
     person,
     shared_app,
 )
