@@ -6,6 +6,7 @@ change of a listed symbol; the words select lines. Each edit is made in a copy o
 A symbol is `module:Class.function`, or the object of a SQL statement: `function private.me`, `trigger …`, `index on …`; `block
 tables that can be read` is the `do` below a comment that begins so. Its text is compared without comments and line breaks
 (Python: as `ast.unparse` writes it). An edit is `drop`, `return VALUE` (Python), or `OLD -> NEW`, where OLD occurs in the symbol once.
+A path such as `assets/page/send.js` is a symbol, too: its text is compared as it is, and `\\n` in the edit is a line break.
 
 An edit of a function of `services.store` or `services.rules` is made in this process, and one pytest runs the tests of all these
 edits, so that a stack is started only once. A property test stops at its first failing history (DAYBOOK_NO_SHRINKING).
@@ -76,6 +77,9 @@ class Mutant:
     def mutated(self, tree):
         """Return the file of the symbol in *tree*, and its text after the edit. Raise LookupError unless both are found exactly once."""
         module, _, name = self.symbol.partition(":")
+        if "/" in module:
+            path = tree / module
+            return path, _replaced(path.read_text(), self.edit.replace("\\n", "\n"))
         if name:
             path = tree / (module.replace(".", "/") + ".py")
             return path, _edited_python(path.read_text(), name, self.edit)
