@@ -385,7 +385,7 @@ def at(number):
 
 
 VALUES = {  # a table and a field for each type of value, with four values in ascending order
-    "number": (DOCUMENTS, "epoch", [-2, 2, 10, LARGEST]),
+    "number": (DOCUMENTS, "epoch", [-2, 2, 10, 10**12]),
     "text": (LEDGER, "id", ["1", "10", "2", "a"]),
     "time": (CONVERSATIONS, "updated_at", [at(0), at(1), at(2), at(10)]),
     "day": (LEDGER, "day", [date(2025, 12, 31), *(date(2026, 1, n) for n in (1, 2, 31))]),
@@ -839,6 +839,7 @@ def test_largest_number_is_stored_and_compared(running, maya):
     assert kept(running, maya, DOCUMENTS, row) == row
     assert maya.select(DOCUMENTS, {"epoch": LARGEST}) == [row]
     assert maya.select(DOCUMENTS, {"epoch": LARGEST - 1}) == []
+    assert maya.select(DOCUMENTS, within=Range("epoch", above=LARGEST - 1)) == [row]
 
 
 @on_all
