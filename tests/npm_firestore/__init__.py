@@ -1,7 +1,8 @@
 """npm's emulator of Firestore, which runs the functional tests where Google's emulator is missing.
 
-It has no collection groups and no cursors, sorts None wrongly, ignores preconditions, and does not isolate transactions. A
-test that fails after a call that needs one of these counts as skipped.
+It has no collection groups and no cursors, sorts None, equal rows in descending order and some letters wrongly, rounds large
+numbers, ignores preconditions, and does not isolate transactions. A test that fails after a call that needs one of these counts
+as skipped.
 """
 
 import threading
@@ -15,6 +16,7 @@ from google.cloud.firestore_v1.types import ListCollectionIdsResponse, Structure
 
 from services.embedded.folders import choose_folders, package_folder
 from services.embedded.supabase_api import fetch_modules, modules_folder
+from services.store.firestore.queries import ROW
 from services.store.tables.schema import TABLES
 from tests.reports import skipped_for
 
@@ -22,6 +24,7 @@ _HERE = Path(__file__).parent
 _FAILED = "failed, and npm's emulator of Firestore has no"  # the beginning of a reason
 _IS_NULL = StructuredQuery.UnaryFilter.Operator.IS_NULL
 _DESCENDING = StructuredQuery.Direction.DESCENDING
+_LARGEST = 2**53 - 1  # the largest number in JavaScript that is not rounded
 
 
 def command(port):
@@ -76,6 +79,11 @@ class NpmLimits(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercep
             self._collections[request.database].add(name.split("/")[5])
             if write.current_document.update_time:
                 self._needs.add("preconditions")
+            for field, value in write.update.fields.items():
+                if abs(value.integer_value) > _LARGEST:
+                    self._needs.add("large numbers")
+                if field != ROW and not value.string_value.isascii():
+                    self._needs.add("order of letters")
         if request.transaction:
             with self._lock:
                 self._transactions[request.database] -= 1
@@ -100,6 +108,8 @@ class NpmLimits(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercep
         if query.start_at:
             self._needs.add("cursors")
             query.limit, query.start_at = 0, None  # without an end, the pages would repeat for ever
+        if any(one.direction == _DESCENDING for one in query.order_by):
+            self._needs.add("order of equal rows")
         if _sorts_none(source.collection_id, query):
             self._needs.add("order of None")
         for one in query.where.composite_filter.filters:

@@ -64,7 +64,6 @@ class Bed:
 
 
 BEDS = Table("beds", Bed, lambda row: row.id, frozenset({"place", "size"}))
-SEEDS = Table("seeds", Bed, lambda row: row.id, is_shared=True)
 
 
 @pytest.fixture
@@ -110,21 +109,7 @@ def test_npms_emulator_takes_the_place_of_googles(tmp_path, monkeypatch):
         assert found(store.of(MAYA), within=Range("size")) == ["a"]
 
 
-# --- the protocol, where Firestore differs from a list
-
-
-def test_selection_compares_orders_and_bounds(firestore):
-    with closing(new_place(firestore).open(is_app=False)) as store:
-        tables = store.of(MAYA)
-        put(tables, Bed("a", size=2), Bed("b", size=1), Bed("c", "south", 3), Bed("d"))
-
-        assert found(tables, {"place": "north"}, order=("size",)) == ["b", "a", "d"]
-        assert found(tables, order=("size",), limit=1) == ["b"]
-        assert found(tables, order=("-size", "place")) == ["c", "a", "b", "d"]
-        assert found(tables, order=("place", "-size"), limit=2) == ["a", "b"]
-        assert found(tables, within=Range("size", above=1, up_to=3), order=("size",)) == ["a", "c"]
-        assert found(tables, {"size": None}) == ["d"]
-        assert sorted(found(tables, within=Range("size"))) == ["a", "b", "c"]
+# --- reads in pages, and rows that a block reads again
 
 
 def test_owners_are_found_on_several_pages(firestore, monkeypatch):
@@ -164,14 +149,6 @@ def test_rows_of_all_users_are_found_on_several_pages(firestore, monkeypatch):
         }
 
 
-def test_keys_with_a_slash_or_a_space_name_one_row_each(store):
-    tables, keys = store.of(MAYA), ["a/b", "a", "a b", "a%20b", "ä"]
-    put(tables, *map(Bed, keys))
-
-    assert sorted(found(tables)) == sorted(keys)
-    assert [tables.run(lambda block, key=key: block.get(BEDS, key).id) for key in keys] == keys
-
-
 def test_block_reads_each_row_once(store, wire):
     put(store.of(MAYA), Bed("a"))
     wire.counts.clear()
@@ -182,14 +159,6 @@ def test_block_reads_each_row_once(store, wire):
     [selected], got = store.of(MAYA).run(lambda block: (block.select(BEDS), block.get(BEDS, "a")))
     assert selected == got
     assert wire.counts["reads"] == 3
-
-
-def test_users_have_rows_of_their_own_beside_shared_ones(store):
-    put(store.of(MAYA), Bed("a"))
-
-    assert found(store.of(OMAR)) == []
-    with pytest.raises(LookupError):
-        found(store.of(None))
 
 
 # --- the start
@@ -548,23 +517,6 @@ def test_blocks_of_many_threads_repeat_one_at_a_time(store):
 
     assert store.of(MAYA).run(lambda block: block.get(BEDS, "a")).size == 8
     assert len(tries) <= 16
-
-
-def test_blocks_of_two_threads_are_atomic(store):
-    together = threading.Barrier(2)
-
-    def work():
-        together.wait()
-        for _ in range(3):
-            store.of(MAYA).run(lambda block: grow(block, "a"))
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert store.of(MAYA).run(lambda block: block.get(BEDS, "a")).size == 6
 
 
 def test_storm_of_two_threads_keeps_all_books_right(firestore):

@@ -942,16 +942,6 @@ def test_queries_find_no_row_of_another_user(store):
     assert set(sealed(omar, thread, file)) == set("[], ")
 
 
-def test_deletion_of_a_key_spares_other_users(store):
-    maya, omar = a_user(store), a_user(store)
-    thread, file = talk(maya)
-    before, key = sealed(maya, thread, file), thread.messages[-1].id
-
-    store.of(omar.user_id).run(lambda block: block.delete(MESSAGES, key))
-
-    assert sealed(maya, thread, file) == before
-
-
 @pytest.mark.parametrize(
     "table",
     ["conversations", "messages", "turns", "receipts", "thoughts", "documents", "pieces"],

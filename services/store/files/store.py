@@ -510,16 +510,20 @@ class FilesBlock(CheckedBlock):
         return self._store.document(self._path(table, document)).rows.get(table.name, {})
 
     def _path(self, table: Table[Any], document: str) -> str:
-        if not table.is_shared and self._user_id is None:
-            raise LookupError(f"{table.name} belongs to users")
-        return f"{'shared' if table.is_shared else self._user_id}/{document}"
+        return f"{'shared' if table.is_shared else self._own_folder}/{document}"
+
+    @property
+    def _own_folder(self) -> str:
+        if self._user_id is None:
+            raise LookupError("this block has no tables of users")
+        return str(self._user_id)
 
     def _locate(self, key: str) -> str | None:
         location = self._rows(LOCATIONS, LOCATIONS.name).get(key)
         return location.document if location else None
 
     def _names(self, folder: str) -> list[str]:
-        return [folder + one for one in self._store.names(f"{self._user_id}/{folder[:-1]}")]
+        return [folder + one for one in self._store.names(f"{self._own_folder}/{folder[:-1]}")]
 
 
 def _document(data: bytes, size: int | None, *, is_plain: bool) -> Document:

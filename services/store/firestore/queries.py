@@ -5,7 +5,7 @@ from typing import Any, get_args, get_type_hints
 
 from google.cloud.firestore_v1.types import Document, StructuredQuery, Value
 
-from services.store.tables.protocol import Row, Selection, Table
+from services.store.tables.protocol import MOST_ROW_BYTES, Row, Selection, Table
 from services.store.tables.row_texts import read_row, row_text, value_of
 
 ROW = "row"  # the field of a document that holds the row as JSON; it is not indexed
@@ -14,10 +14,12 @@ _Compare = StructuredQuery.FieldFilter.Operator
 
 
 def document_of(table: Table[Row], name: str, row: Row) -> Document:
+    """Return *row* as a document. Raise RuntimeError if it is too large, because Firestore takes documents of at most 1 MiB."""
+    text = row_text(table, row)
+    if len(text) > MOST_ROW_BYTES:
+        raise RuntimeError(f"a row of {table.name} has {len(text)} bytes")
     fields = {each: _encoded(getattr(row, each)) for each in table.fields}
-    return Document(
-        name=name, fields=fields | {ROW: Value(string_value=row_text(table, row).decode())}
-    )
+    return Document(name=name, fields=fields | {ROW: Value(string_value=text.decode())})
 
 
 def row_of(table: Table[Row], document: Document) -> Row:

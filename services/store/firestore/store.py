@@ -1,5 +1,6 @@
 """The tables in a Firestore database: a document for each row, and a transaction for each block."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -170,7 +171,14 @@ class FirestoreBlock(CheckedBlock):
         return f"{self._database.documents}/{USERS}/{self._user_id}"
 
     def _name(self, table: Table[Any], key: object) -> str:
-        return f"{self._parent(table)}/{table.name}/{quote(str(key), safe='')}"
+        return f"{self._parent(table)}/{table.name}/{_id_of(str(key))}"
+
+
+def _id_of(key: str) -> str:
+    """Return the id of the document for *key*. Firestore takes no id with a slash, and none that is ".", ".." or "__…__"."""
+    name = quote(key, safe="")  # leaves dots and underscores
+    is_reserved = name in (".", "..") or re.fullmatch("__.*__", name)
+    return f"%{ord(name[0]):02X}{name[1:]}" if is_reserved else name
 
 
 def _paged(

@@ -24,10 +24,18 @@ class InMemoryTables:
     """Implements `Tables` for one user. Any thread may run a transaction (a block); a lock makes each transaction atomic."""
 
     def __init__(
-        self, shared: Rows | None = None, lock: AbstractContextManager[bool] | None = None
+        self,
+        shared: Rows | None = None,
+        lock: AbstractContextManager[bool] | None = None,
+        *,
+        has_user: bool = True,
     ) -> None:
-        """*shared*: the rows of the shared tables, which *lock* guards; None: create new ones."""
+        """*shared*: the rows of the shared tables, which *lock* guards; None: create new ones.
+
+        *has_user*: False if only the shared tables exist.
+        """
         self._rows: Rows = {}
+        self._has_user = has_user
         self._shared = {} if shared is None else shared
         self._lock = lock or threading.RLock()
 
@@ -35,8 +43,9 @@ class InMemoryTables:
         with self._lock:
             block = InMemoryBlock(self._of)
             answer = work(block)
-            for table, key, row in block.writes:
-                rows = self._of(table)
+            # all tables are looked up first, because that may fail, and then no row may be stored
+            writes = [(self._of(table), key, row) for table, key, row in block.writes]
+            for rows, key, row in writes:
                 if row is None:
                     rows.pop(key, None)
                 else:
@@ -49,6 +58,8 @@ class InMemoryTables:
             self._rows.clear()
 
     def _of(self, table: Table[Any]) -> dict[str, Any]:
+        if not table.is_shared and not self._has_user:
+            raise LookupError(f"{table.name} belongs to users")
         return (self._shared if table.is_shared else self._rows).setdefault(table.name, {})
 
 
@@ -63,7 +74,8 @@ class InMemoryStore:
     def of(self, user_id: UserId | None) -> InMemoryTables:
         with self._lock:
             if user_id not in self._tables:
-                self._tables[user_id] = InMemoryTables(self._shared, self._lock)
+                has_user = user_id is not None
+                self._tables[user_id] = InMemoryTables(self._shared, self._lock, has_user=has_user)
             return self._tables[user_id]
 
     def owners(

@@ -17,6 +17,7 @@ from services.store.operator import Finding
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
 MOST_WRITES = 400  # maximum writes of one block
+MOST_ROW_BYTES = 900_000  # bytes of a row as JSON that every store takes
 _ALL: Mapping[str, object] = {}
 
 
@@ -74,8 +75,16 @@ class Block(Protocol):
         """Return the rows with *keys*; skip keys without a row."""
         return [row for key in keys if (row := self.get(table, key)) is not None]
 
-    def put(self, table: Table[Row], row: Row) -> None: ...
-    def delete(self, table: Table[Row], key: object) -> None: ...
+    def put(self, table: Table[Row], row: Row) -> None:
+        """Store *row* in place of the row with its key, if there is one.
+
+        A store may refuse a row of more than `MOST_ROW_BYTES`: the block then raises RuntimeError and stores nothing.
+        """
+        ...
+
+    def delete(self, table: Table[Row], key: object) -> None:
+        """Delete the row with *key*, if there is one."""
+        ...
 
     def select(
         self,
@@ -87,7 +96,8 @@ class Block(Protocol):
     ) -> list[Row]:
         """Return rows whose fields equal *where*, sorted by the fields *order* (at most two); "-field": descending.
 
-        None sorts last.
+        None sorts last. Rows that are equal in all fields of *order* have the same order at each call; a row keeps its place
+        when a row with the same declared fields replaces it, and a descending field reverses the order.
         """
         ...
 

@@ -11,8 +11,8 @@ from threading import Lock
 from pydantic import TypeAdapter
 
 from services.store.tables.in_memory import InMemoryBlock
+from services.store.tables.protocol import MOST_ROW_BYTES
 
-MOST_BYTES = 900_000  # maximum bytes of one row
 _MOST_OF_BLOCK = 10 * 2**20  # maximum bytes that one block stores and deletes, as in Firestore
 _DROPPED = 3  # one run in this many is dropped, so that the suite runs each verb twice
 
@@ -78,7 +78,12 @@ class _Rows(Mapping):
 
 
 def _place(table, owner):
-    return None if table.is_shared else owner, table.name
+    """Return the place of the rows of *table*. Raise LookupError for a table of users without an *owner*."""
+    if table.is_shared:
+        return None, table.name
+    if owner is None:
+        raise LookupError(f"{table.name} belongs to users")
+    return owner, table.name
 
 
 @cache
@@ -96,7 +101,7 @@ def _after(stored, owner, writes):
         if row is not None:
             # without warnings, because attacks store strings in other fields
             encoded = _adapter(table.kind).dump_json(row, warnings=False)
-            if len(encoded) > MOST_BYTES:
+            if len(encoded) > MOST_ROW_BYTES:
                 raise RuntimeError(f"a row of {table.name} has {len(encoded)} bytes")
             rows[key] = encoded
             total += len(encoded)
