@@ -1,5 +1,6 @@
 """Shared fixtures: the embedded stack, started once per run, and a scripted model server."""
 
+import asyncio
 import base64
 import gc
 import os
@@ -25,6 +26,7 @@ from services.embedded.supabase_api import fetch_modules
 from services.llm.openai_model import OpenAIModel, _Stream, connect
 from tests import firestore as firestore_parts
 from tests import runs
+from tests.chromium import chromium
 from tests.durations import Durations
 from tests.fakes import INFO
 from tests.hosted.rig import described, started_rig
@@ -113,6 +115,24 @@ def hosted(cache):
     """A Supabase like the hosted one, shared by the whole run: a test must undo its changes."""
     with started_rig(cache, is_open=False) as rig:
         yield rig
+
+
+@pytest.fixture(scope="session")
+def one_browser():
+    """Return the one browser of this process, and the event loop of Playwright."""
+    with chromium() as browser:
+        loop = asyncio.get_running_loop()
+        yield browser, loop
+        asyncio._set_running_loop(loop)
+
+
+@pytest.fixture(scope="module")
+def browser(one_browser):
+    """The browser. Playwright leaves its loop running in this thread, in which tests of other files could begin none."""
+    browser, loop = one_browser
+    asyncio._set_running_loop(loop)
+    yield browser
+    asyncio._set_running_loop(None)
 
 
 @pytest.fixture(scope="module")

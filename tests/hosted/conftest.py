@@ -4,10 +4,8 @@ import pytest
 
 from tests.hosted.rig import started_rig
 from tests.journeys.conftest import (  # noqa: F401
-    browser,
     make_app,
     model,
-    one_browser,
     person,
     pytest_runtest_makereport,
 )

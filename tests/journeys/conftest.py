@@ -4,14 +4,12 @@ The apps keep their data in SQLite, which takes the least time, but for the jour
 DAYBOOK_JOURNEY_STORE=embedded they keep it in the embedded stack; with DAYBOOK_TESTS=all the journeys of accounts run on both.
 """
 
-import asyncio
 import os
 from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
 
-from tests.chromium import chromium
 from tests.journeys.people import PASSWORD, SECONDS, Person
 from tests.mail_server import mail_server
 from tests.model_server import ModelServer
@@ -123,24 +121,6 @@ def mails(shared_mails):
     """The mail server, without the mails of earlier tests."""
     shared_mails.received.clear()
     return shared_mails
-
-
-@pytest.fixture(scope="session")
-def one_browser():
-    """Return the one browser of this process, and the event loop of Playwright."""
-    with chromium() as browser:
-        loop = asyncio.get_running_loop()
-        yield browser, loop
-        asyncio._set_running_loop(loop)
-
-
-@pytest.fixture(scope="module")
-def browser(one_browser):
-    """The browser. Playwright leaves its loop running in this thread, in which tests of other files could begin none."""
-    browser, loop = one_browser
-    asyncio._set_running_loop(loop)
-    yield browser
-    asyncio._set_running_loop(None)
 
 
 @contextmanager

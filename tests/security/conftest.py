@@ -3,10 +3,8 @@
 from tests.database.conftest import migrated, proof, server, template, world  # noqa: F401
 from tests.journeys.conftest import (  # noqa: F401
     app,
-    browser,
     make_app,
     model,
-    one_browser,
     person,
     shared_app,
 )
