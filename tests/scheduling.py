@@ -9,6 +9,8 @@ _SERVERS = {  # a worker starts one in 3 to 10 CPU seconds
     "the Firestore emulator": ("[firestore", "test_firestore.py", "test_copy_firestore.py"),
     "the hosted rig": ("[hosted", "tests/hosted/"),
 }
+# files of more than 40 s whose tests share nothing but what a worker has for the whole run
+_SPLIT = ("tests/journeys/test_access.py",)
 
 
 def group_of(nodeid):
@@ -17,6 +19,8 @@ def group_of(nodeid):
         if any(part in nodeid for part in parts):
             return server
     file = nodeid.partition("::")[0]
+    if file in _SPLIT:
+        return nodeid
     store = _STORES.search(nodeid) if file.startswith("tests/store/") else None
     return f"{file}{store[0]}]" if store else file
 
