@@ -22,9 +22,7 @@ def is_listed(place, part, test):
         return is_test and part in (ROOT / place).read_text()
     mutants = [one for one in read() if one.symbol == place and part in one.edit]
     # a test that mutants.txt names without parameters is run with all of them
-    return any(
-        f"{test}[".startswith(f"{one.test}[") for one in mutants
-    )
+    return any(f"{test}[".startswith(f"{one.test}[") for one in mutants)
 
 
 def test_each_promise_names_a_mutant_and_its_test():
