@@ -121,7 +121,7 @@ def test_chat_is_a_file_named_by_its_title(suffix):
     answer = get(f"/export/{TOMATOES.id}.{suffix}", store)
 
     name = unquote(answer.headers["content-disposition"])
-    assert name.endswith(file_name(TOMATOES.title, f".{suffix}"))
+    assert name == f"attachment; filename*=utf-8''{file_name(TOMATOES.title, f'.{suffix}')}"
     bodies = re.findall(r"Why\?|So\.", answer.text)
     assert bodies == ["Why?", "So."]
 

@@ -1289,7 +1289,7 @@ def test_form_of_the_page_account_answers_with_a_link(noor, corp):
     answer = noor.post("/oidc/corp/link")
 
     assert answer.status_code == 200
-    assert f'href="{corp.issuer}/authorize' in answer.text
+    assert f'rel="noreferrer" href="{corp.issuer}/authorize' in answer.text
     assert answer.headers["cache-control"] == "no-store"
 
 

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import pytest
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from services import bootstrap, settings
@@ -154,6 +156,16 @@ def test_passwords_that_are_off_have_no_routes():
     answer = site.post("/code", purpose="reset_password", email=email)
     assert answer.status_code == 404
     assert Site("password").client.get("/.well-known/change-password").status_code == 303
+
+
+@pytest.mark.parametrize("methods", ["code", "password"])
+def test_unknown_well_known_address_is_not_found(methods):
+    """Password managers ask for one that nobody has. Behind our routes, Streamlit answers with its page everywhere."""
+    client = Site(methods).client
+    client.app.router.routes.append(Route("/{path:path}", PlainTextResponse("Streamlit")))
+
+    assert client.get("/.well-known/nobody-has-this").status_code == 404
+    assert client.get("/nobody-has-this").text == "Streamlit"
 
 
 def test_provider_is_asked_nothing_at_the_start():
