@@ -98,9 +98,7 @@ class Durations:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node):
         for row, figures in getattr(node, "workeroutput", {}).get("durations", {}).items():
-            self._rows[row] = [
-                one + other for one, other in zip(self._rows[row], figures, strict=True)
-            ]
+            self._rows[row] = [sum(pair) for pair in zip(self._rows[row], figures, strict=True)]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter):
@@ -115,14 +113,14 @@ class Durations:
 
 def _table(rows, line):
     """Return a Markdown table of the rows, those of most CPU seconds first; small files are one row."""
-    small = [each for each, figures in rows.items() if figures[0] < _LISTED_SECONDS and figures[2]]
-    listed = {each: figures for each, figures in rows.items() if each not in small}
-    others = [sum(column) for column in zip(*(rows[each] for each in small), strict=True)]
+    small = [row for row, figures in rows.items() if figures[0] < _LISTED_SECONDS and figures[2]]
+    listed = {row: figures for row, figures in rows.items() if row not in small}
+    others = [sum(column) for column in zip(*(rows[row] for row in small), strict=True)]
     if small:
         listed[f"{len(small)} files of less than {_LISTED_SECONDS:.0f} CPU seconds"] = others
     lines = [
-        f"| {each} | {cpu:.1f} | {wall:.1f} | {tests or ''} |"
-        for each, (cpu, wall, tests) in sorted(listed.items(), key=lambda one: -one[1][0])
+        f"| {row} | {cpu:.1f} | {wall:.1f} | {tests or ''} |"
+        for row, (cpu, wall, tests) in sorted(listed.items(), key=lambda item: -item[1][0])
     ]
     head = [
         "# Durations of the tests",

@@ -50,7 +50,7 @@ def described(reports):
     if host := os.environ.get(EMULATOR):
         return f"Firestore: the emulator at {host}"
     if emulator_jar() is None:
-        of_protocol = [one for one in reports if any(word in one.nodeid for word in _PROTOCOL)]
+        of_protocol = [test for test in reports if any(word in test.nodeid for word in _PROTOCOL)]
         return (
             "Firestore: npm's emulator, because Google's is not beside gcloud (apt: google-cloud-cli-firestore-emulator) "
             f"or there is no Java: of the protocol's tests {npm_firestore.outcomes(of_protocol)}; "

@@ -44,7 +44,11 @@ def postgres_folder(version, servers=_SERVERS):
 
 def newest_postgres(servers=_SERVERS):
     """Return the newest installed version of Debian's Postgres that the app works with, or None."""
-    installed = (one for one in _VERSIONS if (postgres_folder(one, servers) / "postgres").exists())
+    installed = (
+        version
+        for version in _VERSIONS
+        if (postgres_folder(version, servers) / "postgres").exists()
+    )
     return next(installed, None)
 
 

@@ -18,7 +18,7 @@ class PartReport:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter):
         yield
-        if reports := [one for one in _reports(terminalreporter) if self._is_of(one)]:
+        if reports := [test for test in _reports(terminalreporter) if self._is_of(test)]:
             terminalreporter.write_line(self.described(reports))
 
     def _is_of(self, report):
@@ -39,11 +39,11 @@ class LackReport:
 
 def skipped_for(reason, reports):
     """Return the number of the tests that were skipped for a reason that begins so."""
-    reasons = (one.longrepr[2] for one in reports if isinstance(one.longrepr, tuple))
-    return sum(one.startswith(f"Skipped: {reason}") for one in reasons)
+    reasons = (test.longrepr[2] for test in reports if isinstance(test.longrepr, tuple))
+    return sum(text.startswith(f"Skipped: {reason}") for text in reasons)
 
 
 def _reports(terminalreporter):
     """Return the reports of a run, without those of passed fixtures."""
-    every = (one for name, some in terminalreporter.stats.items() if name for one in some)
-    return (one for one in every if isinstance(one, pytest.TestReport))
+    every = (report for name, some in terminalreporter.stats.items() if name for report in some)
+    return (report for report in every if isinstance(report, pytest.TestReport))

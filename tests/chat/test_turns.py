@@ -90,7 +90,7 @@ def test_model_is_not_told_who_asks(chat, server):
 
     [asked] = server.requests
     assert asked.body.keys() <= {"model", "messages", "stream", "stream_options", "max_tokens"}
-    assert not [one for one in (str(MAYA), MAYA.hex) if one in str(asked.body)]
+    assert not [user for user in (str(MAYA), MAYA.hex) if user in str(asked.body)]
 
 
 def test_stopped_reply_is_stored_and_charged(chat, database, server):

@@ -236,7 +236,7 @@ def test_forged_assertion_is_refused(authenticator, passkey, forged, expected):
 def test_new_challenge_has_32_random_bytes():
     new = {new_challenge() for _ in range(5)}
 
-    assert [len(one) for one in new] == [32] * 5
+    assert list(map(len, new)) == [32] * 5
 
 
 def test_answer_is_good_for_one_challenge(authenticator, passkey):

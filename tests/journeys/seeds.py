@@ -197,9 +197,9 @@ def swap_messages(app, email, of, into):
     if store := app.environment.get("DAYBOOK_STORE"):
 
         def swap(block):
-            [body, *_] = [one.body for one in block.select(MESSAGES, {"conversation_id": of})]
-            for one in block.select(MESSAGES, {"conversation_id": into}):
-                block.put(MESSAGES, replace(one, body=body))
+            [body, *_] = [row.body for row in block.select(MESSAGES, {"conversation_id": of})]
+            for row in block.select(MESSAGES, {"conversation_id": into}):
+                block.put(MESSAGES, replace(row, body=body))
 
         with _tables(store) as tables:
             tables.of(_user_id(tables, email)).run(swap)
@@ -239,8 +239,8 @@ def end_sessions(app, email):
             user_id = _user_id(tables, email)
 
             def end(block):
-                for one in block.select(SESSIONS, {"user_id": user_id}):
-                    block.delete(SESSIONS, one.cookie_hash)
+                for session in block.select(SESSIONS, {"user_id": user_id}):
+                    block.delete(SESSIONS, session.cookie_hash)
 
             tables.of(None).run(end)
         return

@@ -38,7 +38,7 @@ def command(port):
 
 def outcomes(reports):
     """Return a phrase that says how many tests passed on the emulator, and how many failed on what it lacks."""
-    held = sum(one.passed for one in reports)
+    held = sum(test.passed for test in reports)
     return f"{held} held and {skipped_for(_FAILED, reports)} were skipped after a failure"
 
 
@@ -108,7 +108,7 @@ class NpmLimits(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercep
         if query.start_at:
             self._needs.add("cursors")
             query.limit, query.start_at = 0, None  # without an end, the pages would repeat for ever
-        if any(one.direction == _DESCENDING for one in query.order_by):
+        if any(order.direction == _DESCENDING for order in query.order_by):
             self._needs.add("order of equal rows")
         if _sorts_none(source.collection_id, query):
             self._needs.add("order of None")

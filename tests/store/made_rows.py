@@ -26,7 +26,9 @@ def full_row_of(table, **changes):
 
 def _row(kind, *, is_full):
     hints = _hints(kind)
-    return kind(**{each.name: _value(hints[each.name], is_full=is_full) for each in fields(kind)})
+    return kind(
+        **{field.name: _value(hints[field.name], is_full=is_full) for field in fields(kind)}
+    )
 
 
 @cache
@@ -45,7 +47,7 @@ def _value(hint, *, is_full):
         return tuple(_value(arguments[0], is_full=True) for _ in range(2 * is_full))
     if of is Mapping:
         return (
-            {_value(one, is_full=True): _value(other, is_full=True) for one, other in [arguments]}
+            {_value(key, is_full=True): _value(value, is_full=True) for key, value in [arguments]}
             if is_full
             else {}
         )

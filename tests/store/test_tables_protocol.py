@@ -440,7 +440,10 @@ def test_flag_is_found(maya):
     rows = [row_of(AUDIT, action=action, target=maya.id) for action in ("role", "proof.fail")]
     maya.put(AUDIT, *rows)
 
-    found = [maya.select(AUDIT, {"target": maya.id, "is_failure": one}) for one in (False, True)]
+    found = [
+        maya.select(AUDIT, {"target": maya.id, "is_failure": is_failure})
+        for is_failure in (False, True)
+    ]
     assert found == [[row] for row in rows]
 
 
@@ -592,7 +595,9 @@ def test_none_sorts_last_in_descending_order(maya):
 
 def by_two_fields(maya, *pairs):
     """Store chats with these pairs of `pinned_at` and `updated_at`; return them."""
-    rows = [row_of(CONVERSATIONS, pinned_at=one, updated_at=other) for one, other in pairs]
+    rows = [
+        row_of(CONVERSATIONS, pinned_at=pinned, updated_at=updated) for pinned, updated in pairs
+    ]
     maya.put(CONVERSATIONS, *(rows[number] for number in (2, 0, 4, 1, 3)))
     return rows
 
@@ -618,7 +623,9 @@ def test_each_field_has_its_own_direction(maya, signs):
 @pytest.mark.parametrize("first", ["", "-"], ids=["ascending", "descending"])
 def test_none_in_the_second_field_sorts_last(maya, first, second):
     values = [(at(1), at(2)), (at(1), None), (at(2), at(2)), (at(2), None)]
-    rows = [row_of(CONVERSATIONS, updated_at=one, pinned_at=other) for one, other in values]
+    rows = [
+        row_of(CONVERSATIONS, updated_at=updated, pinned_at=pinned) for updated, pinned in values
+    ]
     maya.put(CONVERSATIONS, *reversed(rows))
 
     order = (f"{first}updated_at", f"{second}pinned_at")
@@ -889,7 +896,7 @@ def test_numbers_as_names_in_a_row_stay_numbers(running, maya):
 
     stored = kept(running, maya, DAYS, row)
 
-    assert [type(key) for one in stored.sums for key in one.first_tokens] == [int, int]
+    assert [type(key) for used in stored.sums for key in used.first_tokens] == [int, int]
     assert stored == row
 
 
@@ -1186,7 +1193,9 @@ def test_rows_of_all_users_are_within_the_range(running, maya, omar):
 
 
 def test_store_offers_what_its_entry_says(running):
-    assert tuple(one for one in OFFERS if isinstance(running.store, one)) == running.kind.offers
+    assert (
+        tuple(offer for offer in OFFERS if isinstance(running.store, offer)) == running.kind.offers
+    )
 
 
 @on(offering(JoinsBlocks))

@@ -48,7 +48,9 @@ def test_each_mutant_finds_its_place():
 def test_plain_run_has_the_test_of_each_mutant(request):
     named = {f"tests/{mutant.test}" for mutant in read()}
     run = {item.nodeid for item in request.session.items}
-    if not {test.partition("::")[0] for test in named} <= {one.partition("::")[0] for one in run}:
+    if not {test.partition("::")[0] for test in named} <= {
+        nodeid.partition("::")[0] for nodeid in run
+    }:
         run = _collected({test.partition("::")[0] for test in named})
     run |= {nodeid.partition("[")[0] for nodeid in run}
 

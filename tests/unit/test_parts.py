@@ -18,9 +18,9 @@ def installed(tmp_path):
     """Return a function that makes a folder in which some versions of Postgres are installed."""
 
     def make(*versions):
-        for one in versions:
-            postgres_folder(one, tmp_path).mkdir(parents=True)
-            (postgres_folder(one, tmp_path) / "postgres").touch()
+        for version in versions:
+            postgres_folder(version, tmp_path).mkdir(parents=True)
+            (postgres_folder(version, tmp_path) / "postgres").touch()
         return tmp_path
 
     return make

@@ -20,9 +20,9 @@ def is_listed(place, part, test):
         path, name = test.partition("[")[0].split("::")
         is_test = f"def {name}(" in (ROOT / "tests" / path).read_text()
         return is_test and part in (ROOT / place).read_text()
-    mutants = [one for one in read() if one.symbol == place and part in one.edit]
+    mutants = [mutant for mutant in read() if mutant.symbol == place and part in mutant.edit]
     # a test that mutants.txt names without parameters is run with all of them
-    return any(f"{test}[".startswith(f"{one.test}[") for one in mutants)
+    return any(f"{test}[".startswith(f"{mutant.test}[") for mutant in mutants)
 
 
 def test_each_promise_names_a_mutant_and_its_test():

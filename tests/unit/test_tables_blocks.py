@@ -16,8 +16,8 @@ class Facts:
     @atomic
     def keep(self, block, ids, *, texts=()):
         kept = [
-            row_of(DOCUMENTS, kind=DocumentKind.FACT, id=one, body=text)
-            for one, text in zip(ids, texts, strict=True)
+            row_of(DOCUMENTS, kind=DocumentKind.FACT, id=fact_id, body=text)
+            for fact_id, text in zip(ids, texts, strict=True)
         ]
         for row in kept:
             block.put(DOCUMENTS, row)

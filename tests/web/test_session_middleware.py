@@ -292,8 +292,13 @@ def test_policy_allows_only_streamlits_own_inline_script():
 def test_policy_lets_pages_load_from_nowhere_else():
     policy = content_security_policy(streamlit_assets.folder() / "index.html")
 
-    directives = dict(one.split(maxsplit=1) for one in policy.split("; "))
-    sources = {one for each in directives.values() for one in each.split() if one[:5] != "'sha2"}
+    directives = dict(part.split(maxsplit=1) for part in policy.split("; "))
+    sources = {
+        source
+        for listed in directives.values()
+        for source in listed.split()
+        if source[:5] != "'sha2"
+    }
     here = {"'self'", "'none'", "data:", "blob:"}
     assert sources <= here | {"'unsafe-inline'", "'wasm-unsafe-eval'"}
     assert "data:" not in directives["script-src"]
@@ -304,7 +309,7 @@ def test_policy_lets_pages_load_from_nowhere_else():
 def test_new_cookie_has_32_random_bytes():
     new = {Cookie.new().secret for _ in range(5)}
 
-    assert [len(one) for one in new] == [32] * 5
+    assert list(map(len, new)) == [32] * 5
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE", "OPTIONS"])
