@@ -1,6 +1,5 @@
 """The tables in a Firestore database: a document for each row, and a transaction for each block."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -177,7 +176,7 @@ class FirestoreBlock(CheckedBlock):
 def _id_of(key: str) -> str:
     """Return the id of the document for *key*. Firestore takes no id with a slash, and none that is ".", ".." or "__…__"."""
     name = quote(key, safe="")  # leaves dots and underscores
-    is_reserved = name in (".", "..") or re.fullmatch("__.*__", name)
+    is_reserved = name in (".", "..") or (len(name) > 3 and name[:2] == name[-2:] == "__")
     return f"%{ord(name[0]):02X}{name[1:]}" if is_reserved else name
 
 
