@@ -241,7 +241,7 @@ class SignOnSite(Site):
 
     def free_address(self, address=ADDRESS):
         """Run the operator's command."""
-        tables = SimpleNamespace(of=lambda _: self.accounts.backend.tables, close=lambda: None)
+        tables = SimpleNamespace(of=self.accounts.backend.all_tables.of, close=lambda: None)
         operator = TablesOperator(SimpleNamespace(check=dict), lambda: tables)
         free_address(operator, self.accounts.root_keys, address)
 
