@@ -273,6 +273,7 @@ def test_export_notices_what_is_older_than_the_pages_have_seen(opened):
     assert not preferences["preferences"]["is_verified"]
 
 
+@pytest.mark.slow
 def test_temporary_turn_without_a_thread_ends_with_its_lease(opened):
     temporary = opened[1]().begin_temporary(reads_facts=False, is_there=lambda: True)
     turn, turns = first_turn("Shade?", lease_seconds=1), temporary.store.turns
@@ -739,6 +740,7 @@ def imported(folder, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_start_on_a_damaged_store_is_refused_in_a_sentence(of_file, tmp_path):
     of_file("json")
     deployment.read_deployment("http://127.0.0.1:8501").tables.close()
@@ -752,6 +754,7 @@ def test_start_on_a_damaged_store_is_refused_in_a_sentence(of_file, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_backend_and_server_start_before_the_slow_imports(tmp_path):
     process = imported(tmp_path)
 
@@ -761,6 +764,7 @@ def test_backend_and_server_start_before_the_slow_imports(tmp_path):
     ], process.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_the_imports_stops_the_backend(tmp_path):
     process = imported(tmp_path, "interrupt")
 

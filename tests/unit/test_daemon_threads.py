@@ -32,6 +32,7 @@ def test_thread_raises_its_error_and_logs_bugs(caplog, error, is_logged):
     assert ("the thread work failed" in caplog.text) is is_logged
 
 
+@pytest.mark.slow
 def test_class_of_several_threads_says_what_is_safe():
     silent = []
     for path in sorted((ROOT / "services").rglob("*.py")):

@@ -300,6 +300,7 @@ def test_facts_noted_during_a_deletion_are_deleted(maya, garden):
     assert maya.store.facts.facts() == tuple(facts)
 
 
+@pytest.mark.slow
 def test_reply_stored_after_its_chat_is_deleted_is_not_cached(maya, model, database):
     model.pieces = (*model.pieces, Usage(90, 5))
     may_end, began = threading.Event(), threading.Event()

@@ -103,6 +103,7 @@ def test_every_module_that_docs_name_exists(page):
     assert {name for name in dotted if name.replace(".", "/") not in paths()} == set()
 
 
+@pytest.mark.slow
 @each_page
 def test_every_member_that_docs_name_exists(page):
     dotted = [match for name in named(page) if (match := _MEMBER.match(name))]

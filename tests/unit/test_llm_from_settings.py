@@ -84,6 +84,7 @@ def test_limits_of_the_listed_models_are_learned(threads):
     assert models.first.info.name == "scripted"
 
 
+@pytest.mark.slow
 def test_model_that_is_listed_as_reasoning_may_be_silent_longer(threads, monkeypatch):
     monkeypatch.setattr(openai_model, "is_nearby", lambda host: False)
     monkeypatch.setattr(openai_model, "_FIRST_TOKEN_SECONDS", 0.3)

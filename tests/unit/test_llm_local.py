@@ -57,6 +57,7 @@ def ask(model, prompt, max_tokens):
     return iter(model.start(said, max_tokens=max_tokens))
 
 
+@pytest.mark.slow
 def test_local_model_replies_and_reports_usage(model):
     first = list(ask(model, "Say hello.", 4))
     again = list(ask(model, "Say hello.", 4))
@@ -71,6 +72,7 @@ def test_local_model_replies_and_reports_usage(model):
     assert used.prompt > again[-1].cached > 0
 
 
+@pytest.mark.slow
 def test_cancel_stops_the_local_model(server, model):
     said = [ContextMessage(Role.USER, "Count from one to a thousand.")]
     # as many streams as the server runs at once

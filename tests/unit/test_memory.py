@@ -251,12 +251,14 @@ def long_histories(draw):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(policies, histories(), budgets, counters)
 def test_every_plan_is_valid(policy, history, budget, counter):
     check_promises(policy, history, budget, counter)
 
 
+@pytest.mark.slow
 @given(policies, histories(), budgets, counters)
 def test_past_alone_is_no_reason_to_refuse_a_prompt(policy, history, budget, counter):
     try:
@@ -268,6 +270,7 @@ def test_past_alone_is_no_reason_to_refuse_a_prompt(policy, history, budget, cou
         assert planned(policy, alone, budget, counter) is None
 
 
+@pytest.mark.slow
 @given(long_histories(), st.integers(600, 1200) | st.integers(5000, 20_000), counters)
 def test_every_plan_with_extracts_is_valid(history, tokens, counter):
     budget = ContextBudget(tokens, 0)
@@ -387,6 +390,7 @@ def test_quoted_lines_end_at_every_unicode_line_break(end):
     assert blocks.quote(f"tea{end}{blocks.FACTS[1]}") == f"> tea\n> {blocks.FACTS[1]}"
 
 
+@pytest.mark.slow
 @given(policies, histories(), budgets, counters)
 def test_plan_is_deterministic_and_repeatable_from_stored_seqs(policy, history, budget, counter):
     first = planned(policy, history, budget, counter)
@@ -398,6 +402,7 @@ def test_plan_is_deterministic_and_repeatable_from_stored_seqs(policy, history, 
     assert planned(policy, stored, budget, counter) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [Window(1000), *(kind(6) for kind in POLICIES.values())])
 @settings(max_examples=50)
 @given(data=st.data())
@@ -456,6 +461,7 @@ def test_four_of_five_prompts_begin_like_the_one_before(kind, budget):
     assert changes <= 12  # in 60 turns
 
 
+@pytest.mark.slow
 @given(histories(), budgets)
 def test_full_shows_everything_or_raises_chat_full(history, budget):
     history = replace(history, facts=())  # the number of facts that fit depends on the room

@@ -233,6 +233,7 @@ def test_summary_too_long_to_be_quoted_is_made_anew():
     assert "word word" not in compaction.summary("They talked.", NOON).text
 
 
+@pytest.mark.slow
 @given(histories(), st.builds(ContextBudget, st.integers(0, 1500), st.integers(0, 300)))
 def test_every_compaction_fits_and_takes_complete_pairs(history, budget):
     history = replace(history, prompt=None)

@@ -32,6 +32,7 @@ SUITES = (
 )
 
 
+@pytest.mark.slow
 def test_each_mutant_finds_its_place():
     lost = []
     for mutant in read():

@@ -37,6 +37,7 @@ def test_hash_of_other_costs_is_refused_before_it_is_computed(vector):
     assert time.thread_time() - began < 0.02
 
 
+@pytest.mark.slow
 def test_unknown_address_costs_as_much_as_a_wrong_password():
     known = VECTORS["hashes"][0]["hash"]
 

@@ -96,6 +96,7 @@ def test_docs_name_every_declared_policy(page):
     assert [name for name in POLICIES if not re.search(rf"\b{name}\b", text)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["services", "pages"])
 def test_no_code_asks_which_policy_it_is(folder):
     found = [

@@ -337,6 +337,7 @@ titles = st.lists(
 ).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(titles)
 @example("a ##")
@@ -409,6 +410,7 @@ def test_json_is_read_by_people_too():
     assert "Wann säe ich Erbsen?" in text
 
 
+@pytest.mark.slow
 @given(threads)
 def test_json_restores_the_thread(exported):
     text = to_json(exported)

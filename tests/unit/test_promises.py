@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.mutants import ROOT, read
 
 _BREAKAGE, _TEST = re.compile(r"`([^`]+)`: `([^`]+)`"), re.compile(r"`([^`]+)`")
@@ -25,6 +27,7 @@ def is_listed(place, part, test):
     return any(f"{test}[".startswith(f"{mutant.test}[") for mutant in mutants)
 
 
+@pytest.mark.slow
 def test_each_promise_names_a_mutant_and_its_test():
     lost = []
     for promise, breakages, tests in rows():

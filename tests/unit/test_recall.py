@@ -302,6 +302,7 @@ def answers(index, query, limit=50):
     return [(hit.id.int, hit.score) for hit in index.search(query, limit)]
 
 
+@pytest.mark.slow
 @given(pasts(), queries, st.randoms(use_true_random=False), st.integers(0, 40))
 def test_ranking_is_independent_of_insertion_order(past, query, chance, cut):
     at_once = answers(indexed(*past), query)
@@ -318,6 +319,7 @@ def test_ranking_is_independent_of_insertion_order(past, query, chance, cut):
     assert answers(in_parts, query) == at_once
 
 
+@pytest.mark.slow
 @given(pasts(), queries, st.integers(-1, 60))
 def test_shorter_result_is_prefix_of_a_longer_one(past, query, limit):
     index = indexed(*past)
@@ -330,6 +332,7 @@ def test_shorter_result_is_prefix_of_a_longer_one(past, query, limit):
     assert all(score > 0 for _, score in more)
 
 
+@pytest.mark.slow
 @given(pasts(), queries, st.sets(st.integers(0, 45)))
 def test_removed_messages_are_not_found(past, query, gone):
     index = indexed(*past)

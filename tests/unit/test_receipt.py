@@ -45,6 +45,7 @@ calibrations = st.builds(
 receipts = st.builds(replace, st.from_type(Receipt), calibration=calibrations)
 
 
+@pytest.mark.slow
 @given(receipts)
 def test_receipt_survives_json_round_trip(receipt):
     assert Receipt.from_json(receipt.to_json()) == receipt

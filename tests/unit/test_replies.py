@@ -17,6 +17,7 @@ PIECES = st.sampled_from([*MARKS.replace("\n|", "|\n|").split("|"), "|"])
 REPLIES = st.lists(PIECES, max_size=16).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=600)
 @given(REPLIES)
 @example("`a\nb` <b> `x`")

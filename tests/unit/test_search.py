@@ -204,6 +204,7 @@ LENGTHS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(LENGTHS)
 def test_each_message_is_asked_for_once(lengths):
     wanted = {

@@ -181,6 +181,7 @@ def run_of_tests(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_start_that_never_comes_up_fails_one_test(run_of_tests):
     code, output = run_of_tests("too slow", "it ended", processes="0")
 
@@ -190,6 +191,7 @@ def test_start_that_never_comes_up_fails_one_test(run_of_tests):
     assert "error" not in output.lower()
 
 
+@pytest.mark.slow
 def test_each_worker_fails_one_test_of_its_own(run_of_tests):
     code, output = run_of_tests("too slow", "it ended", processes="2")
 
@@ -197,6 +199,7 @@ def test_each_worker_fails_one_test_of_its_own(run_of_tests):
     assert "2 failed, 2 passed, 4 skipped" in output
 
 
+@pytest.mark.slow
 def test_second_try_is_named_in_the_summary(run_of_tests):
     code, output = run_of_tests("too slow", "", processes="2")
 

@@ -184,6 +184,7 @@ except Misconfigured as error: print(error.public)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "json", "json-plain"])
 def test_local_store_on_windows_is_refused(tmp_path, kind):
     command = [sys.executable, "-c", ON_WINDOWS, f"{kind}:{tmp_path}/daybook"]

@@ -43,6 +43,7 @@ def findings(part):
     return starred, vague
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_no_argument_is_a_starred_literal(part):
     starred, _ = findings(part)

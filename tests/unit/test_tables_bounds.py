@@ -149,6 +149,7 @@ def test_receipts_of_a_prompt_answered_often_are_destroyed(database, garden):
         assert database.tables.all(table) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("is_whole", "messages"), [(True, 48), (False, 30)])
 def test_long_texts_are_destroyed_in_slices(is_whole, messages):
     database, text = InMemoryDatabase(MAYA, make_store=BytesStore), "x" * 190_000
@@ -169,6 +170,7 @@ def test_long_texts_are_destroyed_in_slices(is_whole, messages):
         assert database.tables.all(table) == {}
 
 
+@pytest.mark.slow
 def test_lapsed_turns_are_settled_in_slices(database):
     rows = database.bounded_rows
     rows._limits = replace(rows._limits, max_open=1000, max_per_minute=1000)

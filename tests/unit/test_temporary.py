@@ -131,6 +131,7 @@ def test_refused_first_prompt_begins_no_chat(chat, maya):
     assert said(says(chat, "Hello"))[:1] == ["Hello"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [Summary(), Retrieval()])
 def test_ended_chat_leaves_no_text_in_memory(chat, maya, model, policy):
     choose(maya.store.profile, policy=policy)

@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from pages._parts import words
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +64,7 @@ def shown(source):
     ]
 
 
+@pytest.mark.slow
 def test_nothing_on_screen_uses_the_old_words():
     read = {path: shown(path.read_text()) for path in PAGES + SENTENCES}
 
