@@ -28,7 +28,8 @@ def pytest_collection_modifyitems(config, items):
     """Leave the tests that are marked `long_run` to runs with DAYBOOK_TESTS=all."""
     if IS_WHOLE:
         return
-    has_new_start = not _LONG_RUN.exists() or start_hash() not in _LONG_RUN.read_text("utf-8")
+    last = _LONG_RUN.read_text("utf-8") if _LONG_RUN.exists() else ""
+    has_new_start = start_hash() not in last or "with exit code 0." not in last  # or it failed
 
     def is_out(item):
         marker = item.get_closest_marker("long_run")
