@@ -1,7 +1,6 @@
 """A property test: services/rules and the functions of db/migrations return the same answers and store the same rows.
 
-A history is at most 30 calls of two users and an admin. Each run tries the same histories, as many as the last of the mutants needs
-that they catch; a long run tries others each day.
+A history is at most 30 calls of two users and an admin. Each run tries the same 300 histories; a long run tries others each day.
 `DAYBOOK_HISTORIES=20000 DAYBOOK_SEED=1 pytest tests/database/test_rules_and_sql.py` tries more and others. With DAYBOOK_NO_SHRINKING
 set, a failing history is not shrunk: for mutants, which only have to fail. Accounts are in `test_accounts_and_sql`.
 """
