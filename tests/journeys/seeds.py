@@ -227,7 +227,7 @@ def tell(app, email, *kinds):
     with database(app) as connection:
         connection.execute(
             "select private.put_notice(user_id, gen_random_uuid(), kind, null, null)"
-            f" from private.roles, unnest(%s) kind where user_id = {_OF_EMAIL}",
+            f" from private.roles, unnest(%s::text[]) kind where user_id = {_OF_EMAIL}",
             [list(kinds), email],
         )
 
