@@ -17,6 +17,7 @@ if __name__ != "__main__":
         connections.limit_connections()
         _streamlit.forbid_pages_directory()
         _streamlit.drop_needless_messages()
+        _streamlit.refuse_unreadable_values()
         _streamlit.keep_users_tabs()
         _streamlit.log_by(deployment.log_handler())
         begun = deployment.read_deployment(_streamlit.url())

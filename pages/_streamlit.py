@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial, partialmethod
 from inspect import signature
+from typing import TypeVar
 
 import streamlit as st
 from starlette.websockets import WebSocket
 from streamlit import config, logger, runtime
+from streamlit.components.v2.bidi_component import serialization
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.memory_session_storage import MemorySessionStorage
@@ -20,13 +22,15 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext
+from streamlit.runtime.state.session_state import WStates
 from streamlit.runtime.websocket_session_manager import WebsocketSessionManager
 from streamlit.web.server.starlette import starlette_server, starlette_websocket
 from streamlit.web.server.starlette.starlette_websocket import StarletteSessionClient
 
 from services.domain import SessionId
-from services.errors import Misconfigured
+from services.errors import Misconfigured, UnreadableInput
 
+Value = TypeVar("Value")
 _VERSION = "1.67"
 _CALLBACK_SECONDS = 0.25  # seconds until a tab with a running callback is checked again
 _USUAL_PORT = 8501
@@ -62,6 +66,9 @@ def check() -> None:
         "StarletteSessionClient._websocket": "_websocket"
         in StarletteSessionClient.__init__.__code__.co_names,
         "WebSocket._send": "_send" in WebSocket.__init__.__code__.co_names,
+        "WStates.__getitem__": "deserializer" in WStates.__getitem__.__code__.co_names,
+        "WStates.get_serialized": hasattr(WStates, "get_serialized"),
+        "serialization._LOGGER": hasattr(serialization, "_LOGGER"),
     }
     if missing := [name for name, is_known in known.items() if not is_known]:
         raise Misconfigured(
@@ -104,6 +111,28 @@ def drop_needless_messages() -> None:
     setattr(AppSession, "handle_backmsg", handle_needed)  # noqa: B010
     # Streamlit itself refuses two further kinds of messages, and would log a line for each message
     starlette_websocket._LOGGER.addFilter(lambda line: not line.msg.startswith("Client tried to "))
+
+
+def refuse_unreadable_values() -> None:
+    """Raise UnreadableInput for a widget's value that Streamlit cannot read, which no page sends, and drop the value."""
+
+    def refusing(read: Callable[[WStates, str], Value]) -> Callable[[WStates, str], Value]:
+        def read_or_refuse(states: WStates, widget_id: str) -> Value:
+            try:
+                return read(states, widget_id)
+            except KeyError:  # the widget has no value
+                raise
+            except Exception:  # noqa: BLE001 (of any deserializer)
+                del states[widget_id]
+            # raised outside of the block, because inside it the chained traceback would contain the value
+            raise UnreadableInput
+
+        return read_or_refuse
+
+    setattr(WStates, "__getitem__", refusing(WStates.__getitem__))  # noqa: B010
+    setattr(WStates, "get_serialized", refusing(WStates.get_serialized))  # noqa: B010
+    # the value is replaced by an empty one, so the warning with its traceback says nothing about the app
+    serialization._LOGGER.addFilter(lambda line: line.levelno > logging.WARNING)
 
 
 def keep_users_tabs() -> None:

@@ -338,6 +338,12 @@ class BadInput(Refused):
         super().__init__(self.public)
 
 
+class UnreadableInput(BadInput):
+    """A value that no page of the app sends."""
+
+    public = "This page sent something that cannot be read. Reload it."
+
+
 class BadAddress(BadInput):
     """The input is not an email address."""
 

@@ -93,6 +93,7 @@ class SessionMiddleware:
                 answer.append("Content-Security-Policy", self.policy)
                 answer["X-Content-Type-Options"] = "nosniff"
                 answer["X-Frame-Options"] = "DENY"
+                answer["Cross-Origin-Opener-Policy"] = "same-origin"
                 answer["Referrer-Policy"] = "same-origin"
                 if self.origin.is_https:
                     answer["Strict-Transport-Security"] = "max-age=31536000"
