@@ -4,6 +4,8 @@
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -21,6 +23,11 @@ from streamlit.runtime.memory_session_storage import MemorySessionStorage
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
+from streamlit.runtime.scriptrunner_utils.script_requests import (
+    RerunData,
+    ScriptRequests,
+    ScriptRequestType,
+)
 from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext
 from streamlit.runtime.state.session_state import WStates
 from streamlit.runtime.websocket_session_manager import WebsocketSessionManager
@@ -53,7 +60,11 @@ def check() -> None:
         "logger.setup_formatter": "setup_formatter" in logger.update_formatter.__code__.co_names,
         # services/web/connections.py subclasses this implementation of websockets
         "websockets-sansio": websockets() == "websockets-sansio",
-        "ScriptRunner._execing": "_execing" in ScriptRunner.__init__.__code__.co_names,
+        "ScriptRunner._execing": {"_execing", "_requests", "_session_id", "_user_info"}
+        <= {*ScriptRunner.__init__.__code__.co_names},
+        "ScriptRunner._run_script": "_install_event_loop"
+        in ScriptRunner._run_script.__code__.co_names,
+        "ScriptRequests._state": "_state" in ScriptRequests.__init__.__code__.co_names,
         "AppSession.handle_backmsg": hasattr(AppSession, "handle_backmsg"),
         "BackMsg.type": {*_MESSAGES} <= {*BackMsg.DESCRIPTOR.fields_by_name},
         "starlette_websocket._LOGGER": hasattr(starlette_websocket, "_LOGGER"),
@@ -133,6 +144,49 @@ def refuse_unreadable_values() -> None:
     setattr(WStates, "get_serialized", refusing(WStates.get_serialized))  # noqa: B010
     # the value is replaced by an empty one, so the warning with its traceback says nothing about the app
     serialization._LOGGER.addFilter(lambda line: line.levelno > logging.WARNING)
+
+
+def bound_runs(
+    begin: Callable[[str, str, str, Callable[[], bool]], Callable[[float], None]],
+) -> None:
+    """Let each script run wait in *begin*, called with the tab, the user's id or "", the network of a tab without a session, and
+    a function that returns True once the tab is gone. It returns a function that takes the CPU seconds of the run.
+
+    Requests for runs that come while a run waits are joined by Streamlit into one, with the values of all.
+    """
+    # Streamlit calls this method before each run: for a run in the place of one that it interrupts, within `_run_script`
+    prepare, run = ScriptRunner._install_event_loop, ScriptRunner._run_script
+    # of the thread: the end of its run, and the thread's CPU seconds at the beginning of the run
+    current = threading.local()
+
+    def end() -> None:
+        if hasattr(current, "end"):
+            current.end(time.thread_time() - current.begun_at)
+            del current.end
+
+    def prepare_bounded(runner: ScriptRunner) -> None:
+        if getattr(current, "is_running", False):
+            end()
+            user, requests = runner._user_info, runner._requests
+            current.end = begin(
+                runner._session_id,
+                str(user.get("user_id") or ""),
+                str(user.get("network") or ""),
+                lambda: requests._state is ScriptRequestType.STOP,
+            )
+            current.begun_at = time.thread_time()
+        prepare(runner)
+
+    def run_bounded(runner: ScriptRunner, rerun_data: RerunData) -> None:
+        current.is_running = True
+        try:
+            run(runner, rerun_data)
+        finally:
+            current.is_running = False
+            end()
+
+    setattr(ScriptRunner, "_install_event_loop", prepare_bounded)  # noqa: B010
+    setattr(ScriptRunner, "_run_script", run_bounded)  # noqa: B010
 
 
 def keep_users_tabs() -> None:
