@@ -62,8 +62,8 @@ def check() -> None:
         "websockets-sansio": websockets() == "websockets-sansio",
         "ScriptRunner._execing": {"_execing", "_requests", "_session_id", "_user_info"}
         <= {*ScriptRunner.__init__.__code__.co_names},
-        "ScriptRunner._run_script": "_install_event_loop"
-        in ScriptRunner._run_script.__code__.co_names,
+        "ScriptRunner._run_script": hasattr(ScriptRunner, "_run_script"),
+        "ScriptRunner._install_event_loop": hasattr(ScriptRunner, "_install_event_loop"),
         "ScriptRequests._state": "_state" in ScriptRequests.__init__.__code__.co_names,
         "AppSession.handle_backmsg": hasattr(AppSession, "handle_backmsg"),
         "BackMsg.type": {*_MESSAGES} <= {*BackMsg.DESCRIPTOR.fields_by_name},

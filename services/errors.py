@@ -31,6 +31,7 @@
     - MethodOff ........ this sign-in method is switched off
     - LastWayIn ........ after the change, the user could no longer sign in
     - BadInput ......... invalid input; the sentence says what to change
+      - UnreadableInput
       - BadAddress
       - BadName
       - AddressNotAllowed

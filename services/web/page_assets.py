@@ -79,7 +79,7 @@ class _InPieces(Response):
 class PageAssets:
     """Pure ASGI middleware: serves scripts and styles, compressed and cached in memory, and links the app's files in pages.
 
-    *pages*: the URL paths that have a page.
+    *pages*: the URL paths that have a page. All methods but `_body` run in the thread of the event loop.
     """
 
     def __init__(self, app: ASGIApp, pages: Collection[str], assets: Path = _ASSETS) -> None:
