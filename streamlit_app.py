@@ -10,13 +10,15 @@ if __name__ != "__main__":
     from pages import _streamlit
     from services import deployment
     from services.errors import Misconfigured, StoreUnavailable
-    from services.web import connections
+    from services.web import connections, run_budgets
 
     try:
         _streamlit.check()
         connections.limit_connections()
         _streamlit.forbid_pages_directory()
         _streamlit.drop_needless_messages()
+        _streamlit.refuse_unreadable_values()
+        _streamlit.bound_runs(run_budgets.RunBudgets().begin)
         _streamlit.keep_users_tabs()
         _streamlit.log_by(deployment.log_handler())
         begun = deployment.read_deployment(_streamlit.url())

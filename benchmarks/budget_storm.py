@@ -442,7 +442,9 @@ class Observer:
     def _bind_deployment(self) -> None:
         with self._admin.transaction():
             # budgets are locked first, because a budget in use would keep its loan and so raise the
-            # cap
+            # cap; all before the first `lock_budget`, which at a month's end locks the deployment, after which no budget
+            # may be waited for
+            self._admin.execute("select from private.budgets order by user_id for no key update")
             self._admin.execute(
                 "select private.lock_budget(user_id) from private.budgets order by user_id"
             )

@@ -4,29 +4,40 @@
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial, partialmethod
 from inspect import signature
+from typing import TypeVar
 
 import streamlit as st
 from starlette.websockets import WebSocket
 from streamlit import config, logger, runtime
+from streamlit.components.v2.bidi_component import serialization
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.memory_session_storage import MemorySessionStorage
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
+from streamlit.runtime.scriptrunner_utils.script_requests import (
+    RerunData,
+    ScriptRequests,
+    ScriptRequestType,
+)
 from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext
+from streamlit.runtime.state.session_state import WStates
 from streamlit.runtime.websocket_session_manager import WebsocketSessionManager
 from streamlit.web.server.starlette import starlette_server, starlette_websocket
 from streamlit.web.server.starlette.starlette_websocket import StarletteSessionClient
 
 from services.domain import SessionId
-from services.errors import Misconfigured
+from services.errors import Misconfigured, UnreadableInput
 
+Value = TypeVar("Value")
 _VERSION = "1.67"
 _CALLBACK_SECONDS = 0.25  # seconds until a tab with a running callback is checked again
 _USUAL_PORT = 8501
@@ -49,7 +60,11 @@ def check() -> None:
         "logger.setup_formatter": "setup_formatter" in logger.update_formatter.__code__.co_names,
         # services/web/connections.py subclasses this implementation of websockets
         "websockets-sansio": websockets() == "websockets-sansio",
-        "ScriptRunner._execing": "_execing" in ScriptRunner.__init__.__code__.co_names,
+        "ScriptRunner._execing": {"_execing", "_requests", "_session_id", "_user_info"}
+        <= {*ScriptRunner.__init__.__code__.co_names},
+        "ScriptRunner._run_script": hasattr(ScriptRunner, "_run_script"),
+        "ScriptRunner._install_event_loop": hasattr(ScriptRunner, "_install_event_loop"),
+        "ScriptRequests._state": "_state" in ScriptRequests.__init__.__code__.co_names,
         "AppSession.handle_backmsg": hasattr(AppSession, "handle_backmsg"),
         "BackMsg.type": {*_MESSAGES} <= {*BackMsg.DESCRIPTOR.fields_by_name},
         "starlette_websocket._LOGGER": hasattr(starlette_websocket, "_LOGGER"),
@@ -62,6 +77,9 @@ def check() -> None:
         "StarletteSessionClient._websocket": "_websocket"
         in StarletteSessionClient.__init__.__code__.co_names,
         "WebSocket._send": "_send" in WebSocket.__init__.__code__.co_names,
+        "WStates.__getitem__": "deserializer" in WStates.__getitem__.__code__.co_names,
+        "WStates.get_serialized": hasattr(WStates, "get_serialized"),
+        "serialization._LOGGER": hasattr(serialization, "_LOGGER"),
     }
     if missing := [name for name, is_known in known.items() if not is_known]:
         raise Misconfigured(
@@ -104,6 +122,71 @@ def drop_needless_messages() -> None:
     setattr(AppSession, "handle_backmsg", handle_needed)  # noqa: B010
     # Streamlit itself refuses two further kinds of messages, and would log a line for each message
     starlette_websocket._LOGGER.addFilter(lambda line: not line.msg.startswith("Client tried to "))
+
+
+def refuse_unreadable_values() -> None:
+    """Raise UnreadableInput for a widget's value that Streamlit cannot read, which no page sends, and drop the value."""
+
+    def refusing(read: Callable[[WStates, str], Value]) -> Callable[[WStates, str], Value]:
+        def read_or_refuse(states: WStates, widget_id: str) -> Value:
+            try:
+                return read(states, widget_id)
+            except KeyError:  # the widget has no value
+                raise
+            except Exception:  # noqa: BLE001 (of any deserializer)
+                del states[widget_id]
+            # raised outside of the block, because inside it the chained traceback would contain the value
+            raise UnreadableInput
+
+        return read_or_refuse
+
+    setattr(WStates, "__getitem__", refusing(WStates.__getitem__))  # noqa: B010
+    setattr(WStates, "get_serialized", refusing(WStates.get_serialized))  # noqa: B010
+    # the value is replaced by an empty one, so the warning with its traceback says nothing about the app
+    serialization._LOGGER.addFilter(lambda line: line.levelno > logging.WARNING)
+
+
+def bound_runs(
+    begin: Callable[[str, str, str, Callable[[], bool]], Callable[[float], None]],
+) -> None:
+    """Let each script run wait in *begin*, called with the tab, the user's id or "", the network of a tab without a session, and
+    a function that returns True once the tab is gone. It returns a function that takes the CPU seconds of the run.
+
+    Requests for runs that come while a run waits are joined by Streamlit into one, with the values of all.
+    """
+    # Streamlit calls this method before each run: for a run in the place of one that it interrupts, within `_run_script`
+    prepare, run = ScriptRunner._install_event_loop, ScriptRunner._run_script
+    # of the thread: the end of its run, and the thread's CPU seconds at the beginning of the run
+    current = threading.local()
+
+    def end() -> None:
+        if hasattr(current, "end"):
+            current.end(time.thread_time() - current.begun_at)
+            del current.end
+
+    def prepare_bounded(runner: ScriptRunner) -> None:
+        if getattr(current, "is_running", False):
+            end()
+            user, requests = runner._user_info, runner._requests
+            current.end = begin(
+                runner._session_id,
+                str(user.get("user_id") or ""),
+                str(user.get("network") or ""),
+                lambda: requests._state is ScriptRequestType.STOP,
+            )
+            current.begun_at = time.thread_time()
+        prepare(runner)
+
+    def run_bounded(runner: ScriptRunner, rerun_data: RerunData) -> None:
+        current.is_running = True
+        try:
+            run(runner, rerun_data)
+        finally:
+            current.is_running = False
+            end()
+
+    setattr(ScriptRunner, "_install_event_loop", prepare_bounded)  # noqa: B010
+    setattr(ScriptRunner, "_run_script", run_bounded)  # noqa: B010
 
 
 def keep_users_tabs() -> None:

@@ -31,6 +31,7 @@
     - MethodOff ........ this sign-in method is switched off
     - LastWayIn ........ after the change, the user could no longer sign in
     - BadInput ......... invalid input; the sentence says what to change
+      - UnreadableInput
       - BadAddress
       - BadName
       - AddressNotAllowed
@@ -336,6 +337,12 @@ class BadInput(Refused):
     def __init__(self, public: str = "") -> None:
         self.public = public or self.public
         super().__init__(self.public)
+
+
+class UnreadableInput(BadInput):
+    """A value that no page of the app sends."""
+
+    public = "This page sent something that cannot be read. Reload it."
 
 
 class BadAddress(BadInput):

@@ -12,7 +12,7 @@ from pages._parts.form_fields import hidden_fields
 from pages._session import attempt
 from pages._tab import tab
 from services.domain import Preferences, Space
-from services.errors import ExportRunning, NewerVersion, Tampered
+from services.errors import ExportRunning, NewerVersion, Tampered, UnreadableInput
 
 Choice = TypeVar("Choice")
 _WORD_JOINER = "\u2060"  # an invisible character
@@ -206,7 +206,7 @@ def draw_choice(
     def choose() -> None:
         chosen = st.session_state[key]
         st.session_state[key] = stored  # the stored value stays selected if *act* fails
-        attempt(act, chosen)
+        attempt(lambda: act(one_of(options, chosen)))
 
     st.radio(
         label,
@@ -217,6 +217,14 @@ def draw_choice(
         key=key,
         on_change=choose,
     )
+
+
+def one_of(options: Iterable[Choice], value: object) -> Choice:
+    """Return the option that equals *value*, a widget's value in a callback. Raise UnreadableInput if none does."""
+    for option in options:
+        if option == value:
+            return option
+    raise UnreadableInput
 
 
 def draw_plain_text(text: str) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages._parts import context_words, editing, inspector, new_conversation, turns, undo, words
 from pages._parts.context_words import Earlier, SummaryState
-from pages._parts.elements import key_showing, popover, quiet_button, row
+from pages._parts.elements import key_showing, one_of, popover, quiet_button, row
 from pages._parts.temporary import services_of
 from pages._session import ask_for, attempt, reason, show_errors, tell
 from pages._tab import Refusal
@@ -192,7 +192,9 @@ def _draw_policies(
         list(policies).index(chosen),
         captions=[words.policy_caption(policy) for policy in policies.values()],
         key=key,
-        on_change=lambda: attempt(choose, conversation, policies[st.session_state[key]]),
+        on_change=lambda: attempt(
+            lambda: choose(conversation, policies[one_of(policies, st.session_state[key])])
+        ),
     )
 
 

@@ -131,9 +131,11 @@ class _Index:
             indexed.ids.add(message.id)
             if message.role is Role.ASSISTANT and message.parent_id:
                 older = indexed.replies.get(message.parent_id)
-                while older:
-                    self.replaced.add(older)
+                chain: set[MessageId] = set()
+                while older and older not in chain:  # an edited store may have a circle of parents
+                    chain.add(older)
                     older = indexed.replies.get(older)  # the continuation of the reply
+                self.replaced |= chain
                 indexed.replies[message.parent_id] = message.id
 
     def drop(self, conversation_id: ConversationId) -> None:

@@ -64,8 +64,9 @@ _MOST_BYTES = 256_000  # maximum bytes of one HTTP response
 _CACHED_SECONDS = 3600.0  # seconds that metadata and keys are cached
 # minimum seconds between two fetches of the keys, even if no key fits a signature or the last fetch failed
 _KEYS_SECONDS = 60.0
-# error codes of the token endpoint for a wrong client id or secret; Keycloak sends the second one
-_WRONG_CLIENT = {"invalid_client", "unauthorized_client"}
+# error codes of the token endpoint for a wrong client id or secret; Keycloak sends the second one. A tuple, because a provider
+# may send an object, which is in no set
+_WRONG_CLIENT = ("invalid_client", "unauthorized_client")
 # OSError covers the TimeoutError of `asyncio.timeout`, and an ssl.SSLError after the TLS handshake, which httpx2 does not
 # convert to an HTTPError
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)

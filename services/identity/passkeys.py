@@ -51,6 +51,20 @@ _ID_AT = _ID_LENGTH_AT + 2
 _PRESENT, _VERIFIED, _ATTESTED = 1, 1 << 2, 1 << 6  # bits of the flags
 _RSA_BITS = range(2048, 4097)  # accepted sizes of an RSA modulus, in bits
 _RSA_EXPONENT = b"\x01\x00\x01"
+# The y coordinates, little-endian, that encode the eight points of small order on Ed25519, with which anyone can sign; the
+# last two are p and p + 1, other encodings of 0 and 1. From `ge25519_has_small_order` of libsodium.
+_SMALL_ORDER = {
+    bytes.fromhex(y)
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+}
 _STRINGS, _TAG = (2, 3), 6  # CBOR major types: byte and text strings; tags
 # the highest length code in a CBOR head: higher codes are reserved, or mean an indefinite length
 _MOST_LENGTH = 27
@@ -212,13 +226,13 @@ def verify_creation(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             require_user_verification=True,
-            # allow all algorithms here, because `_is_supported` checks them
+            # allow all algorithms here, because `is_supported` checks them
             supported_pub_key_algs=list(COSEAlgorithmIdentifier),
         )
     )
     if not made:
         raise PasskeyRefused(PasskeyFlaw.FORM)
-    if not _unless_refused(lambda: _is_supported(made.credential_public_key)):
+    if not is_supported(made.credential_public_key):
         raise PasskeyRefused(PasskeyFlaw.ALGORITHM)
     if made.credential_id != creation.id:
         raise PasskeyRefused(PasskeyFlaw.CREDENTIAL)
@@ -264,6 +278,8 @@ def verify_assertion(
         raise PasskeyRefused(PasskeyFlaw.USER)
     if assertion.user_handle not in (None, user_handle):
         raise PasskeyRefused(PasskeyFlaw.USER)
+    if not is_supported(passkey.public_key):
+        raise PasskeyRefused(PasskeyFlaw.ALGORITHM)
     _check_client_data(assertion.client_data, _GET, party, challenge)
     data = assertion.authenticator_data
     _check_data(data, party, verifies_user=use.verifies_user, is_creation=False)
@@ -297,6 +313,12 @@ def verify_assertion(
         is_synced=found.credential_backed_up,
     )
     return UsedPasskey(passkey=used, has_verified_user=found.user_verified)
+
+
+def is_supported(public_key: bytes) -> bool:
+    """Return True for a COSE key of ES256 on P-256, of EdDSA on Ed25519 that is not of small order, or of RS256 with 2048 to
+    4096 bits."""
+    return bool(_unless_refused(lambda: _is_supported(public_key)))
 
 
 def _descriptors(
@@ -390,10 +412,7 @@ def _is_plain_cbor(octets: bytes) -> bool:
 
 
 def _is_supported(public_key: bytes) -> bool:
-    """Return True for a key of ES256 on P-256, of EdDSA on Ed25519, or of RS256 with 2048 to 4096 bits.
-
-    Raise the library's errors for a point that is not on the curve.
-    """
+    """Do the work of `is_supported`. Raise the library's errors for a point that is not on the curve."""
     from webauthn.helpers import decode_credential_public_key, decoded_public_key_to_cryptography
     from webauthn.helpers.cose import COSECRV, COSEAlgorithmIdentifier
     from webauthn.helpers.decode_credential_public_key import (
@@ -407,11 +426,12 @@ def _is_supported(public_key: bytes) -> bool:
     key = decode_credential_public_key(public_key)
     decoded_public_key_to_cryptography(key)
     match key:
-        case (
-            DecodedEC2PublicKey(alg=COSEAlgorithmIdentifier.ECDSA_SHA_256, crv=COSECRV.P256)
-            | DecodedOKPPublicKey(alg=COSEAlgorithmIdentifier.EDDSA, crv=COSECRV.ED25519)
-        ):
+        case DecodedEC2PublicKey(alg=COSEAlgorithmIdentifier.ECDSA_SHA_256, crv=COSECRV.P256):
             return True
+        case DecodedOKPPublicKey(alg=COSEAlgorithmIdentifier.EDDSA, crv=COSECRV.ED25519, x=point):
+            return (
+                bytes((*point[:-1], point[-1] & 0x7F)) not in _SMALL_ORDER
+            )  # without the sign bit of x
         case DecodedRSAPublicKey(alg=COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256):
             # `bit_length` does not count leading zeros of the modulus
             return int.from_bytes(key.n).bit_length() in _RSA_BITS and key.e == _RSA_EXPONENT

@@ -80,15 +80,18 @@ def pending_prompts(
     Prompts before *since*, the time when memory was last switched on, are left out. A prompt without a reply is left out
     until it or a later prompt gets a reply. The prompt *answered_id* counts as answered, because its reply is ending now.
     """
-    by_id = {message.id: message for message in thread.messages}
+    prompts: dict[
+        MessageId, Message
+    ] = {}  # the prompt of each message, also of a reply that was continued
     last_seq = 0
-    for message in thread.messages:
-        if message.is_answer or message.id == answered_id:
-            asked: Message | None = message
-            # a continued reply consists of several messages: go back from the last one to the prompt
-            while asked and asked.role is Role.ASSISTANT:
-                asked = by_id.get(asked.parent_id) if asked.parent_id else None
-            last_seq = max(last_seq, asked.seq if asked else 0)
+    for message in thread.messages:  # each after its parent
+        prompt = message if message.role is Role.USER else None
+        if message.role is Role.ASSISTANT and message.parent_id:
+            prompt = prompts.get(message.parent_id)
+        if prompt:
+            prompts[message.id] = prompt
+            if message.is_answer or message.id == answered_id:
+                last_seq = max(last_seq, prompt.seq)
     return tuple(
         message
         for message in thread.messages

@@ -259,6 +259,7 @@ def check() -> None:
             partial(opens, ring),
             partial(lookup_faults, ring),
             partial(_has_way_in, chosen, ring),
+            partial(accounts.holds_refused_passkey, ring),
         )
     except Misconfigured as error:
         keys = error.public

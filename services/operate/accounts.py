@@ -184,7 +184,28 @@ def has_way_in(ring: RootKeys, policy: SignInPolicy | None, stored: StoredCreden
         credentials = open_stored(ring, stored)
     except Tampered:
         return True
+    credentials = _with_accepted_passkeys(credentials)
     return policy.has_way_in(credentials) if policy else credentials.address == NO_ADDRESS
+
+
+def holds_refused_passkey(ring: RootKeys, stored: StoredCredentials) -> bool:
+    """Return True if the credentials can be decrypted and contain a passkey whose public key is not accepted."""
+    try:
+        credentials = open_stored(ring, stored)
+    except Tampered:
+        return False
+    return _with_accepted_passkeys(credentials) != credentials
+
+
+def _with_accepted_passkeys(credentials: Credentials) -> Credentials:
+    """Return *credentials* without the passkeys whose public keys are not accepted."""
+    if not (keys := credentials.passkeys) or not keys.each:
+        return credentials
+    from services.identity.passkeys import is_supported
+
+    each = tuple(passkey for passkey in keys.each if is_supported(passkey.public_key))
+    accepted = replace(keys, each=each, is_factor=keys.is_factor and bool(each))
+    return replace(credentials, passkeys=accepted)
 
 
 def _confirmed() -> Confirmed:

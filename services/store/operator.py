@@ -48,6 +48,8 @@ class PresentKeys:
     lookup_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[LookupFault]]
     # returns False if the credentials can be decrypted, but contain no sign-in method that works on this deployment
     has_way_in: Callable[[StoredCredentials], bool]
+    # returns True if the credentials contain a passkey whose public key is not accepted
+    holds_refused_passkey: Callable[[StoredCredentials], bool]
 
 
 def unchecked(needs: str, *names: str) -> dict[str, Finding]:
@@ -77,16 +79,26 @@ def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
     return Mark.FAIL, f"{'; '.join(found)}: {advice}"
 
 
-def judge_ways_in(left_out: Sequence[str]) -> Finding:
-    """Return the finding about accounts without a sign-in method that works; *left_out*: the names of their users."""
-    if not left_out:
-        return Mark.OK, "each account has one that works here"
-    text = f"{len(left_out)} accounts have none that works here ({few_names(left_out)})"
-    advice = (
-        "`set-password` lets a user in; for an address of an `only` provider, `password` or `code` must be on until the "
-        "user has linked it, and if the address was never confirmed, run `set-address EMAIL EMAIL`, too"
+def judge_ways_in(left_out: Sequence[str], with_refused_passkey: Sequence[str]) -> Finding:
+    """Return the finding about sign-in methods; *left_out*: the names of the users without one that works,
+    *with_refused_passkey*: of those with a passkey whose public key is not accepted."""
+    found = list[str]()
+    if left_out:
+        found.append(
+            f"{len(left_out)} accounts have none that works here ({few_names(left_out)}): "
+            "`set-password` lets a user in; for an address of an `only` provider, `password` or `code` must be on until "
+            "the user has linked it, and if the address was never confirmed, run `set-address EMAIL EMAIL`, too"
+        )
+    if with_refused_passkey:
+        found.append(
+            f"{len(with_refused_passkey)} accounts have a passkey whose key proves nothing, so it is refused "
+            f"({few_names(with_refused_passkey)}): `reset-factors EMAIL --passkeys` removes it"
+        )
+    return (
+        (Mark.NOTE, "; ".join(found))
+        if found
+        else (Mark.OK, "each account has one that works here")
     )
-    return Mark.NOTE, f"{text}: {advice}"
 
 
 def few_names(names: Sequence[str]) -> str:

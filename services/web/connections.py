@@ -25,7 +25,8 @@ _PART_BYTES = 16_384  # bytes parsed at a time, because a whole read may contain
 # time limit for the headers of a request, from the connection or the end of the last response
 HEADERS_SECONDS = 10.0
 BODY_SECONDS = 10.0  # time limit for the body of a request, from the end of its headers
-STALLED_SECONDS = 60.0  # a client that reads nothing of a response for this time is disconnected
+STALLED_SECONDS = 60.0  # a client that reads nothing of what was sent for this time is disconnected
+_LOOKS = 6  # checks in that time
 # time limit for finishing responses at shutdown; short, because partial replies are stored only afterwards
 _SHUTDOWN_SECONDS = 1
 _MESSAGE_BYTES = "daybook.message_bytes"  # key in a websocket's scope["state"]: the limit on its messages, in bytes
@@ -79,7 +80,49 @@ def allow_large_messages(scope: Scope) -> None:
     scope.setdefault("state", {})[_MESSAGE_BYTES] = SESSIONS_MESSAGE_BYTES
 
 
-class BoundedWebSocket(WebSocketsSansIOProtocol):
+class _StallWatch(asyncio.Protocol):
+    """Mixin for uvicorn's protocols: aborts a connection whose client reads nothing of the unsent data."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+
+    _unsent = 0  # unsent bytes at the last check
+    _read_at = 0.0  # time of the last check that found fewer, by the clock of `loop`
+    _look: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._look:
+            self._look.cancel()
+
+    def _watch(self) -> None:
+        """Check from now on that the client reads the unsent data, until none is left."""
+        self._unsent, self._read_at = self.transport.get_write_buffer_size(), self.loop.time()
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._look:
+            self._look.cancel()
+        self._look = None
+        if self._unsent:
+            self._look = self.loop.call_later(STALLED_SECONDS / _LOOKS, self._end_if_stalled)
+
+    def _end_if_stalled(self) -> None:
+        unsent, now = self.transport.get_write_buffer_size(), self.loop.time()
+        if unsent < self._unsent:
+            self._read_at = now
+        elif now - self._read_at >= STALLED_SECONDS:
+            self.transport.abort()
+            return
+        self._unsent = unsent
+        self._look_later()
+
+
+class BoundedWebSocket(_StallWatch, WebSocketsSansIOProtocol):
     """A websocket that buffers a limited number of messages, and sends no pongs while the client does not read."""
 
     _frames = 0  # frames received since the last complete message
@@ -123,6 +166,15 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         else:
             self.conn.data_to_send()
 
+    def keepalive_timeout(self) -> None:
+        """Close the websocket, unless the client may still be reading what was sent before the ping."""
+        if not self.transport.get_write_buffer_size():
+            super().keepalive_timeout()
+            return
+        if self._look is None:
+            self._watch()
+        self.pong_timer = self.loop.call_later(STALLED_SECONDS / _LOOKS, self.keepalive_timeout)
+
     def send_receive_event_to_app(self) -> None:
         self._frames = 0
         super().send_receive_event_to_app()
@@ -156,21 +208,17 @@ class _Cycle(Protocol):
     response_complete: bool
 
 
-class TimedRequests(asyncio.Protocol):
+class TimedRequests(_StallWatch):
     """Mixin for uvicorn's HTTP protocols: closes connections whose clients do not complete a request, or stop reading
     a response.
     """
 
-    loop: asyncio.AbstractEventLoop
-    transport: asyncio.Transport
     cycle: _Cycle | None
 
     # the last request, with True while the server waits for its body, or False while it waits for the next request's headers;
     # None: it waits for neither
     _awaited: tuple[_Cycle | None, bool] | None = None
     _deadline: asyncio.TimerHandle | None = None  # aborts the connection if the request is late
-    _unsent = 0  # unsent bytes at the last check
-    _look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -189,17 +237,12 @@ class TimedRequests(asyncio.Protocol):
     def on_response_complete(self) -> None:
         cast(Any, super()).on_response_complete()
         self._time_request()
-        self._time_answer()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._time_answer()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for timer in (self._deadline, self._look):
-            if timer:
-                timer.cancel()
+        if self._deadline:
+            self._deadline.cancel()
 
     def _time_request(self) -> None:
         """Start the timer for the request headers, or the request body, that the server is waiting for."""
@@ -225,17 +268,3 @@ class TimedRequests(asyncio.Protocol):
             self._deadline = self.loop.call_later(HEADERS_SECONDS, self._end_if_late)
         else:
             self.transport.abort()
-
-    def _time_answer(self) -> None:
-        """Schedule a check that the client has read some of the unsent data."""
-        self._unsent = self.transport.get_write_buffer_size()
-        if self._look:
-            self._look.cancel()
-        if self._unsent:
-            self._look = self.loop.call_later(STALLED_SECONDS, self._end_if_stalled)
-
-    def _end_if_stalled(self) -> None:
-        if self.transport.get_write_buffer_size() >= self._unsent:
-            self.transport.abort()
-        else:
-            self._time_answer()

@@ -9,16 +9,18 @@ win over equally specific ones. If a script added the stylesheet, the styles wou
 
 import gzip
 import hashlib
+from asyncio import shield, wrap_future
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from anyio.to_thread import run_sync
 from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.daemon_threads import in_thread
 from services.events import log_event
 from services.web import streamlit_assets
 
@@ -26,6 +28,7 @@ _ASSETS = Path(__file__).parents[2] / "assets"
 _ROOT = b'<div id="root">'
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+_PIECE_BYTES = 16_384
 # request headers to remove: with them, Streamlit would send a compressed page or a 304, to which links cannot be added
 _CONDITIONAL = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 
@@ -61,10 +64,22 @@ def app_files(assets: Path = _ASSETS) -> AppFiles:
     return AppFiles(style, add(script.encode(), ".js"), logo, mark, contents)
 
 
+class _InPieces(Response):
+    """A response in pieces, each of which waits while the client has not read the pieces before: unread octets take memory."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = {"type": "http.response.start", "status": self.status_code}
+        await send(head | {"headers": self.raw_headers})
+        for start in range(0, len(self.body), _PIECE_BYTES):
+            piece = {"body": bytes(self.body[start : start + _PIECE_BYTES]), "more_body": True}
+            await send({"type": "http.response.body"} | piece)
+        await send({"type": "http.response.body"})
+
+
 class PageAssets:
     """Pure ASGI middleware: serves scripts and styles, compressed and cached in memory, and links the app's files in pages.
 
-    *pages*: the URL paths that have a page.
+    *pages*: the URL paths that have a page. All methods but `_body` run in the thread of the event loop.
     """
 
     def __init__(self, app: ASGIApp, pages: Collection[str], assets: Path = _ASSETS) -> None:
@@ -75,7 +90,8 @@ class PageAssets:
             for folder in ("js", "css")
             for file in (static / folder).iterdir()
         }
-        self._compressed: dict[str, bytes] = {}
+        # contents that are being read or have been, by path, gzipped or not
+        self._bodies: dict[tuple[str, bool], Future[bytes]] = {}
         files = app_files(assets)
         for path, content in files.contents.items():
             self._files[path] = lambda content=content: content
@@ -101,13 +117,21 @@ class PageAssets:
         await app(scope, receive, send)
 
     async def _file(self, path: str, encodings: str) -> Response:
-        media_type = _MEDIA_TYPES[Path(path).suffix]
-        if "gzip" not in encodings:
-            return Response(await run_sync(self._files[path]), 200, _IMMUTABLE, media_type)
-        if path not in self._compressed:
-            self._compressed[path] = await run_sync(lambda: gzip.compress(self._files[path](), 6))
-        headers = _IMMUTABLE | {"Content-Encoding": "gzip"}
-        return Response(self._compressed[path], 200, headers, media_type)
+        is_gzipped = "gzip" in encodings
+        key = path, is_gzipped
+        if key not in self._bodies:
+            self._bodies[key] = in_thread("page-file", lambda: self._body(path, is_gzipped))
+        try:
+            body = await shield(wrap_future(self._bodies[key]))
+        except OSError:
+            self._bodies.pop(key, None)  # the next request reads the file again
+            raise
+        headers = _IMMUTABLE | ({"Content-Encoding": "gzip"} if is_gzipped else {})
+        return _InPieces(body, 200, headers, _MEDIA_TYPES[Path(path).suffix])
+
+    def _body(self, path: str, is_gzipped: bool) -> bytes:
+        body = self._files[path]()
+        return gzip.compress(body, 6) if is_gzipped else body
 
     async def _linked(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Buffer an HTML page and add the links if the page is Streamlit's; send other responses unchanged."""

@@ -31,6 +31,9 @@ from services.web.origin import Network, Origin, networks_of
 
 # .streamlit/config.toml maps these headers to st.user; headers of these names from clients are dropped
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
+# sent for a tab without a session alone: a tab's identity, which a user takes to another network, must not change
+NETWORK_HEADER = b"x-app-network"
+_OURS = (USER_HEADER, SESSION_HEADER, NETWORK_HEADER)
 # values sent in place of a session id: the reason why the cookie's session has ended, or UNKNOWN if
 # the database is unreachable
 ENDS, UNKNOWN = frozenset(map(str, SessionEnd)), "unknown"
@@ -79,11 +82,7 @@ class SessionMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        headers = [
-            (name, value)
-            for name, value in scope["headers"]
-            if name.lower() not in (USER_HEADER, SESSION_HEADER)
-        ]
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() not in _OURS]
         path: str = scope["path"]
 
         async def send_secured(message: Message) -> None:
@@ -93,6 +92,7 @@ class SessionMiddleware:
                 answer.append("Content-Security-Policy", self.policy)
                 answer["X-Content-Type-Options"] = "nosniff"
                 answer["X-Frame-Options"] = "DENY"
+                answer["Cross-Origin-Opener-Policy"] = "same-origin"
                 answer["Referrer-Policy"] = "same-origin"
                 if self.origin.is_https:
                     answer["Strict-Transport-Security"] = "max-age=31536000"
@@ -143,6 +143,7 @@ class SessionMiddleware:
         elif is_tab:
             if session:
                 headers.append((SESSION_HEADER, session.encode()))
+            headers.append((NETWORK_HEADER, networks[0].name.encode()))
             for name in (_ALL, *(network.name for network in networks)):
                 open_tab.enter_context(count_open(self._anonymous_tabs, name))
         return app if is_tab else Response(status_code=204)

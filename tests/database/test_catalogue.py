@@ -4,6 +4,7 @@ The tests run after a start of the embedded API and its first request, because t
 """
 
 import json
+import re
 
 import pglast
 import pytest
@@ -256,6 +257,40 @@ def nodes(tree):
         if isinstance(value, dict | list):
             yield str(key), value
             yield from nodes(value)
+
+
+def test_no_function_waits_for_a_second_budget_after_the_deployment(world):
+    """Who locks budgets one by one comes to a locked deployment at a month's end, and another turn waits the other way."""
+    functions = found(
+        world.admin,
+        f"select proname, prosrc from pg_proc where pronamespace::regnamespace::text in {OURS}",
+    )
+
+    assert [name for name, body in functions if locks_budgets_one_by_one(body)] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "select private.lock_budget(user_id) from private.budgets",
+        "for person in select 1 loop perform private.lock_budget(person); end loop;",
+        "perform private.lock_deployment(); perform from private.budgets order by 1 for no key update;",
+    ],
+)
+def test_budgets_that_are_locked_one_by_one_are_found(body):
+    assert locks_budgets_one_by_one(body)
+
+
+def locks_budgets_one_by_one(body):
+    """Return True if a function waits for several budgets, and locks the deployment with one of them or before them."""
+    body = re.sub(r"--[^\n]*", "", body)
+    every = r"from private\.budgets\b(?![^;]*\bwhere user_id =)"
+    waits = re.search(
+        rf"lock_deployment\(.*{every}[^;]*for no key update(?! skip locked)", body, re.S
+    )
+    loops = re.findall(r"\bloop\b(.*?)\bend loop\b", body, re.S)
+    is_in_loop = any("lock_budget(" in loop and "lock_if_free(" not in loop for loop in loops)
+    return bool(waits or is_in_loop or re.search(rf"lock_budget\([^)]*\)\s*{every}", body))
 
 
 def test_only_roles_reference_auth_users(catalogue):

@@ -794,6 +794,10 @@ def test_refused_connection_is_an_outage():
         # the answer of Keycloak to a wrong secret
         (TOKEN, Response(b'{"error": "unauthorized_client"}', 401), ProviderFault.CLIENT),
         (TOKEN, Response(b'{"error": "invalid_scope"}', 400), ProviderFault.TOKEN),
+        *(
+            (TOKEN, Response(b'{"error": %s}' % value, 400), ProviderFault.TOKEN)
+            for value in (b'{"code": "invalid_client"}', b'["invalid_grant"]', b"7", b"null")
+        ),
         (TOKEN, Response(b"<html>"), ProviderFault.TOKEN),
     ],
 )

@@ -8,6 +8,7 @@ import cbor2
 import pytest
 import webauthn
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as some
 from webauthn.helpers import parse_authentication_options_json, parse_registration_options_json
@@ -231,6 +232,39 @@ def test_forged_creation_is_refused(authenticator, forged, expected):
 )
 def test_forged_assertion_is_refused(authenticator, passkey, forged, expected):
     assert flaw(use, passkey, authenticator.get(REQUEST, **forged)) is expected
+
+
+# y coordinates of the points of small order of Ed25519, and other encodings of two: `ge25519_has_small_order` of libsodium
+SMALL_ORDER = [
+    *(0, 1, 2**255 - 20, 2**255 - 19, 2**255 - 18),
+    0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+    0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+]
+
+
+@pytest.mark.parametrize("sign", [0, 1 << 255])
+@pytest.mark.parametrize("y", SMALL_ORDER)
+def test_passkey_that_anybody_can_sign_for_is_refused(authenticator, y, sign):
+    point = (y | sign).to_bytes(32, "little")
+    public_key = cbor2.dumps({1: 1, 3: -8, -1: 6, -2: point})
+
+    assert flaw(make, authenticator, public_key=public_key) is PasskeyFlaw.ALGORITHM
+    passkey = replace(make(authenticator), public_key=public_key)
+    assert flaw(use, passkey, authenticator.get(REQUEST)) is PasskeyFlaw.ALGORITHM
+
+
+def test_signature_forged_for_a_key_of_small_order_is_refused(authenticator):
+    """With the neutral element as the key and as R, and S = 0, the library takes the signature of every message."""
+    neutral = (1).to_bytes(32, "little")
+    forged = neutral + bytes(32)
+    Ed25519PublicKey.from_public_bytes(neutral).verify(forged, b"anything")
+    passkey = replace(
+        make(authenticator), public_key=cbor2.dumps({1: 1, 3: -8, -1: 6, -2: neutral})
+    )
+
+    answer = authenticator.get(REQUEST, answer={"signature": forged})
+
+    assert flaw(use, passkey, answer) is PasskeyFlaw.ALGORITHM
 
 
 def test_new_challenge_has_32_random_bytes():

@@ -4,6 +4,7 @@ For identity headers see tests/web/test_session_middleware.py.
 """
 
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Visit:
 
     socket: ClientConnection = field(repr=False)
     session: str = ""
+    widgets: set[str] = field(default_factory=set)  # ids
     received: bytes = field(default=b"", repr=False)
 
     def send(self, ask):
@@ -48,16 +50,22 @@ class Visit:
         message.ParseFromString(octets)
         return message
 
-    def run(self, query):
-        """Run the page at *query* to its end."""
+    def run(self, query, **widget):
+        """Run the page at *query* to its end, after a change of a *widget*: its id, and its value in one of the fields."""
         ask = BackMsg()
         ask.rerun_script.query_string = query
+        if widget:
+            ask.rerun_script.widget_states.widgets.add(**widget)
         self.send(ask)
         while True:
             message = self.take(SECONDS)
             match message.WhichOneof("type"):
                 case "new_session":
                     self.session = message.new_session.initialize.session_id
+                case "delta":
+                    element = message.delta.new_element
+                    drawn = getattr(element, element.WhichOneof("type") or "", None)
+                    self.widgets |= {getattr(drawn, "id", "")} - {""}
                 case "script_finished":
                     if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
                         return
@@ -264,6 +272,25 @@ def test_messages_that_no_page_sends_are_not_answered(app):
     visit.run("")
     visit.leave()
     assert app.said() == said
+
+
+def test_widget_values_that_no_page_sends_are_refused(app, maya):
+    said, tab = app.said(), maya.tab
+    values = {"json_value": "{", "string_value": "of none", "int_value": 7, "bytes_value": b"\xff"}
+    assert len(tab.widgets) > 10
+
+    for widget in sorted(tab.widgets):
+        for name, value in values.items():
+            tab.run(maya.query, id=widget, **{name: value})
+
+    lines = [json.loads(line) for line in app.said().removeprefix(said).splitlines()]
+    assert {(line["event"], line["error"]) for line in lines} == {
+        ("call.refused", "UnreadableInput")
+    }
+    assert [line for line in lines if "traceback" in line] == []
+    tab.received = b""
+    tab.run(maya.query)
+    assert SECRET.encode() in tab.received
 
 
 MB = 1_000_000

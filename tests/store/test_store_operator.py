@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
+import cbor2
 import pytest
 from click.testing import CliRunner
 
@@ -14,6 +15,7 @@ from services.crypto import Factor, RootKeys, new_key
 from services.domain import AccountRole, UserId
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import NO_ADDRESS, ConfirmedBy
+from services.domain.passkeys import Passkey, Passkeys
 from services.domain.sign_in_methods import SignInMethod, UsedMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import BadInput, FactorNeeded, Misconfigured, StoreBlocked, WrongCredentials
@@ -21,6 +23,7 @@ from services.operate.__main__ import operate
 from services.operate.accounts import (
     free_address,
     has_way_in,
+    holds_refused_passkey,
     lookup_faults,
     open_account,
     opens,
@@ -47,6 +50,7 @@ from services.store.tables.schema import (
 )
 from services.stores import open_operator
 from tests.confirmed import confirm
+from tests.passkeys import KEYS, cose
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, WholeAccounts
 
@@ -90,6 +94,7 @@ def findings(operator, ring=RING):
     judges = (
         *(partial(opens, ring), partial(lookup_faults, ring)),
         partial(has_way_in, ring, SignInPolicy()),
+        partial(holds_refused_passkey, ring),
     )
     return operator.check(PresentKeys(b"", ring.versions(), *judges))
 
@@ -312,6 +317,37 @@ def test_check_takes_damaged_credentials_for_no_missing_root_key(accounts, opera
     assert found["root keys"][0] is Mark.OK
     text = "gone, or do not open (maya@daybook.test): put a backup back"
     assert found["credentials"] == (Mark.FAIL, text)
+
+
+def test_check_names_accounts_with_a_passkey_whose_key_proves_nothing(accounts, operator, tables):
+    accounts.sign_up_with("maya@daybook.test", PASSWORD)
+    (row,) = rows(tables, CREDENTIALS)
+    credentials = open_stored(RING, row)
+    good = cbor2.dumps(cose(KEYS["EdDSA"]()))
+    finds = {}
+    for name, point in (("good", None), ("weak", bytes(32))):
+        key = cbor2.dumps(cbor2.loads(good) | {-2: point}) if point else good
+        passkey = Passkey(
+            credential_id=b"an id",
+            public_key=key,
+            sign_count=0,
+            rp_id="localhost",
+            name="Laptop",
+            created_at=datetime(2026, 11, 1, tzinfo=UTC),
+            verifies_user=True,
+        )
+        keys = Passkeys(user_handle=bytes(64), each=(passkey,))
+        new = replace(credentials, password_hash=None, passkeys=keys)
+        sealed = seal_stored(RING, new, row.id, replaces=row).sealed
+        put = replace(row, sealed=sealed)
+        tables.of(None).run(lambda block, put=put: block.put(CREDENTIALS, put))
+        finds[name] = findings(operator)["ways in"]
+
+    assert finds["good"] == (Mark.OK, "each account has one that works here")
+    mark, sentence = finds["weak"]
+    assert mark is Mark.NOTE
+    assert "1 accounts have none that works here (maya@daybook.test)" in sentence
+    assert "whose key proves nothing, so it is refused (maya@daybook.test)" in sentence
 
 
 def test_check_compares_former_addresses_with_the_credentials(accounts, operator, tables):

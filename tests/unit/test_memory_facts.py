@@ -356,6 +356,12 @@ def test_continued_reply_answers_its_prompt():
     assert seqs(pending_prompts(a_thread(said(1), stopped, goes_on), None)) == [1]
 
 
+def test_replies_in_a_circle_answer_no_prompt():
+    talk = [replace(said(seq, role=Role.ASSISTANT), parent_id=said(7 - seq).id) for seq in (3, 4)]
+
+    assert pending_prompts(a_thread(said(1), *talk), None) == ()
+
+
 def test_prompts_from_before_memory_was_on_never_wait():
     thread = a_thread(said(1), said(2), said(3, created_at=NOON + timedelta(hours=1)), said(4))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.chat import search
 from services.chat.search import Search, StoredRecalls
-from services.domain import ConversationId, MessageId, TurnId
+from services.domain import ConversationId, MessageId, Role, TurnId
 from services.domain.context import ReceiptEntry
 from services.errors import StoreUnavailable
 from services.store.sealed import messages
@@ -126,6 +126,17 @@ def test_conversation_moved_away_is_not_recalled(
     a_space(database, there)
 
     assert KUMQUAT not in found(searched, here)
+
+
+def test_replies_in_a_circle_are_searched(here):
+    parents = {3: 4, 4: 3, 5: 3}
+    circle = tuple(
+        said(seq, KUMQUAT, role=Role.ASSISTANT, parent_id=said(parent).id)
+        for seq, parent in parents.items()
+    )
+    thread = replace(here, messages=circle)
+
+    assert len(Search().ranked(thread, circle, "kumquat")) == 3
 
 
 def is_in_memory(database, searched, place, here):

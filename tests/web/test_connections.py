@@ -14,6 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
@@ -81,6 +82,16 @@ def serving(http):
             seen.taken += 1
             time.sleep(0.02)
 
+    async def flood(websocket):
+        await websocket.accept()
+        try:
+            while True:
+                await websocket.send_bytes(bytes(100_000))
+                seen.taken += 1
+                await asyncio.sleep(0)
+        except WebSocketDisconnect:
+            seen.is_over.set()
+
     async def never(websocket):
         seen.is_asked.set()
         await websocket.receive()  # reads the next message
@@ -90,6 +101,7 @@ def serving(http):
     routes = [
         WebSocketRoute("/never", never),
         WebSocketRoute("/busy", busy),
+        WebSocketRoute("/flood", flood),
         Route("/form", form, methods=["POST"]),
         Route("/slow", slow),
         Route("/endless", endless),
@@ -328,6 +340,25 @@ def test_open_websocket_outlives_the_time_of_its_headers(server, times):
         time.sleep(4 * SOON)
         client.send("peas")
         assert client.recv(SECONDS) == "4"
+
+
+def test_websocket_that_is_not_read_is_ended(server, times):
+    times(STALLED_SECONDS=SOON)
+    port, seen = server
+    with connected(port, upgrade("/flood")):
+        assert seen.is_over.wait(LONG)  # before uvicorn's pings would end it
+
+
+def test_websocket_goes_on_while_it_is_read_slowly(server, times):
+    times(STALLED_SECONDS=4 * SOON)
+    port, seen = server
+    with connected(port, upgrade("/flood")) as client:
+        until(lambda: seen.taken)
+        for _ in range(8):
+            time.sleep(SOON)
+            for _ in range(40):
+                assert client.recv(65_536)
+        assert not seen.is_over.is_set()
 
 
 def test_download_that_is_not_taken_is_ended(server, times):

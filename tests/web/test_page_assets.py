@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -127,6 +128,37 @@ def test_static_file_is_immutable_and_compressed_on_request(client, encoding):
         assert answer.headers["vary"] == "Accept-Encoding"
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["content-type"].startswith("text/javascript")
+
+
+def test_file_is_read_once_and_waits_for_its_clients(monkeypatch):
+    async def send(message):
+        sent.append(message)
+        if "body" in message:
+            await asyncio.Event().wait()  # the client reads nothing
+
+    async def ask_at_once(files):
+        asked = {"type": "http", "method": "GET", "headers": []}
+        path = f"/static/js/{CHAT_INPUT.name}"
+        clients = [
+            asyncio.create_task(files(asked | {"path": path}, None, send)) for _ in range(20)
+        ]
+        while len(sent) < 2 * len(clients):
+            await asyncio.sleep(0.01)
+        for client in clients:
+            client.cancel()
+
+    def read_bytes(path):
+        read.append(path)
+        return b"a" * 1_000_000
+
+    sent, read = [], []
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    files = PageAssets(None, ())
+    read.clear()  # the app's own files
+    asyncio.run(ask_at_once(files))
+
+    assert read == [CHAT_INPUT]
+    assert {len(message.get("body", "")) for message in sent} == {0, 16_384}
 
 
 def test_preload_links_name_the_font_of_texts():

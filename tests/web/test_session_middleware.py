@@ -255,6 +255,7 @@ def test_every_answer_has_security_headers(session_cache):
     assert headers["content-security-policy"] == "default-src 'self'"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
     assert headers["referrer-policy"] == "same-origin"
     assert "strict-transport-security" not in headers
     https = browser(session_cache, "https://daybook.example").get("/").headers

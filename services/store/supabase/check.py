@@ -159,17 +159,19 @@ def _check_credentials(
     if isinstance(keys, str):
         return unchecked("the root keys", "credentials", "ways in", "look-ups")
     unopened, faults = list[UserId](), dict[str, Collection[LookupFault]]()
-    left_out = list[str]()
+    left_out, with_refused_passkey = list[str](), list[str]()
     for user_id, is_account, row, lookups in connection.execute(_CREDENTIALS):
         stored = row and _STORED.validate_python(row)
         if is_account and not (stored and keys.opens(stored)):
             unopened.append(user_id)
         if is_account and stored and not keys.has_way_in(stored):
             left_out.append(str(user_id))
+        if is_account and stored and keys.holds_refused_passkey(stored):
+            with_refused_passkey.append(str(user_id))
         faults[str(user_id)] = keys.lookup_faults(stored, lookups)
     return {
         "credentials": judge_credentials(unopened),
-        "ways in": judge_ways_in(left_out),
+        "ways in": judge_ways_in(left_out, with_refused_passkey),
         "look-ups": judge_lookups(faults),
     }
 

@@ -103,12 +103,11 @@ class TablesOperator:
             if broken
             else (Mark.OK, "all open")
         )
-        left_out = [
-            str(one.email)
-            for one in accounts
-            if (row := by_id.get(one.id)) and not keys.has_way_in(row)
-        ]
-        findings["ways in"] = judge_ways_in(left_out)
+        named = [(str(one.email), row) for one in accounts if (row := by_id.get(one.id))]
+        findings["ways in"] = judge_ways_in(
+            [email for email, row in named if not keys.has_way_in(row)],
+            [email for email, row in named if keys.holds_refused_passkey(row)],
+        )
         lookups = defaultdict[UserId, list[str]](list)
         for one in former:
             if one.is_good(self.now()):
