@@ -51,6 +51,7 @@ from tests.parts import POSTGRES
 from tests.stack.apps import ROOT
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import NOT_COUNTED
+from tests.sure import sure
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -66,7 +67,7 @@ def run(tmp_path):
         nothing = {name: None for name in os.environ if name.startswith(ours)}
         folders = {"DAYBOOK_DATA_DIR": tmp_path / "data", "DAYBOOK_KEY_DIR": tmp_path / "keys"}
         given = nothing | {name: str(path) for name, path in folders.items()} | environment
-        result = CliRunner().invoke(operate, arguments, input=typed, env=given)
+        result = CliRunner().invoke(operate, sure(arguments), input=typed, env=given)
         assert result.exception is None or isinstance(result.exception, SystemExit)
         return result.exit_code, result.output.strip()
 
