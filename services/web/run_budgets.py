@@ -28,8 +28,8 @@ class Share:
 
 TAB = Share(0.4, 3.0, 1)
 USER = Share(0.5, 4.0, 2)
-NETWORK = Share(0.2, 1.5, 2)  # of tabs without a session
-STRANGERS = Share(0.3, 3.0, 2)  # all tabs without a session
+NETWORK = Share(0.15, 1.5, 1)  # of tabs without a session
+STRANGERS = Share(0.25, 3.0, 1)  # all tabs without a session
 
 
 @dataclass(slots=True)
