@@ -83,7 +83,9 @@ def measure(rounds: int) -> Figures:
             chat = converse(session, _LARGE_CHAT)
             sessions.sign_up_with(EMAIL, PASSWORD)
             let_talk_fast(app)
-            cookie, attacker = (rig.new_cookie(app, sessions, one) for one in (EMAIL, _ATTACKER))
+            cookie, attacker = (
+                rig.new_cookie(app, sessions, email) for email in (EMAIL, _ATTACKER)
+            )
         page = browser.new_page()
         rig.sign_in(page.context, app.url, cookie)
         page.goto(app.url)

@@ -181,20 +181,20 @@ def bound_runs(
 
     def create_or_join(session: AppSession, rerun_data: RerunData) -> None:
         with lock:
-            held = waiting.get(session._pages_manager)
-            if held and held.runner:
-                held.requests.request_rerun(rerun_data)
-                held.is_stopped = False
-                session._scriptrunner = held.runner
+            pending = waiting.get(session._pages_manager)
+            if pending and pending.runner:
+                pending.requests.request_rerun(rerun_data)
+                pending.is_stopped = False
+                session._scriptrunner = pending.runner
                 return
         create(session, rerun_data)
 
     def stop_unless_joined(runner: ScriptRunner) -> None:
         """Streamlit stops a tab's run just before it creates another one, which `create_or_join` may join to it."""
         with lock:
-            held = waiting.get(runner._pages_manager)
-            if held and held.runner is runner:
-                held.is_stopped = True
+            pending = waiting.get(runner._pages_manager)
+            if pending and pending.runner is runner:
+                pending.is_stopped = True
                 return
         stop(runner)
 
@@ -213,18 +213,18 @@ def bound_runs(
     def run_bounded(runner: ScriptRunner, rerun_data: RerunData) -> None:
         tab = runner._pages_manager
         with lock:
-            held = waiting.setdefault(tab, _Waiting(runner))
-            held.runner, held.is_stopped = runner, False
-            held.requests.request_rerun(rerun_data)
-        start(runner, lambda: held.is_stopped)
+            pending = waiting.setdefault(tab, _Waiting(runner))
+            pending.runner, pending.is_stopped = runner, False
+            pending.requests.request_rerun(rerun_data)
+        start(runner, lambda: pending.is_stopped)
         try:
             with lock:
-                if held.is_stopped:
-                    held.runner = None
+                if pending.is_stopped:
+                    pending.runner = None
                     return  # a later run of the tab, if there is one, has the values
                 del waiting[tab]
             current.has_run = False
-            run(runner, held.requests.on_scriptrunner_ready().rerun_data)
+            run(runner, pending.requests.on_scriptrunner_ready().rerun_data)
         finally:
             current.end()
             current.has_run = False

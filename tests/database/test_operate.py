@@ -551,6 +551,30 @@ def test_repaired_account_signs_in_with_same_password(run, backend):
         assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
 
 
+def test_address_of_the_only_admin_is_not_freed(run, backend):
+    sessions, email = make_sessions(backend), new_email()
+    maya = sessions.sign_up_with(email, PASSWORD)[1].user_id
+    sessions.backend.gateway.http.close()
+    set_roles = "update private.roles set role = %s where user_id = any (%s)"
+    with backend.connect() as database:
+        admins = [
+            user_id
+            for (user_id,) in database.execute(
+                "select user_id from private.roles where role = 'admin'"
+            )
+        ]
+        database.execute(set_roles, ["user", admins])
+        database.execute(set_roles, ["admin", [maya]])
+    try:
+        code, said = run("free-address", email, **with_keys(backend))
+    finally:
+        with backend.connect() as database:
+            database.execute(set_roles, ["user", [maya]])
+            database.execute(set_roles, ["admin", admins])
+
+    assert (code, said.startswith("This is the only admin.")) == (1, True)
+
+
 def test_address_is_freed_at_supabase_auth_too(run, backend):
     sessions, email = make_sessions(backend), new_email()
     maya = sessions.sign_up_with(email, PASSWORD)[1].user_id
