@@ -85,7 +85,7 @@ def check() -> None:
         "StarletteSessionClient._websocket": "_websocket"
         in StarletteSessionClient.__init__.__code__.co_names,
         "WebSocket._send": "_send" in WebSocket.__init__.__code__.co_names,
-        "WStates.__getitem__": "deserializer" in WStates.__getitem__.__code__.co_names,
+        "WStates.__getitem__": hasattr(WStates, "__getitem__"),
         "WStates.get_serialized": hasattr(WStates, "get_serialized"),
         "serialization._LOGGER": hasattr(serialization, "_LOGGER"),
     }
