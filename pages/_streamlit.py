@@ -5,13 +5,13 @@
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from functools import partial, partialmethod
 from inspect import signature
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import streamlit as st
 from starlette.websockets import WebSocket
@@ -60,10 +60,18 @@ def check() -> None:
         "logger.setup_formatter": "setup_formatter" in logger.update_formatter.__code__.co_names,
         # services/web/connections.py subclasses this implementation of websockets
         "websockets-sansio": websockets() == "websockets-sansio",
-        "ScriptRunner._execing": {"_execing", "_requests", "_session_id", "_user_info"}
+        "ScriptRunner._execing": {
+            "_execing",
+            "_pages_manager",
+            "_requests",
+            "_session_id",
+            "_user_info",
+        }
         <= {*ScriptRunner.__init__.__code__.co_names},
         "ScriptRunner._run_script": hasattr(ScriptRunner, "_run_script"),
         "ScriptRunner._install_event_loop": hasattr(ScriptRunner, "_install_event_loop"),
+        "AppSession._create_scriptrunner": "_create_scriptrunner"
+        in AppSession.request_rerun.__code__.co_names,
         "ScriptRequests._state": "_state" in ScriptRequests.__init__.__code__.co_names,
         "AppSession.handle_backmsg": hasattr(AppSession, "handle_backmsg"),
         "BackMsg.type": {*_MESSAGES} <= {*BackMsg.DESCRIPTOR.fields_by_name},
@@ -77,7 +85,7 @@ def check() -> None:
         "StarletteSessionClient._websocket": "_websocket"
         in StarletteSessionClient.__init__.__code__.co_names,
         "WebSocket._send": "_send" in WebSocket.__init__.__code__.co_names,
-        "WStates.__getitem__": "deserializer" in WStates.__getitem__.__code__.co_names,
+        "WStates.__getitem__": hasattr(WStates, "__getitem__"),
         "WStates.get_serialized": hasattr(WStates, "get_serialized"),
         "serialization._LOGGER": hasattr(serialization, "_LOGGER"),
     }
@@ -146,45 +154,83 @@ def refuse_unreadable_values() -> None:
     serialization._LOGGER.addFilter(lambda line: line.levelno > logging.WARNING)
 
 
+@dataclass
+class _Waiting:
+    """The requests for runs of a tab that wait, joined by Streamlit: the one that goes has the values of all of them."""
+
+    runner: ScriptRunner | None  # its thread waits; None: it gave up
+    requests: ScriptRequests = field(default_factory=ScriptRequests)
+    is_stopped: bool = False
+
+
 def bound_runs(
-    begin: Callable[[str, str, str, Callable[[], bool]], Callable[[float], None]],
+    begin: Callable[[str, str, str, Callable[[], bool]], Callable[[], None]],
 ) -> None:
     """Let each script run wait in *begin*, called with the tab, the user's id or "", the network of a tab without a session, and
-    a function that returns True once the tab is gone. It returns a function that takes the CPU seconds of the run.
+    a function that returns True once the tab is gone. It returns a function that ends the run, called in the same thread.
 
-    Requests for runs that come while a run waits are joined by Streamlit into one, with the values of all.
+    A request for a run of a tab that waits is joined to the one that waits: a new thread for each, which Streamlit starts,
+    would stop the event loop for some milliseconds.
     """
-    # Streamlit calls this method before each run: for a run in the place of one that it interrupts, within `_run_script`
+    create, stop = AppSession._create_scriptrunner, ScriptRunner.request_stop
+    # Streamlit calls `prepare` before each run, also for one that takes the place of an interrupted one within `_run_script`
     prepare, run = ScriptRunner._install_event_loop, ScriptRunner._run_script
-    # of the thread: the end of its run, and the thread's CPU seconds at the beginning of the run
-    current = threading.local()
+    waiting = WeakKeyDictionary[PagesManager, _Waiting]()  # by an object of the tab
+    lock = threading.Lock()  # of `waiting`
+    current = threading.local()  # the end of the thread's run, and whether it has run
 
-    def end() -> None:
-        if hasattr(current, "end"):
-            current.end(time.thread_time() - current.begun_at)
-            del current.end
+    def create_or_join(session: AppSession, rerun_data: RerunData) -> None:
+        with lock:
+            pending = waiting.get(session._pages_manager)
+            if pending and pending.runner:
+                pending.requests.request_rerun(rerun_data)
+                pending.is_stopped = False
+                session._scriptrunner = pending.runner
+                return
+        create(session, rerun_data)
+
+    def stop_unless_joined(runner: ScriptRunner) -> None:
+        """Streamlit stops a tab's run just before it creates another one, which `create_or_join` may join to it."""
+        with lock:
+            pending = waiting.get(runner._pages_manager)
+            if pending and pending.runner is runner:
+                pending.is_stopped = True
+                return
+        stop(runner)
+
+    def start(runner: ScriptRunner, is_gone: Callable[[], bool]) -> None:
+        user = runner._user_info
+        user_id, network = str(user.get("user_id") or ""), str(user.get("network") or "")
+        current.end = begin(runner._session_id, user_id, network, is_gone)
 
     def prepare_bounded(runner: ScriptRunner) -> None:
-        if getattr(current, "is_running", False):
-            end()
-            user, requests = runner._user_info, runner._requests
-            current.end = begin(
-                runner._session_id,
-                str(user.get("user_id") or ""),
-                str(user.get("network") or ""),
-                lambda: requests._state is ScriptRequestType.STOP,
-            )
-            current.begun_at = time.thread_time()
+        if getattr(current, "has_run", False):  # the run was interrupted, for another one
+            current.end()
+            start(runner, lambda: runner._requests._state is ScriptRequestType.STOP)
+        current.has_run = True
         prepare(runner)
 
     def run_bounded(runner: ScriptRunner, rerun_data: RerunData) -> None:
-        current.is_running = True
+        tab = runner._pages_manager
+        with lock:
+            pending = waiting.setdefault(tab, _Waiting(runner))
+            pending.runner, pending.is_stopped = runner, False
+            pending.requests.request_rerun(rerun_data)
+        start(runner, lambda: pending.is_stopped)
         try:
-            run(runner, rerun_data)
+            with lock:
+                if pending.is_stopped:
+                    pending.runner = None
+                    return  # a later run of the tab, if there is one, has the values
+                del waiting[tab]
+            current.has_run = False
+            run(runner, pending.requests.on_scriptrunner_ready().rerun_data)
         finally:
-            current.is_running = False
-            end()
+            current.end()
+            current.has_run = False
 
+    setattr(AppSession, "_create_scriptrunner", create_or_join)  # noqa: B010
+    setattr(ScriptRunner, "request_stop", stop_unless_joined)  # noqa: B010
     setattr(ScriptRunner, "_install_event_loop", prepare_bounded)  # noqa: B010
     setattr(ScriptRunner, "_run_script", run_bounded)  # noqa: B010
 

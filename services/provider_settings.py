@@ -23,6 +23,19 @@ from services.errors import BadAddress
 _GOOGLE = "https://accounts.google.com"
 # issuers of Microsoft Entra whose URL path begins with one of these names stand for many organisations, and are refused
 _OF_MANY = {"common", "organizations", "consumers"}
+# sentences in place of pydantic's, by the type of its error
+_PROBLEMS = {
+    "extra_forbidden": "there is no such setting",
+    "url_parsing": "begin it with https:// or http://, and then name the host",
+    "url_scheme": "begin it with https:// or http://, and then name the host",
+    "int_parsing": "write a whole number",
+    "int_from_float": "write a whole number",
+    "float_parsing": "write a number",
+    "bool_parsing": "write true or false",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "multiple_of": "must be a multiple of {multiple_of}",
+}
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
 _Value = Annotated[str, Field(min_length=1, max_length=255)]
 
@@ -147,17 +160,22 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _sentence(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return the place of the first invalid value, and what is wrong with it, in words that do not repeat the value."""
     first = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    problem = first["msg"].removeprefix("Value error, ")
+    if words := _PROBLEMS.get(first["type"]):
+        return place, words.format(**first.get("ctx", {}))
+    return place, first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+
+
+def _sentence(error: ValidationError) -> str:
+    place, problem = first_problem(error)
     if place.endswith(".[key]"):
         place, problem = (
             "",
             "A name should be 1 to 20 of a-z, 0-9 and -, and begin with a letter",
         )
-    elif first["type"] == "extra_forbidden":
-        problem = "there is no such setting"
     return f"DAYBOOK_OIDC {place}: {problem}" if place else f"DAYBOOK_OIDC: {problem}"
 
 

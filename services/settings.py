@@ -30,7 +30,7 @@ from services.domain.passkeys import relying_party
 from services.domain.policies import POLICIES, WINDOW_MESSAGES, Summary
 from services.domain.sign_in_methods import ALL_METHODS, SignInMethod
 from services.errors import BadAddress, Misconfigured
-from services.provider_settings import ProviderSettings, read_providers
+from services.provider_settings import ProviderSettings, first_problem, read_providers
 
 # the pattern of model names; the database checks them with the same pattern
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_policy(cls, name: str) -> str:
         if name not in POLICIES:
-            raise ValueError(f"Input should be one of {', '.join(POLICIES)}")
+            raise ValueError(f"must be one of {', '.join(POLICIES)}")
         return name
 
     @field_validator("store")
@@ -145,11 +145,11 @@ class Settings(BaseSettings):
     def _check_store(cls, text: str | None) -> str | None:
         kind, _, place = (text or "").partition(":")
         if text is not None and (kind not in STORES or not place):
-            raise ValueError(f"Input should be {' or '.join(f'{one}:PLACE' for one in STORES)}")
+            raise ValueError(f"must be {' or '.join(f'{one}:PLACE' for one in STORES)}")
         if kind != "firestore" and place.startswith("//"):
             raise ValueError(f"The place is a path, not a URL: write {kind}:PATH")
         if text is not None and kind == "firestore" and not _FIRESTORE.fullmatch(text):
-            raise ValueError("Input should be firestore:PROJECT or firestore:PROJECT/DATABASE")
+            raise ValueError("must be firestore:PROJECT or firestore:PROJECT/DATABASE")
         return text
 
     @field_validator("supabase_key", "openai_api_key", "metrics_token")
@@ -158,16 +158,14 @@ class Settings(BaseSettings):
         """Return *key* without surrounding white space, such as a mounted file's last newline; None if it is empty."""
         text = key.get_secret_value().strip() if key else ""
         if not _KEY.fullmatch(text):
-            raise ValueError(
-                "Input should be plain ASCII without blanks: copy the whole value again"
-            )
+            raise ValueError("must be plain ASCII without blanks: copy the whole value again")
         return SecretStr(text) if text else None
 
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: HttpUrl | None) -> HttpUrl | None:
         if url and not _ORIGIN.fullmatch(str(url)):
-            raise ValueError("Input should end after the host or port, as https://chat.example.org")
+            raise ValueError("must end after the host or port, as https://chat.example.org")
         return url
 
     @field_validator("supabase_url")
@@ -175,7 +173,7 @@ class Settings(BaseSettings):
     def _check_supabase_url(cls, url: HttpUrl | None) -> HttpUrl | None:
         """Refuse a user name, and the address of a part of Supabase: its parts are found below the project's address."""
         if url and (url.username or re.search(r"/(?:rest|auth)/v1/?$", url.path or "")):
-            raise ValueError("Input should be the project's address, as https://name.supabase.co")
+            raise ValueError("must be the project's address, as https://name.supabase.co")
         return url
 
     @model_validator(mode="after")
@@ -458,9 +456,5 @@ def read(**others: Any) -> Settings:
     try:
         return Settings(**{_environment_name(name): value for name, value in others.items()})
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        problem = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            problem = "there is no such setting"
+        name, problem = first_problem(error)
         raise Misconfigured(f"{name}: {problem}." if name else f"{problem}.") from None

@@ -71,6 +71,25 @@ def path_of(store: str) -> Path:
         raise home_unknown() from error
 
 
+def is_same_store(chosen: Settings, other: Settings) -> bool:
+    """Return True if both settings name one store: Supabase, one database of Firestore, or one file or folder."""
+    if chosen.store is None or other.store is None:
+        return chosen.store == other.store
+    if "firestore" in (chosen.store.partition(":")[0], other.store.partition(":")[0]):
+        return _database_of(chosen.store) == _database_of(other.store)
+    path, another = path_of(chosen.store), path_of(other.store)
+    if path.exists() and another.exists():
+        # by device and inode: through links, and on file systems that ignore case
+        return path.samefile(another)
+    return path.resolve() == another.resolve()
+
+
+def _database_of(store: str) -> tuple[str, str, str]:
+    kind, _, place = store.partition(":")
+    project, _, database = place.partition("/")
+    return kind, project, database or "(default)"
+
+
 def _firestore_place(place: str) -> StorePlace:
     try:
         from services.store.firestore import FirestorePlace

@@ -1,8 +1,8 @@
 // The menus of rows and messages. A menu is a native popover, created for the pressed button and closed by
 // the browser. If a focused button of the list or of a message is redrawn or removed, the focus moves to the
-// redrawn button or to the button that takes its place.
+// redrawn button or to the button that takes its place; the switch of a temporary chat is redrawn, too.
 
-const KEPT = ".db-list button, .db-versions button, .st-key-earlier button";
+const KEPT = ".db-list button, .db-versions button, .st-key-earlier button, .st-key-is-temporary input";
 
 let menu = null;
 let opener = null; // the button whose menu is open, or was closed by the click that is being handled

@@ -28,10 +28,10 @@ from services.operate.telling import NO_MAIL, NOT_TOLD, TOLD, tell
 from services.settings import Settings
 from services.store.backend import StoredCredentials
 from services.store.credentials import open_stored
-from services.store.operator import Mark, PresentKeys, unchecked
+from services.store.operator import MOST_NAMED, Mark, PresentKeys, unchecked
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.schema import CONVERSATIONS
-from services.stores import open_copy_source, open_copy_target, open_operator
+from services.stores import is_same_store, open_copy_source, open_copy_target, open_operator
 
 _MILLION = 1_000_000
 
@@ -45,6 +45,26 @@ class Commands(click.Group):
         except AppError as error:
             click.echo(error.public, err=True)
             ctx.exit(1)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the whole first sentence of each command, which click cuts at the end of a line."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(1_000)) for name in self.commands]
+            )
+
+
+_ask = click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
+
+
+def _make_sure(is_sure: bool, change: str) -> None:
+    """Show *change*, which also says what brings it back, and ask on a terminal; elsewhere raise BadInput unless *is_sure*."""
+    if is_sure:
+        return
+    if not sys.stdin.isatty():
+        raise BadInput(f"{change} To do so without being asked, add --yes.")
+    click.echo(change)
+    click.confirm("Go on?", abort=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,13 +120,19 @@ def _new_password() -> str:
 
 @operate.command()
 @click.argument("email", type=checked_address)
-def free_address(email: EmailAddress) -> None:
+@_ask
+def free_address(email: EmailAddress, is_sure: bool) -> None:
     """Take EMAIL from an account that never confirmed it, so that the owner of EMAIL can sign up.
 
     The account keeps its chats and its password, gets a placeholder to sign in with, and is signed out everywhere.
     """
     chosen = settings.read()
     ring, operator = _root_keys(chosen), open_operator(chosen)
+    _make_sure(
+        is_sure,
+        f"{email} is taken from its account. `set-address`, with the placeholder as OLD, brings it back, unless somebody "
+        "signs up with it first.",
+    )
     placeholder = accounts.free_address(operator, ring, email)
     click.echo(
         f"{email} is free. Tell the user of its account, who is signed out everywhere, to sign in as {placeholder} "
@@ -117,7 +143,8 @@ def free_address(email: EmailAddress) -> None:
 @operate.command()
 @click.argument("email", type=checked_address)
 @click.option("--passkeys", "drops_passkeys", is_flag=True, help="Remove its passkeys, too.")
-def reset_factors(email: EmailAddress, drops_passkeys: bool) -> None:
+@_ask
+def reset_factors(email: EmailAddress, drops_passkeys: bool, is_sure: bool) -> None:
     """Remove the second factor of the account EMAIL, and sign it out everywhere.
 
     Use it for a user who has lost both the authenticator app and the recovery codes, and with --passkeys for a user who
@@ -125,6 +152,11 @@ def reset_factors(email: EmailAddress, drops_passkeys: bool) -> None:
     """
     chosen = settings.read()
     operator, ring, keeps_passkeys = open_operator(chosen), _root_keys(chosen), not drops_passkeys
+    too = " and its passkeys" if drops_passkeys else ""
+    _make_sure(
+        is_sure,
+        f"{email} loses its second factor, its recovery codes{too}. Nothing brings them back: the user sets up new ones.",
+    )
     is_confirmed = accounts.reset_factors(operator, ring, email, keeps_passkeys=keeps_passkeys)
     removed = "second factor and no passkey" if drops_passkeys else "second factor"
     click.echo(f"{email} has no {removed} any more, and is signed out everywhere.")
@@ -134,13 +166,18 @@ def reset_factors(email: EmailAddress, drops_passkeys: bool) -> None:
 @operate.command()
 @click.argument("email", metavar="OLD", type=checked_address)
 @click.argument("new", metavar="NEW", type=checked_address)
-def set_address(email: EmailAddress, new: EmailAddress) -> None:
+@_ask
+def set_address(email: EmailAddress, new: EmailAddress, is_sure: bool) -> None:
     """Change the address of an account from OLD to NEW, and sign it out everywhere.
 
     NEW, which may be OLD, then counts as confirmed: anyone who reads its mail can sign in by a code and reset the
     password. Verify who is asking.
     """
     chosen = settings.read()
+    _make_sure(
+        is_sure,
+        f"{new} becomes the address of the account that has {email}. `set-address {new} {email}` brings the old one back.",
+    )
     is_confirmed = accounts.set_address(open_operator(chosen), _root_keys(chosen), email, new)
     click.echo(
         f"{new} is the address of the account that had {email}, which is signed out everywhere."
@@ -152,13 +189,18 @@ def set_address(email: EmailAddress, new: EmailAddress) -> None:
 @operate.command()
 @click.argument("old")
 @click.argument("new")
-def move_issuer(old: str, new: str) -> None:
+@_ask
+def move_issuer(old: str, new: str, is_sure: bool) -> None:
     """Link all accounts of the issuer OLD to the issuer NEW instead.
 
     Use it for a provider of single sign-on that keeps its users under a new issuer. The users are signed out everywhere.
     A command that was interrupted continues when it is run again.
     """
     chosen = settings.read()
+    _make_sure(
+        is_sure,
+        f"All accounts that are linked to {old} are linked to {new} instead. `move-issuer {new} {old}` brings the links back.",
+    )
     ring, moved, is_mailing, left = _root_keys(chosen), 0, True, list[str]()
     for one in accounts.move_issuer(open_operator(chosen), ring, old, new):
         if one.problem:
@@ -186,7 +228,8 @@ def _tell(chosen: Settings, email: EmailAddress, *, is_confirmed: bool) -> None:
 
 @operate.command()
 @click.argument("email", type=checked_address)
-def repair_sign_in(email: EmailAddress) -> None:
+@_ask
+def repair_sign_in(email: EmailAddress, is_sure: bool) -> None:
     """Have Supabase Auth recognise the account EMAIL again, and sign it out everywhere.
 
     Use it for an account whose correct password is refused after a change to Auth's users. The password stays the same.
@@ -194,6 +237,10 @@ def repair_sign_in(email: EmailAddress) -> None:
     chosen = settings.read()
     ring, operator = _root_keys(chosen), open_operator(chosen)
     stored, credentials = open_account(operator, ring, email)
+    _make_sure(
+        is_sure,
+        f"{email} is signed out everywhere, and keeps its password. A new sign-in brings the sessions back.",
+    )
     operator.repair_sign_in(UserId(stored.id), email, credentials.managed_password)
     click.echo(f"{email} can sign in with the same password, and is signed out everywhere.")
 
@@ -205,7 +252,15 @@ def _number(context: click.Context, option: click.Parameter, amount: float | Non
     return amount
 
 
-_AMOUNT = click.FloatRange(min=0, max=1_000_000)
+class _Dollars(click.FloatRange):
+    name = "amount in dollars"
+
+
+class _Tokens(click.IntRange):
+    name = "number of tokens"
+
+
+_AMOUNT = _Dollars(min=0, max=1_000_000)
 # the same maximum as on the Admin page, whose form would refuse a larger stored limit
 _MOST_TOKENS = 10**12
 
@@ -213,11 +268,20 @@ _MOST_TOKENS = 10**12
 @operate.command()
 @click.argument("email", type=checked_address, required=False)
 @click.option("--default", "is_default", is_flag=True, help="Of new accounts, not of EMAIL.")
-@click.option("--daily", type=_AMOUNT, callback=_number, help="Dollars a day (UTC).")
-@click.option("--monthly", type=_AMOUNT, callback=_number, help="Dollars a calendar month (UTC).")
+@click.option(
+    "--daily", type=_AMOUNT, metavar="AMOUNT", callback=_number, help="Dollars a day (UTC)."
+)
+@click.option(
+    "--monthly",
+    type=_AMOUNT,
+    metavar="AMOUNT",
+    callback=_number,
+    help="Dollars a calendar month (UTC).",
+)
 @click.option(
     "--tokens",
-    type=click.IntRange(min=-1, max=_MOST_TOKENS),
+    type=_Tokens(min=-1, max=_MOST_TOKENS),
+    metavar="NUMBER",
     help="Tokens per day (UTC); -1: no limit.",
 )
 def limits(
@@ -247,7 +311,8 @@ def limits(
 
 
 @operate.command()
-def check() -> None:
+@click.option("--all", "names_all", is_flag=True, help="Name all users whom a line counts.")
+def check(names_all: bool) -> None:
     """List what does not work in this deployment, and what to do; exit with 1 if anything fails."""
     chosen = settings.read()
     operator = open_operator(chosen)
@@ -260,6 +325,7 @@ def check() -> None:
             partial(lookup_faults, ring),
             partial(_has_way_in, chosen, ring),
             partial(accounts.holds_refused_passkey, ring),
+            most_named=None if names_all else MOST_NAMED,
         )
     except Misconfigured as error:
         keys = error.public
@@ -312,6 +378,11 @@ def copy(source: str, target: str, is_dry: bool) -> None:
     again. Both stores open with the same root key.
     """
     chosen, other = _settings_at(source), _settings_at(target)
+    if is_same_store(chosen, other):
+        raise BadInput(
+            f"{source} and {target} are one store. Copy into another; docs/stores.md says how an embedded Supabase moves "
+            "to a hosted one."
+        )
     if chosen.is_plain and other.store is None:
         raise BadInput(
             f"Copy {source} into a file first (sqlite:PATH), and that file into Supabase."

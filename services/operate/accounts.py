@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from services.crypto import Credentials, RootKeys, hash_password
+from services.domain import UserId
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import (
     NO_ADDRESS,
@@ -41,6 +42,10 @@ from services.store.sign_in_policy import SignInPolicy
 # the clocks of the app and the store may differ by this much, so a look-up value may expire earlier than the credentials say
 _CLOCKS_APART = timedelta(minutes=5)
 _CHANGED = "The account was changed at the same time: try again."
+_ONLY_ADMIN = (
+    "This is the only admin. To give the account another address, run `set-address`; to free this one, make another account "
+    "an admin first (`grant-admin`)."
+)
 _ONLY_PASSKEYS = "This account has no second factor. The option --passkeys removes its passkeys."
 _CONFIRMED = "This address was confirmed by the account's user, and stays with the account."
 
@@ -218,10 +223,12 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
 
     The account keeps its texts and its password. The address is not reserved: the owner of the mailbox can sign up with it.
 
-    Raise BadInput (no such account, or it was changed at the same time; the address was confirmed, or is a placeholder),
-    and the errors of `open_account`.
+    Raise BadInput (no such account, the last admin's, or it was changed at the same time; the address was confirmed, or is a
+    placeholder), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
+    if operator.is_last_admin(UserId(stored.id)):
+        raise BadInput(_ONLY_ADMIN)
     if credentials.confirmed:
         raise BadInput(_CONFIRMED)
     if not has_mailbox(credentials.address):

@@ -26,7 +26,7 @@ class Mark(StrEnum):
 
 
 Finding = tuple[Mark, str]
-_NAMED_USERS = 3
+MOST_NAMED = 3
 
 
 class LookupFault(StrEnum):
@@ -50,6 +50,7 @@ class PresentKeys:
     has_way_in: Callable[[StoredCredentials], bool]
     # returns True if the credentials contain a passkey whose public key is not accepted
     holds_refused_passkey: Callable[[StoredCredentials], bool]
+    most_named: int | None = MOST_NAMED  # users that a finding names; None: all
 
 
 def unchecked(needs: str, *names: str) -> dict[str, Finding]:
@@ -66,10 +67,10 @@ def judge_root_keys(needed: Collection[int], present: Collection[int]) -> Findin
     return Mark.OK, f"stored data needs {_listed(needed)}{spare}"
 
 
-def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
+def judge_lookups(faults: Mapping[str, Collection[LookupFault]], most_named: int | None) -> Finding:
     """Return the finding about the look-up values of users' credentials; *faults*: maps a user's name to the faults."""
     found = [
-        f"{fault} ({few_names([name for name, has in faults.items() if fault in has])})"
+        f"{fault} ({few_names([name for name, has in faults.items() if fault in has], most_named)})"
         for fault in LookupFault
         if any(fault in has for has in faults.values())
     ]
@@ -79,20 +80,22 @@ def judge_lookups(faults: Mapping[str, Collection[LookupFault]]) -> Finding:
     return Mark.FAIL, f"{'; '.join(found)}: {advice}"
 
 
-def judge_ways_in(left_out: Sequence[str], with_refused_passkey: Sequence[str]) -> Finding:
+def judge_ways_in(
+    left_out: Sequence[str], with_refused_passkey: Sequence[str], most_named: int | None
+) -> Finding:
     """Return the finding about sign-in methods; *left_out*: the names of the users without one that works,
     *with_refused_passkey*: of those with a passkey whose public key is not accepted."""
     found = list[str]()
     if left_out:
         found.append(
-            f"{len(left_out)} accounts have none that works here ({few_names(left_out)}): "
+            f"{len(left_out)} accounts have none that works here ({few_names(left_out, most_named)}): "
             "`set-password` lets a user in; for an address of an `only` provider, `password` or `code` must be on until "
             "the user has linked it, and if the address was never confirmed, run `set-address EMAIL EMAIL`, too"
         )
     if with_refused_passkey:
         found.append(
             f"{len(with_refused_passkey)} accounts have a passkey whose key proves nothing, so it is refused "
-            f"({few_names(with_refused_passkey)}): `reset-factors EMAIL --passkeys` removes it"
+            f"({few_names(with_refused_passkey, most_named)}): `reset-factors EMAIL --passkeys` removes it"
         )
     return (
         (Mark.NOTE, "; ".join(found))
@@ -101,10 +104,10 @@ def judge_ways_in(left_out: Sequence[str], with_refused_passkey: Sequence[str]) 
     )
 
 
-def few_names(names: Sequence[str]) -> str:
-    """Return the first three *names* in one line, and an ellipsis for more."""
-    more = ", …" if len(names) > _NAMED_USERS else ""
-    return f"{', '.join(names[:_NAMED_USERS])}{more}"
+def few_names(names: Sequence[str], most: int | None) -> str:
+    """Return the first *names*, at most *most*, in one line, and an ellipsis for more."""
+    more = ", …" if most is not None and len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def _listed(versions: Collection[int]) -> str:
@@ -140,6 +143,10 @@ class Operator(Protocol):
 
     def grant_admin(self, email: EmailAddress) -> None:
         """Make the account of *email* an admin. Raise BadInput (no such account)."""
+
+    def is_last_admin(self, user_id: UserId) -> bool:
+        """Return True if the user is an admin, and no other account could manage the accounts."""
+        ...
 
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]

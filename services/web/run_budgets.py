@@ -7,13 +7,18 @@ bucket of CPU seconds: it refills at a share of one core, up to a burst, and eac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from threading import Condition
+from threading import Condition, get_ident
 
-_LONG_SECONDS = 1.0  # a run that takes longer follows a reply: it no longer counts as one at once, and is charged no more
+_LONG_SECONDS = (
+    1.0  # a run that goes on for longer may follow a reply; no run is charged more CPU seconds
+)
+_FOLLOWING = 0.1  # a long run that uses a smaller part of a core follows a reply, and does not count as one at once
 _USUAL_SECONDS = 0.05  # assumed use of a run while nothing is known of the runs before it
 _LEARNING = 0.2  # weight of a run's use in the expected use of the next one
 _TICK = 0.001  # seconds that are not waited for
-_MOST_WAIT_SECONDS = 0.5  # between two looks whether the run's tab is gone
+_MOST_WAIT_SECONDS = (
+    0.5  # between two looks whether the run's tab is gone, and whether a run follows a reply by now
+)
 _MOST_KNOWN = 1_000  # budgets that are kept before those that are full are dropped
 
 
@@ -26,10 +31,34 @@ class Share:
     at_once: int
 
 
-TAB = Share(0.4, 3.0, 1)
-USER = Share(0.5, 4.0, 2)
-NETWORK = Share(0.2, 1.5, 2)  # of tabs without a session
-STRANGERS = Share(0.3, 3.0, 2)  # all tabs without a session
+TAB = Share(0.4, 1.5, 1)
+USER = Share(0.4, 1.5, 2)
+NETWORK = Share(0.15, 1.0, 1)  # of tabs without a session
+STRANGERS = Share(0.25, 1.5, 1)  # all tabs without a session
+
+
+def thread_clock() -> Callable[[], float]:
+    """Return the clock of the CPU seconds of this thread, which other threads may read where the system lets them."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return time.thread_time
+    clock = time.pthread_getcpuclockid(get_ident())
+    return lambda: time.clock_gettime(clock)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    begun_at: float
+    clock: Callable[[], float]  # of its thread
+    before: float  # the CPU seconds of its thread when it began
+
+    @property
+    def used(self) -> float:
+        return self.clock() - self.before
+
+    def is_busy(self, now: float) -> bool:
+        """Return False for a run that follows a reply."""
+        seconds = now - self.begun_at
+        return seconds < _LONG_SECONDS or self.used > _FOLLOWING * seconds
 
 
 @dataclass(slots=True)
@@ -38,32 +67,29 @@ class _Budget:
     left: float  # CPU seconds; negative: used beforehand
     at: float  # the time for which *left* is right
     expected: float = _USUAL_SECONDS
-    begun: list[float] = field(default_factory=list[float])  # the beginnings of the runs that go on
+    runs: list[_Run] = field(default_factory=list[_Run])
 
     def wait_seconds(self, now: float) -> float:
         """Return the seconds until a run may begin; 0: at once."""
         self._refill(now)
-        short = [at for at in self.begun if now - at < _LONG_SECONDS]
-        if len(short) >= self.size.at_once:
-            return _LONG_SECONDS + min(short) - now
+        if sum(run.is_busy(now) for run in self.runs) >= self.size.at_once:
+            return _MOST_WAIT_SECONDS
         return max(0.0, -self.left / self.size.share)
 
-    def reserve(self, now: float) -> float:
-        """Begin a run, and return the CPU seconds that are reserved for it."""
-        self.begun.append(now)
+    def begin(self, run: _Run) -> float:
+        """Return the CPU seconds that are reserved for *run*."""
+        self.runs.append(run)
         self.left -= self.expected
         return self.expected
 
-    def charge(self, begun_at: float, reserved: float, used: float) -> None:
-        """End a run."""
-        charged = min(used, _LONG_SECONDS)
-        self.begun.remove(begun_at)
-        self.left += reserved - charged
-        self.expected += _LEARNING * (charged - self.expected)
+    def end(self, run: _Run, reserved: float, used: float) -> None:
+        self.runs.remove(run)
+        self.left += reserved - used
+        self.expected += _LEARNING * (used - self.expected)
 
     def is_full(self, now: float) -> bool:
         self._refill(now)
-        return not self.begun and self.left >= self.size.burst
+        return not self.runs and self.left >= self.size.burst
 
     def _refill(self, now: float) -> None:
         self.left = min(self.size.burst, self.left + (now - self.at) * self.size.share)
@@ -74,9 +100,12 @@ class RunBudgets:
     """The budgets of all tabs, users and networks of a process. Any thread may call any method."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, changed: Condition | None = None
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        changed: Condition | None = None,
+        cpu_clock: Callable[[], Callable[[], float]] = thread_clock,
     ) -> None:
-        self._clock, self._changed = clock, changed or Condition()
+        self._clock, self._changed, self._cpu_clock = clock, changed or Condition(), cpu_clock
         self._budgets: dict[str, _Budget] = {}
 
     @property
@@ -86,8 +115,8 @@ class RunBudgets:
 
     def begin(
         self, tab: str, user_id: str, network: str, is_gone: Callable[[], bool]
-    ) -> Callable[[float], None]:
-        """Wait until a run of *tab* may begin, or *is_gone*; return a function to call with the CPU seconds that it used.
+    ) -> Callable[[], None]:
+        """Wait until a run of *tab* may begin in this thread, or *is_gone*; return a function that ends the run.
 
         *user_id*: "" for a tab without a session, whose *network* is charged instead.
         """
@@ -103,12 +132,15 @@ class RunBudgets:
                     break
                 self._changed.wait(min(wait, _MOST_WAIT_SECONDS))
                 now = self._clock()
-            reserved = [budget.reserve(now) for budget in budgets]
+            clock = self._cpu_clock()
+            run = _Run(now, clock, clock())
+            reserved = [budget.begin(run) for budget in budgets]
 
-        def end(used: float) -> None:
+        def end() -> None:
+            used = min(run.used, _LONG_SECONDS)
             with self._changed:
                 for budget, seconds in zip(budgets, reserved, strict=True):
-                    budget.charge(now, seconds, used)
+                    budget.end(run, seconds, used)
                 if len(self._budgets) > _MOST_KNOWN:
                     self._drop_full()
                 self._changed.notify_all()

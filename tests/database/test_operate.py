@@ -51,6 +51,7 @@ from tests.parts import POSTGRES
 from tests.stack.apps import ROOT
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import NOT_COUNTED
+from tests.sure import sure
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -66,7 +67,7 @@ def run(tmp_path):
         nothing = {name: None for name in os.environ if name.startswith(ours)}
         folders = {"DAYBOOK_DATA_DIR": tmp_path / "data", "DAYBOOK_KEY_DIR": tmp_path / "keys"}
         given = nothing | {name: str(path) for name, path in folders.items()} | environment
-        result = CliRunner().invoke(operate, arguments, input=typed, env=given)
+        result = CliRunner().invoke(operate, sure(arguments), input=typed, env=given)
         assert result.exception is None or isinstance(result.exception, SystemExit)
         return result.exit_code, result.output.strip()
 
@@ -548,6 +549,30 @@ def test_repaired_account_signs_in_with_same_password(run, backend):
     with backend.connect() as database:
         noted = "select actor from private.audit where action = 'sign_in.repair' and target = %s"
         assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
+
+
+def test_address_of_the_only_admin_is_not_freed(run, backend):
+    sessions, email = make_sessions(backend), new_email()
+    maya = sessions.sign_up_with(email, PASSWORD)[1].user_id
+    sessions.backend.gateway.http.close()
+    set_roles = "update private.roles set role = %s where user_id = any (%s)"
+    with backend.connect() as database:
+        admins = [
+            user_id
+            for (user_id,) in database.execute(
+                "select user_id from private.roles where role = 'admin'"
+            )
+        ]
+        database.execute(set_roles, ["user", admins])
+        database.execute(set_roles, ["admin", [maya]])
+    try:
+        code, said = run("free-address", email, **with_keys(backend))
+    finally:
+        with backend.connect() as database:
+            database.execute(set_roles, ["user", [maya]])
+            database.execute(set_roles, ["admin", admins])
+
+    assert (code, said.startswith("This is the only admin.")) == (1, True)
 
 
 def test_address_is_freed_at_supabase_auth_too(run, backend):

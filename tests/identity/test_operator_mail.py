@@ -23,6 +23,7 @@ from tests.confirmed import confirm
 from tests.mail_server import mail_server
 from tests.store.conftest import PASSWORD
 from tests.stores import WholeAccounts
+from tests.sure import sure
 
 MAYA = checked_address("maya@daybook.test")
 SENDER = checked_address("no-reply@daybook.test")
@@ -82,7 +83,7 @@ def run(tmp_path):
                 "DAYBOOK_SMTP_FROM": SENDER,
             }
         typed = f"{PASSWORD} of the admin\n" * 2
-        done = CliRunner().invoke(operate, command, env=settings, input=typed)
+        done = CliRunner().invoke(operate, sure(command), env=settings, input=typed)
         assert done.exit_code == 0, done.output
         return done
 

@@ -46,6 +46,7 @@ from services.store.tables.schema import (
 from services.stores import open_operator
 from tests.store.conformance.talk import begun_with
 from tests.stores import WholeAccounts, backend_at, store_of
+from tests.sure import sure
 from tests.test_privacy import files
 from tests.test_privacy import tables as postgres_tables
 
@@ -68,7 +69,7 @@ def operate(app, *arguments):
     places = {"DAYBOOK_DATA_DIR": str(app.data), "DAYBOOK_KEY_DIR": str(app.keys)}
     if app.database:
         places["DATABASE_URL"] = app.database
-    ran = CliRunner().invoke(commands, arguments, env=unset | places | app.environment)
+    ran = CliRunner().invoke(commands, sure(arguments), env=unset | places | app.environment)
     assert ran.exit_code == 0, ran.output
     return ran.stdout
 

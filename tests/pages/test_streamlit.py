@@ -5,6 +5,8 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
+from streamlit.proto.WidgetStates_pb2 import WidgetStates
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 from pages import _streamlit
 from pages._tab import KEY, Callbacks, Tab
@@ -85,3 +87,101 @@ def test_tabs_with_running_callbacks_are_checked_again_by_one_call(monkeypatch):
     _streamlit.close_tabs("a session")
 
     loop.call_later.assert_called_once()
+
+
+# --- runs that wait
+
+
+def pressed(*ids):
+    """Return the request for a run after the buttons *ids* were pressed."""
+    states = WidgetStates()
+    for widget_id in ids:
+        states.widgets.add(id=widget_id, trigger_value=True)
+    return RerunData(widget_states=states)
+
+
+@pytest.fixture
+def bounded(monkeypatch):
+    """Return a function that makes a tab whose runs wait in *begin*, and a runner of it. What ran is in `ran`."""
+    ran, made = [], []
+
+    class Runner:
+        _session_id, _user_info = "tab", {"user_id": "maya"}
+
+        def __init__(self, tab):
+            self._pages_manager, self._requests = tab, ScriptRequests()
+
+        def _install_event_loop(self):
+            pass
+
+        def _run_script(self, data):
+            self._install_event_loop()
+            ran.append([widget.id for widget in data.widget_states.widgets])
+
+        def request_stop(self):
+            self._requests.request_stop()
+
+    class Session:
+        def __init__(self, tab):
+            self._pages_manager, self._scriptrunner = tab, None
+
+        def _create_scriptrunner(self, data):
+            made.append(data)
+
+    def bounded(begin):
+        monkeypatch.setattr(_streamlit, "ScriptRunner", Runner)
+        monkeypatch.setattr(_streamlit, "AppSession", Session)
+        _streamlit.bound_runs(begin)
+        tab = Mock()
+        return SimpleNamespace(
+            runner=Runner(tab), session=Session(tab), other=Runner(tab), ran=ran, made=made
+        )
+
+    return bounded
+
+
+def test_run_waits_for_its_turn_and_is_ended(bounded):
+    end = Mock()
+    begin = Mock(return_value=end)
+    tab = bounded(begin)
+
+    tab.runner._run_script(pressed("a"))
+
+    assert begin.call_args.args[:3] == ("tab", "maya", "")
+    assert tab.ran == [["a"]]
+    end.assert_called_once_with()
+
+
+def test_requests_while_a_run_waits_are_joined_to_it(bounded):
+    def begin(*_):
+        for widget in ("b", "c"):
+            tab.runner.request_stop()
+            tab.session._create_scriptrunner(pressed(widget))
+        return Mock()
+
+    tab = bounded(begin)
+
+    tab.runner._run_script(pressed("a"))
+
+    assert [sorted(widgets) for widgets in tab.ran] == [["a", "b", "c"]]
+    assert tab.made == []
+    assert tab.session._scriptrunner is tab.runner
+
+
+def test_run_that_was_stopped_while_it_waited_leaves_its_values(bounded):
+    def begin(*_):
+        if not tab.ran and not stopped:
+            tab.runner.request_stop()
+            stopped.append(True)
+        return Mock()
+
+    stopped = []
+    tab = bounded(begin)
+
+    tab.runner._run_script(pressed("a"))
+    assert tab.ran == []
+    tab.other._run_script(pressed("b"))
+
+    assert [sorted(widgets) for widgets in tab.ran] == [["a", "b"]]
+    tab.session._create_scriptrunner(pressed("c"))
+    assert len(tab.made) == 1

@@ -45,7 +45,7 @@ def listing(folder):
     ("environment", "sentence"),
     [
         ({"DAYBOOK_STORE": "sqlite:/dev/null/daybook.db"}, "cannot be made"),
-        ({"DAYBOOK_STORE": "mysql:here"}, "DAYBOOK_STORE: Input should be"),
+        ({"DAYBOOK_STORE": "mysql:here"}, "DAYBOOK_STORE: must be"),
         ({"SUPABASE_URL": "http://a.test", "SUPABASE_KEY": "key"}, "are both set"),
         ({"STREAMLIT_SERVER_ADDRESS": "0.0.0.0"}, "for this machine alone"),  # noqa: S104
     ],

@@ -163,6 +163,14 @@ def target(request, tmp_path):
     return tmp_path / "new" / request.param
 
 
+def test_copy_of_a_store_into_itself_is_refused(run, tmp_path):
+    place = f"sqlite:{tmp_path}/a.db"
+
+    for ends in ((place, place), ("supabase", "supabase")):
+        code, said = run("copy", *ends)
+        assert (code, f"{ends[0]} and {ends[1]} are one store." in said) == (1, True)
+
+
 @pytest.fixture
 def copy(run, source, target):
     return lambda *options, **environment: run(

@@ -284,6 +284,22 @@ def test_check_names_accounts_that_do_not_open(accounts, operator, tables):
     assert operator.check("The root key is missing.")["root keys"][0] is Mark.FAIL
 
 
+def test_check_names_all_accounts_where_asked(accounts, operator, tables, tmp_path):
+    check_root_key(tables, RING)
+    emails = [f"{name}@daybook.test" for name in ("ann", "ben", "cleo", "dan")]
+    for email in emails:
+        accounts.sign_up_with(email, PASSWORD)
+    for row in rows(tables, CREDENTIALS):
+        tables.of(None).run(lambda block, row=row: block.delete(CREDENTIALS, row.id))
+    store = f"sqlite:{tmp_path}/daybook.db"
+
+    some = operate_at(store, "check").output
+    everyone = operate_at(store, "check", "--all").output
+
+    assert (sum(email in some for email in emails), "…" in some) == (3, True)
+    assert (sum(email in everyone for email in emails), "…" in everyone) == (4, False)
+
+
 def test_check_names_the_root_keys_that_stored_data_needs(accounts, operator, tables):
     accounts.sign_up_with("maya@daybook.test", PASSWORD)
     first, second = new_key(), new_key()

@@ -139,10 +139,10 @@ def test_look_up_of_each_way_in_is_missed_at_once(ways_in):
 
 
 def test_finding_about_former_addresses_names_three_users():
-    mark, text = judge_lookups({name: [LookupFault.MISSING] for name in "abcd"} | {"e": []})
+    mark, text = judge_lookups({name: [LookupFault.MISSING] for name in "abcd"} | {"e": []}, 3)
 
     assert (mark, "not reserved (a, b, c, …): " in text) == (Mark.FAIL, True)
-    assert judge_lookups({"a": [], "b": []})[0] is Mark.OK
+    assert judge_lookups({"a": [], "b": []}, 3)[0] is Mark.OK
 
 
 def test_credentials_of_newer_version_need_no_backup():

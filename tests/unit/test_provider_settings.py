@@ -138,9 +138,9 @@ WRONG += [
     (CORP | {"label": "two\nlines"}, "DAYBOOK_OIDC corp.label: The label should be one line"),
     (CORP | {"label": "x" * 41}, "DAYBOOK_OIDC corp.label: String should have at most 40"),
     (CORP | {"only": True}, "DAYBOOK_OIDC corp: domains is missing"),
-    (CORP | {"session_days": 0}, "DAYBOOK_OIDC corp.session_days: Input should"),
+    (CORP | {"session_days": 0}, "DAYBOOK_OIDC corp.session_days: must be 1 or more"),
     (CORP | {"trusts_mfa": [""]}, "DAYBOOK_OIDC corp.trusts_mfa.0: String should"),
-    (CORP | {"trusts_mfa": "mfa"}, "DAYBOOK_OIDC corp.trusts_mfa: Input should"),
+    (CORP | {"trusts_mfa": "mfa"}, "DAYBOOK_OIDC corp.trusts_mfa: must"),
     *(
         (CORP | {"domains": [one]}, "DAYBOOK_OIDC corp.domains: A domain is wrong")
         for one in (
@@ -152,7 +152,7 @@ WRONG += [
             "c\u00f6rp.example",
         )
     ),
-    ("corp", "DAYBOOK_OIDC corp: Input should"),
+    ("corp", "DAYBOOK_OIDC corp: must"),
 ]
 
 

@@ -8,9 +8,9 @@ from services.web.run_budgets import NETWORK, STRANGERS, TAB, USER, RunBudgets
 
 
 class Clock(Condition):
-    """A clock, and a condition whose waits let time pass."""
+    """A clock, a condition whose waits let time pass, and the CPU seconds that all runs used."""
 
-    now = 100.0
+    now, used = 100.0, 0.0
 
     def __call__(self):
         return self.now
@@ -27,7 +27,7 @@ def clock():
 
 @pytest.fixture
 def budgets(clock):
-    return RunBudgets(clock, clock)
+    return RunBudgets(clock, clock, lambda: lambda: clock.used)
 
 
 @pytest.fixture
@@ -46,7 +46,8 @@ def run_for(clock, begin, seconds, used=0.05, **who):
     while clock.now < ends_at:
         end = begin(**who)
         clock.now += used
-        end(used)
+        clock.used += used
+        end()
         total += used
     return total
 
@@ -58,7 +59,8 @@ def test_fast_clicks_do_not_wait(clock, begin):
         end = begin()
         waited += clock.now - before
         clock.now += 0.2
-        end(0.08)
+        clock.used += 0.06
+        end()
 
     assert waited == 0
 
@@ -77,18 +79,21 @@ def test_what_asks_without_a_pause_gets_its_share(clock, begin, who, size):
 
 
 def test_tabs_of_a_user_have_one_share(clock, begin):
+    begun_at = clock.now
     used = sum(run_for(clock, begin, 1, tab=str(number)) for number in range(200))
 
-    assert used == pytest.approx(USER.burst + 200 * USER.share, rel=0.05)
+    assert used == pytest.approx(USER.burst + (clock.now - begun_at) * USER.share, rel=0.05)
 
 
 def test_strangers_of_all_networks_have_one_share(clock, begin):
+    begun_at = clock.now
     used = sum(
         run_for(clock, begin, 1, tab=str(number), user="", network=str(number))
         for number in range(200)
     )
 
-    assert used == pytest.approx(STRANGERS.burst + 200 * STRANGERS.share, rel=0.05)
+    seconds = clock.now - begun_at
+    assert used == pytest.approx(STRANGERS.burst + seconds * STRANGERS.share, rel=0.05)
 
 
 def test_another_user_does_not_wait(clock, begin):
@@ -101,20 +106,39 @@ def test_another_user_does_not_wait(clock, begin):
     assert clock.now == before
 
 
-def test_third_run_of_a_user_waits_for_the_others(clock, begin):
+def test_third_run_of_a_user_waits_while_two_are_busy(clock, begin):
+    begin(tab="a")
+    end = begin(tab="b")
+    looks = iter([False] * 6)
+
+    def end_after_looks():
+        clock.used += 0.4
+        if next(looks, True):
+            end()
+        return False
+
+    begin(tab="c", is_gone=end_after_looks)
+
+    assert clock.now == 100 + 7 * 0.5
+
+
+def test_third_run_of_a_user_does_not_wait_for_two_that_follow_replies(clock, begin):
     begin(tab="a")
     begin(tab="b")
+    clock.now, clock.used = clock.now + 1, 0.05
     before = clock.now
 
     begin(tab="c")
 
-    assert clock.now == before + 1  # the others follow replies by then
+    assert clock.now == before
 
 
 def test_run_that_follows_a_reply_is_charged_one_second(clock, begin):
     for _ in range(int(TAB.burst)):
         clock.now += 1 / TAB.share
-        begin()(120.0)
+        end = begin()
+        clock.used += 120
+        end()
 
     before = clock.now
     begin()
@@ -133,7 +157,7 @@ def test_run_of_a_tab_that_is_gone_does_not_wait(clock, begin):
 
 def test_budgets_of_tabs_that_are_gone_are_dropped(clock, budgets, begin):
     for number in range(3000):
-        begin(tab=str(number), user=str(number))(0.01)
+        begin(tab=str(number), user=str(number))()
         clock.now += 1
 
     assert budgets.known < 1100

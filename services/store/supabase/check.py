@@ -170,9 +170,9 @@ def _check_credentials(
             with_refused_passkey.append(str(user_id))
         faults[str(user_id)] = keys.lookup_faults(stored, lookups)
     return {
-        "credentials": judge_credentials(unopened),
-        "ways in": judge_ways_in(left_out, with_refused_passkey),
-        "look-ups": judge_lookups(faults),
+        "credentials": judge_credentials(unopened, keys.most_named),
+        "ways in": judge_ways_in(left_out, with_refused_passkey, keys.most_named),
+        "look-ups": judge_lookups(faults, keys.most_named),
     }
 
 
@@ -222,11 +222,11 @@ def judge_access_tokens(seconds: int | None) -> Finding:
     return Mark.OK, f"good for {seconds} s"
 
 
-def judge_credentials(unopened: Sequence[UserId]) -> Finding:
+def judge_credentials(unopened: Sequence[UserId], most_named: int | None) -> Finding:
     """Return a finding about the users whose credentials are missing or cannot be decrypted."""
     if not unopened:
         return Mark.OK, "all users' open"
-    named = few_names([str(user_id) for user_id in unopened])
+    named = few_names([str(user_id) for user_id in unopened], most_named)
     text = f"those of {len(unopened)} are missing or do not open ({named})"
     return Mark.FAIL, f"{text}: put their rows of private.credentials back from a backup"
 

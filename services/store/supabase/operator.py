@@ -89,6 +89,11 @@ class SupabaseOperator:
             if connection.execute(_GRANT_ADMIN, [email]).fetchone() != (True,):
                 raise BadInput(_UNKNOWN_ACCOUNT)
 
+    def is_last_admin(self, user_id: UserId) -> bool:
+        with self._database() as connection:
+            [(is_last,)] = connection.execute("select private.is_last_admin(%s)", [user_id])
+        return is_last
+
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]
     ) -> StoredCredentials | None:

@@ -38,7 +38,12 @@ from services.store.tables.access import (
     root_key_versions,
     settings_of,
 )
-from services.store.tables.administration import ENDED_AT_ONCE, has_accounts, sessions_of
+from services.store.tables.administration import (
+    ENDED_AT_ONCE,
+    admins_of,
+    has_accounts,
+    sessions_of,
+)
 from services.store.tables.blocks import accepted, delete_all, found, run_until_answered
 from services.store.tables.copying import TablesCopy
 from services.store.tables.opening import only_account
@@ -97,7 +102,7 @@ class TablesOperator:
             return findings | unchecked("the root keys", "credentials", "ways in", "look-ups")
         by_id = {row.id: row for row in rows}
         broken = [one for one in accounts if not (row := by_id.get(one.id)) or not keys.opens(row)]
-        names = few_names([str(one.email) for one in broken])
+        names = few_names([str(one.email) for one in broken], keys.most_named)
         findings["credentials"] = (
             (Mark.FAIL, f"gone, or do not open ({names}): put a backup back")
             if broken
@@ -107,6 +112,7 @@ class TablesOperator:
         findings["ways in"] = judge_ways_in(
             [email for email, row in named if not keys.has_way_in(row)],
             [email for email, row in named if keys.holds_refused_passkey(row)],
+            keys.most_named,
         )
         lookups = defaultdict[UserId, list[str]](list)
         for one in former:
@@ -120,7 +126,8 @@ class TablesOperator:
                     users.get(user_id), lookups.get(user_id, ())
                 )
                 for user_id in {**users, **lookups}
-            }
+            },
+            keys.most_named,
         )
         return findings
 
@@ -133,6 +140,11 @@ class TablesOperator:
 
         with self._tables() as tables:
             tables.of(None).run(grant)
+
+    def is_last_admin(self, user_id: UserId) -> bool:
+        with self._tables() as tables:
+            admins = tables.of(None).run(admins_of)
+        return [account.id for account in admins if account.is_admin] == [user_id]
 
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]

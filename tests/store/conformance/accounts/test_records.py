@@ -98,8 +98,12 @@ def test_what_is_no_failure_is_not_counted(deployment, maya):
 
 
 def test_nothing_is_recorded_of_an_account_that_is_none(deployment, admin, maya):
+    def entries():
+        return [(entry.id, entry.detail) for entry in admin.administration.audit()]
+
+    deployment.accounts.backend.note_failure(maya.id, Failure.PROOF)
     maya.administration.delete(maya.id)
-    before = [one.id for one in admin.administration.audit()]
+    before = entries()
 
     for user_id in (maya.id, UserId(uuid4())):
         deployment.accounts.backend.note_failure(user_id, Failure.PROOF)
@@ -107,7 +111,7 @@ def test_nothing_is_recorded_of_an_account_that_is_none(deployment, admin, maya)
         deployment.accounts.backend.add_notice(user_id, notice, ())
         assert notice.browser not in deployment.stored_text()
 
-    assert [one.id for one in admin.administration.audit()] == before
+    assert entries() == before
 
 
 # --- notices
