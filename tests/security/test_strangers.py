@@ -274,6 +274,13 @@ def test_messages_that_no_page_sends_are_not_answered(app):
     assert app.said() == said
 
 
+def test_no_foreign_origin_may_send_messages_to_the_page(app):
+    host = httpx.get(f"{app.url}/_stcore/host-config", trust_env=False, timeout=SECONDS)
+
+    assert host.json()["allowedOrigins"] == []
+    assert host.headers["cross-origin-opener-policy"] == "same-origin"
+
+
 def test_widget_values_that_no_page_sends_are_refused(app, maya):
     said, tab = app.said(), maya.tab
     values = {"json_value": "{", "string_value": "of none", "int_value": 7, "bytes_value": b"\xff"}
