@@ -150,17 +150,67 @@ def refuse_unreadable_values() -> None:
 
     setattr(WStates, "__getitem__", refusing(WStates.__getitem__))  # noqa: B010
     setattr(WStates, "get_serialized", refusing(WStates.get_serialized))  # noqa: B010
-    # the value is replaced by an empty one, so the warning with its traceback says nothing about the app
-    serialization._LOGGER.addFilter(lambda line: line.levelno > logging.WARNING)
+    # Streamlit reads such a value of a component as an empty one, and would log a line with a traceback
+    serialization._LOGGER.addFilter(lambda line: not line.msg.startswith("Failed to deserialize "))
 
 
-@dataclass
-class _Waiting:
-    """The requests for runs of a tab that wait, joined by Streamlit: the one that goes has the values of all of them."""
+@dataclass(slots=True)
+class _Pending:
+    """The requests for runs of one tab, joined by Streamlit into one, and the runner whose thread waits for its turn."""
 
-    runner: ScriptRunner | None  # its thread waits; None: it gave up
+    runner: (
+        ScriptRunner | None
+    )  # None: the runner was stopped; the requests are left to the tab's next run
     requests: ScriptRequests = field(default_factory=ScriptRequests)
     is_stopped: bool = False
+
+
+class _PendingRuns:
+    """The runs that wait for their turn, at most one of each tab. Any thread may call any method."""
+
+    def __init__(self) -> None:
+        self._of_tabs = WeakKeyDictionary[
+            PagesManager, _Pending
+        ]()  # by an object that each tab has once
+        self._lock = threading.Lock()
+
+    def add(self, runner: ScriptRunner, rerun_data: RerunData) -> _Pending:
+        """Let *runner* wait, with the requests that a stopped run of its tab has left."""
+        with self._lock:
+            pending = self._of_tabs.setdefault(runner._pages_manager, _Pending(runner))
+            pending.runner, pending.is_stopped = runner, False
+            pending.requests.request_rerun(rerun_data)
+            return pending
+
+    def join(self, session: AppSession, rerun_data: RerunData) -> bool:
+        """Join a request to the run of *session* that waits; return False if none does."""
+        with self._lock:
+            pending = self._of_tabs.get(session._pages_manager)
+            if not pending or not pending.runner:
+                return False
+            pending.requests.request_rerun(rerun_data)
+            # Streamlit stops a tab's run just before it asks for another one
+            pending.is_stopped = False
+            session._scriptrunner = pending.runner
+            return True
+
+    def stop(self, runner: ScriptRunner) -> bool:
+        """Stop *runner* if it waits; return False if it does not."""
+        with self._lock:
+            pending = self._of_tabs.get(runner._pages_manager)
+            if not pending or pending.runner is not runner:
+                return False
+            pending.is_stopped = True
+            return True
+
+    def take(self, runner: ScriptRunner, pending: _Pending) -> RerunData | None:
+        """End the wait of *runner*; return the joined request, or None if the runner was stopped."""
+        with self._lock:
+            if pending.is_stopped:
+                pending.runner = None
+                return None
+            del self._of_tabs[runner._pages_manager]
+            return pending.requests.on_scriptrunner_ready().rerun_data
 
 
 def bound_runs(
@@ -175,28 +225,16 @@ def bound_runs(
     create, stop = AppSession._create_scriptrunner, ScriptRunner.request_stop
     # Streamlit calls `prepare` before each run, also for one that takes the place of an interrupted one within `_run_script`
     prepare, run = ScriptRunner._install_event_loop, ScriptRunner._run_script
-    waiting = WeakKeyDictionary[PagesManager, _Waiting]()  # by an object of the tab
-    lock = threading.Lock()  # of `waiting`
-    current = threading.local()  # the end of the thread's run, and whether it has run
+    runs = _PendingRuns()
+    current = threading.local()  # the end of the thread's run, and True once that has been prepared
 
     def create_or_join(session: AppSession, rerun_data: RerunData) -> None:
-        with lock:
-            pending = waiting.get(session._pages_manager)
-            if pending and pending.runner:
-                pending.requests.request_rerun(rerun_data)
-                pending.is_stopped = False
-                session._scriptrunner = pending.runner
-                return
-        create(session, rerun_data)
+        if not runs.join(session, rerun_data):
+            create(session, rerun_data)
 
-    def stop_unless_joined(runner: ScriptRunner) -> None:
-        """Streamlit stops a tab's run just before it creates another one, which `create_or_join` may join to it."""
-        with lock:
-            pending = waiting.get(runner._pages_manager)
-            if pending and pending.runner is runner:
-                pending.is_stopped = True
-                return
-        stop(runner)
+    def stop_or_note(runner: ScriptRunner) -> None:
+        if not runs.stop(runner):
+            stop(runner)
 
     def start(runner: ScriptRunner, is_gone: Callable[[], bool]) -> None:
         user = runner._user_info
@@ -204,33 +242,26 @@ def bound_runs(
         current.end = begin(runner._session_id, user_id, network, is_gone)
 
     def prepare_bounded(runner: ScriptRunner) -> None:
-        if getattr(current, "has_run", False):  # the run was interrupted, for another one
+        if getattr(current, "is_prepared", False):  # the run was interrupted, for another one
             current.end()
             start(runner, lambda: runner._requests._state is ScriptRequestType.STOP)
-        current.has_run = True
+        current.is_prepared = True
         prepare(runner)
 
     def run_bounded(runner: ScriptRunner, rerun_data: RerunData) -> None:
-        tab = runner._pages_manager
-        with lock:
-            pending = waiting.setdefault(tab, _Waiting(runner))
-            pending.runner, pending.is_stopped = runner, False
-            pending.requests.request_rerun(rerun_data)
+        pending = runs.add(runner, rerun_data)
         start(runner, lambda: pending.is_stopped)
         try:
-            with lock:
-                if pending.is_stopped:
-                    pending.runner = None
-                    return  # a later run of the tab, if there is one, has the values
-                del waiting[tab]
-            current.has_run = False
-            run(runner, pending.requests.on_scriptrunner_ready().rerun_data)
+            if joined := runs.take(runner, pending):
+                current.is_prepared = False
+                run(runner, joined)
+            else:
+                stop(runner)
         finally:
             current.end()
-            current.has_run = False
 
     setattr(AppSession, "_create_scriptrunner", create_or_join)  # noqa: B010
-    setattr(ScriptRunner, "request_stop", stop_unless_joined)  # noqa: B010
+    setattr(ScriptRunner, "request_stop", stop_or_note)  # noqa: B010
     setattr(ScriptRunner, "_install_event_loop", prepare_bounded)  # noqa: B010
     setattr(ScriptRunner, "_run_script", run_bounded)  # noqa: B010
 

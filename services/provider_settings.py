@@ -30,7 +30,6 @@ _PROBLEMS = {
     "url_scheme": "begin it with https:// or http://, and then name the host",
     "int_parsing": "write a whole number",
     "int_from_float": "write a whole number",
-    "float_parsing": "write a number",
     "bool_parsing": "write true or false",
     "greater_than_equal": "must be {ge} or more",
     "less_than_equal": "must be {le} or less",

@@ -75,8 +75,10 @@ def is_same_store(chosen: Settings, other: Settings) -> bool:
     """Return True if both settings name one store: Supabase, one database of Firestore, or one file or folder."""
     if chosen.store is None or other.store is None:
         return chosen.store == other.store
-    if "firestore" in (chosen.store.partition(":")[0], other.store.partition(":")[0]):
-        return _database_of(chosen.store) == _database_of(other.store)
+    kinds = {store.partition(":")[0] for store in (chosen.store, other.store)}
+    if "firestore" in kinds:
+        names = {_database_of(store.partition(":")[2]) for store in (chosen.store, other.store)}
+        return len(kinds) == len(names) == 1
     path, another = path_of(chosen.store), path_of(other.store)
     if path.exists() and another.exists():
         # by device and inode: through links, and on file systems that ignore case
@@ -84,10 +86,10 @@ def is_same_store(chosen: Settings, other: Settings) -> bool:
     return path.resolve() == another.resolve()
 
 
-def _database_of(store: str) -> tuple[str, str, str]:
-    kind, _, place = store.partition(":")
+def _database_of(place: str) -> tuple[str, str]:
+    """Return the project and the database of *place*: of Firestore, PROJECT or PROJECT/DATABASE."""
     project, _, database = place.partition("/")
-    return kind, project, database or "(default)"
+    return project, database or "(default)"
 
 
 def _firestore_place(place: str) -> StorePlace:
@@ -97,8 +99,7 @@ def _firestore_place(place: str) -> StorePlace:
         raise Misconfigured(
             "Google's client of Firestore is not installed: start with uv run --group firestore."
         ) from None
-    project, _, database = place.partition("/")
-    return FirestorePlace(project, database or "(default)")
+    return FirestorePlace(*_database_of(place))
 
 
 def open_tables(

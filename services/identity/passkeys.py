@@ -22,6 +22,7 @@ from typing import Annotated, TypeVar
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from pydantic import BeforeValidator, Field, StrictBool, TypeAdapter, ValidationError
 
+from services.crypto import Credentials
 from services.crypto.vault import decode_base64url, encode_base64url
 from services.domain.addresses import EmailAddress
 from services.domain.passkeys import (
@@ -226,13 +227,13 @@ def verify_creation(
             expected_rp_id=party.id,
             expected_origin=party.origin,
             require_user_verification=True,
-            # allow all algorithms here, because `is_supported` checks them
+            # allow all algorithms here, because `_is_accepted` checks them
             supported_pub_key_algs=list(COSEAlgorithmIdentifier),
         )
     )
     if not made:
         raise PasskeyRefused(PasskeyFlaw.FORM)
-    if not is_supported(made.credential_public_key):
+    if not _is_accepted(made.credential_public_key):
         raise PasskeyRefused(PasskeyFlaw.ALGORITHM)
     if made.credential_id != creation.id:
         raise PasskeyRefused(PasskeyFlaw.CREDENTIAL)
@@ -278,7 +279,7 @@ def verify_assertion(
         raise PasskeyRefused(PasskeyFlaw.USER)
     if assertion.user_handle not in (None, user_handle):
         raise PasskeyRefused(PasskeyFlaw.USER)
-    if not is_supported(passkey.public_key):
+    if not _is_accepted(passkey.public_key):
         raise PasskeyRefused(PasskeyFlaw.ALGORITHM)
     _check_client_data(assertion.client_data, _GET, party, challenge)
     data = assertion.authenticator_data
@@ -315,10 +316,14 @@ def verify_assertion(
     return UsedPasskey(passkey=used, has_verified_user=found.user_verified)
 
 
-def is_supported(public_key: bytes) -> bool:
-    """Return True for a COSE key of ES256 on P-256, of EdDSA on Ed25519 that is not of small order, or of RS256 with 2048 to
-    4096 bits."""
-    return bool(_unless_refused(lambda: _is_supported(public_key)))
+def without_refused_passkeys(credentials: Credentials) -> Credentials:
+    """Return *credentials* without the passkeys whose public keys `verify_assertion` refuses."""
+    keys = credentials.passkeys
+    if not keys:
+        return credentials
+    each = tuple(passkey for passkey in keys.each if _is_accepted(passkey.public_key))
+    accepted = replace(keys, each=each, is_factor=keys.is_factor and bool(each))
+    return replace(credentials, passkeys=accepted)
 
 
 def _descriptors(
@@ -411,8 +416,16 @@ def _is_plain_cbor(octets: bytes) -> bool:
     return at == len(octets)
 
 
+def _is_accepted(public_key: bytes) -> bool:
+    """Return True for a well-formed COSE key that `_is_supported`."""
+    return bool(_unless_refused(lambda: _is_supported(public_key)))
+
+
 def _is_supported(public_key: bytes) -> bool:
-    """Do the work of `is_supported`. Raise the library's errors for a point that is not on the curve."""
+    """Return True for a key of ES256 on P-256, of EdDSA on Ed25519 (not of small order), or of RS256 with 2048 to 4096 bits.
+
+    Raise the library's errors for a point that is not on the curve.
+    """
     from webauthn.helpers import decode_credential_public_key, decoded_public_key_to_cryptography
     from webauthn.helpers.cose import COSECRV, COSEAlgorithmIdentifier
     from webauthn.helpers.decode_credential_public_key import (
@@ -429,9 +442,8 @@ def _is_supported(public_key: bytes) -> bool:
         case DecodedEC2PublicKey(alg=COSEAlgorithmIdentifier.ECDSA_SHA_256, crv=COSECRV.P256):
             return True
         case DecodedOKPPublicKey(alg=COSEAlgorithmIdentifier.EDDSA, crv=COSECRV.ED25519, x=point):
-            return (
-                bytes((*point[:-1], point[-1] & 0x7F)) not in _SMALL_ORDER
-            )  # without the sign bit of x
+            y = bytes((*point[:-1], point[-1] & 0x7F))  # without the sign bit of x
+            return y not in _SMALL_ORDER
         case DecodedRSAPublicKey(alg=COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256):
             # `bit_length` does not count leading zeros of the modulus
             return int.from_bytes(key.n).bit_length() in _RSA_BITS and key.e == _RSA_EXPONENT

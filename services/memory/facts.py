@@ -80,9 +80,8 @@ def pending_prompts(
     Prompts before *since*, the time when memory was last switched on, are left out. A prompt without a reply is left out
     until it or a later prompt gets a reply. The prompt *answered_id* counts as answered, because its reply is ending now.
     """
-    prompts: dict[
-        MessageId, Message
-    ] = {}  # the prompt of each message, also of a reply that was continued
+    # the prompt of each message, also of a reply that was continued
+    prompts: dict[MessageId, Message] = {}
     last_seq = 0
     for message in thread.messages:  # each after its parent
         prompt = message if message.role is Role.USER else None

@@ -152,10 +152,11 @@ def reset_factors(email: EmailAddress, drops_passkeys: bool, is_sure: bool) -> N
     """
     chosen = settings.read()
     operator, ring, keeps_passkeys = open_operator(chosen), _root_keys(chosen), not drops_passkeys
-    too = " and its passkeys" if drops_passkeys else ""
+    lost = "second factor, recovery codes and passkeys"
+    if not drops_passkeys:
+        lost = "second factor and recovery codes"
     _make_sure(
-        is_sure,
-        f"{email} loses its second factor, its recovery codes{too}. Nothing brings them back: the user sets up new ones.",
+        is_sure, f"{email} loses its {lost}. Nothing brings them back: the user sets up new ones."
     )
     is_confirmed = accounts.reset_factors(operator, ring, email, keeps_passkeys=keeps_passkeys)
     removed = "second factor and no passkey" if drops_passkeys else "second factor"
@@ -174,10 +175,12 @@ def set_address(email: EmailAddress, new: EmailAddress, is_sure: bool) -> None:
     password. Verify who is asking.
     """
     chosen = settings.read()
-    _make_sure(
-        is_sure,
-        f"{new} becomes the address of the account that has {email}. `set-address {new} {email}` brings the old one back.",
+    change = (
+        f"{email} counts as confirmed. Nothing brings back that it was not."
+        if new == email
+        else f"{new} becomes the address of the account that has {email}. `set-address {new} {email}` brings the old one back."
     )
+    _make_sure(is_sure, change)
     is_confirmed = accounts.set_address(open_operator(chosen), _root_keys(chosen), email, new)
     click.echo(
         f"{new} is the address of the account that had {email}, which is signed out everywhere."
@@ -239,7 +242,7 @@ def repair_sign_in(email: EmailAddress, is_sure: bool) -> None:
     stored, credentials = open_account(operator, ring, email)
     _make_sure(
         is_sure,
-        f"{email} is signed out everywhere, and keeps its password. A new sign-in brings the sessions back.",
+        f"{email} is signed out everywhere, and keeps its password: a new sign-in brings its user back in.",
     )
     operator.repair_sign_in(UserId(stored.id), email, credentials.managed_password)
     click.echo(f"{email} can sign in with the same password, and is signed out everywhere.")

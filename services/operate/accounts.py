@@ -25,6 +25,7 @@ from services.errors import (
     Tampered,
     WayInTaken,
 )
+from services.identity.passkeys import without_refused_passkeys
 from services.provider_settings import is_address
 from services.store.backend import StoredCredentials
 from services.store.credentials import (
@@ -189,8 +190,9 @@ def has_way_in(ring: RootKeys, policy: SignInPolicy | None, stored: StoredCreden
         credentials = open_stored(ring, stored)
     except Tampered:
         return True
-    credentials = _with_accepted_passkeys(credentials)
-    return policy.has_way_in(credentials) if policy else credentials.address == NO_ADDRESS
+    if policy is None:
+        return credentials.address == NO_ADDRESS
+    return policy.has_way_in(without_refused_passkeys(credentials))
 
 
 def holds_refused_passkey(ring: RootKeys, stored: StoredCredentials) -> bool:
@@ -199,18 +201,7 @@ def holds_refused_passkey(ring: RootKeys, stored: StoredCredentials) -> bool:
         credentials = open_stored(ring, stored)
     except Tampered:
         return False
-    return _with_accepted_passkeys(credentials) != credentials
-
-
-def _with_accepted_passkeys(credentials: Credentials) -> Credentials:
-    """Return *credentials* without the passkeys whose public keys are not accepted."""
-    if not (keys := credentials.passkeys) or not keys.each:
-        return credentials
-    from services.identity.passkeys import is_supported
-
-    each = tuple(passkey for passkey in keys.each if is_supported(passkey.public_key))
-    accepted = replace(keys, each=each, is_factor=keys.is_factor and bool(each))
-    return replace(credentials, passkeys=accepted)
+    return without_refused_passkeys(credentials) != credentials
 
 
 def _confirmed() -> Confirmed:

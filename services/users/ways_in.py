@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from services.errors import Tampered
+from services.identity.passkeys import without_refused_passkeys
 from services.store.accounts import Accounts
 from services.store.backend import LISTED_CREDENTIALS, Administration, StoredCredentials
 from services.store.credentials import open_stored
@@ -38,7 +39,7 @@ class WaysIn:
             credentials = open_stored(self.accounts.root_keys, stored)
         except Tampered:  # not counted: `operate check` reports such credentials
             return False
-        return not self.accounts.policy.has_way_in(credentials)
+        return not self.accounts.policy.has_way_in(without_refused_passkeys(credentials))
 
 
 def _every(administration: Administration) -> Iterator[StoredCredentials]:

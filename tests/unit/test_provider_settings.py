@@ -138,9 +138,12 @@ WRONG += [
     (CORP | {"label": "two\nlines"}, "DAYBOOK_OIDC corp.label: The label should be one line"),
     (CORP | {"label": "x" * 41}, "DAYBOOK_OIDC corp.label: String should have at most 40"),
     (CORP | {"only": True}, "DAYBOOK_OIDC corp: domains is missing"),
+    (CORP | {"session_days": "x"}, "DAYBOOK_OIDC corp.session_days: write a whole number"),
+    (CORP | {"session_days": 1.5}, "DAYBOOK_OIDC corp.session_days: write a whole number"),
+    (CORP | {"only": "x"}, "DAYBOOK_OIDC corp.only: write true or false"),
     (CORP | {"session_days": 0}, "DAYBOOK_OIDC corp.session_days: must be 1 or more"),
     (CORP | {"trusts_mfa": [""]}, "DAYBOOK_OIDC corp.trusts_mfa.0: String should"),
-    (CORP | {"trusts_mfa": "mfa"}, "DAYBOOK_OIDC corp.trusts_mfa: must"),
+    (CORP | {"trusts_mfa": "mfa"}, "DAYBOOK_OIDC corp.trusts_mfa: must be a valid"),
     *(
         (CORP | {"domains": [one]}, "DAYBOOK_OIDC corp.domains: A domain is wrong")
         for one in (
@@ -152,7 +155,7 @@ WRONG += [
             "c\u00f6rp.example",
         )
     ),
-    ("corp", "DAYBOOK_OIDC corp: must"),
+    ("corp", "DAYBOOK_OIDC corp: must be a valid"),
 ]
 
 

@@ -217,6 +217,8 @@ def test_store_here_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_a
         ({"SUPABASE_URL": URL, "SUPABASE_KEY": SERVICE_ROLE}, "SUPABASE_KEY is a secret key"),
         ({"OPENAI_API_KEY": SECRET}, "DAYBOOK_MODEL is missing"),
         (ENDPOINT, "DAYBOOK_MODEL is missing"),
+        ({"DAYBOOK_URL": "ftp://chat.example.org"}, "DAYBOOK_URL: begin it with https:// or http"),
+        ({"DAYBOOK_URL": "chat.example.org"}, "DAYBOOK_URL: begin it with https:// or http"),
         (
             {"OPENAI_BASE_URL": SECRET, "DAYBOOK_MODEL": "m"},
             "OPENAI_BASE_URL: begin it with https://",
@@ -240,7 +242,10 @@ def test_store_here_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_a
         # an even number of messages, and at most what the database accepts
         ({"DAYBOOK_WINDOW_MESSAGES": "31"}, "DAYBOOK_WINDOW_MESSAGES: must be a multiple of 2."),
         ({"DAYBOOK_WINDOW_MESSAGES": "1002"}, "DAYBOOK_WINDOW_MESSAGES: must be 1000 or less."),
-        ({"DAYBOOK_POLICY": "everything"}, "DAYBOOK_POLICY: must"),
+        (
+            {"DAYBOOK_POLICY": "everything"},
+            "DAYBOOK_POLICY: must be one of full, window, summary, retrieval.",
+        ),
         ({"DAYBOOK_TRUSTED_PROXIES": "-1"}, "DAYBOOK_TRUSTED_PROXIES: must be 0 or more."),
         (
             {"DAYBOOK_STORE": "mysql:here"},
@@ -261,7 +266,10 @@ def test_store_here_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_a
         ({**ALONE, "DATABASE_URL": SECRET}, "DAYBOOK_STORE and Supabase are both set"),
         ({**ALONE, "DAYBOOK_URL": URL}, "Without sign-in Daybook is for this machine"),
         ({**ALONE, "DAYBOOK_TRUSTED_PROXIES": "1"}, "Without sign-in Daybook is for this"),
-        ({"DAYBOOK_SESSION_IDLE_SECONDS": "5"}, "DAYBOOK_SESSION_IDLE_SECONDS: must"),
+        (
+            {"DAYBOOK_SESSION_IDLE_SECONDS": "5"},
+            "DAYBOOK_SESSION_IDLE_SECONDS: must be 60 or more.",
+        ),
         # at most what the database takes
         *(
             ({f"DAYBOOK_{name}": str(most + 1)}, f"DAYBOOK_{name}: must be {most} or less.")
@@ -422,8 +430,12 @@ def test_mail_server_is_set(monkeypatch, chosen, port, has_login):
             for text in ("smtp://h", "h:587", "h h", "h/x", "\u00e9.example")
         ),
         *(
-            (MAIL | {"DAYBOOK_SMTP_PORT": text}, "DAYBOOK_SMTP_PORT: ")
-            for text in ("0", "65536", "smtp")
+            (MAIL | {"DAYBOOK_SMTP_PORT": text}, f"DAYBOOK_SMTP_PORT: {said}.")
+            for text, said in (
+                ("0", "must be 1 or more"),
+                ("65536", "must be 65535 or less"),
+                ("smtp", "write a whole number"),
+            )
         ),
         (MAIL | {"DAYBOOK_SMTP_USER": "me"}, "DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD go"),
         (MAIL | {"DAYBOOK_SMTP_PASSWORD": SECRET}, "DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD"),
@@ -439,8 +451,8 @@ def test_mail_server_is_set(monkeypatch, chosen, port, has_login):
         (CONSOLE | {"DAYBOOK_URL": "https://c.example"}, "DAYBOOK_MAIL=console is for this"),
         (CONSOLE | {"DAYBOOK_TRUSTED_PROXIES": "1"}, "DAYBOOK_MAIL=console is for this machine"),
         ({"DAYBOOK_MAIL": "smtp"}, "DAYBOOK_MAIL: must be 'console'"),
-        ({"DAYBOOK_CODES_AN_HOUR": "0"}, "DAYBOOK_CODES_AN_HOUR: must"),
-        ({"DAYBOOK_MAILS_AN_HOUR": "4"}, "DAYBOOK_MAILS_AN_HOUR: must"),
+        ({"DAYBOOK_CODES_AN_HOUR": "0"}, "DAYBOOK_CODES_AN_HOUR: must be 1 or more."),
+        ({"DAYBOOK_MAILS_AN_HOUR": "4"}, "DAYBOOK_MAILS_AN_HOUR: must be 5 or more."),
     ],
 )
 def test_mail_that_cannot_work_is_refused(monkeypatch, chosen, said):
