@@ -9,17 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Condition, get_ident
 
-_LONG_SECONDS = (
-    1.0  # a run that goes on for longer may follow a reply; no run is charged more CPU seconds
-)
+from services.caches import LruCache
+
+# a run that goes on for longer may follow a reply; no run is charged more CPU seconds
+_LONG_SECONDS = 1.0
 _FOLLOWING = 0.1  # a long run that uses a smaller part of a core follows a reply, and does not count as one at once
 _USUAL_SECONDS = 0.05  # assumed use of a run while nothing is known of the runs before it
 _LEARNING = 0.2  # weight of a run's use in the expected use of the next one
 _TICK = 0.001  # seconds that are not waited for
-_MOST_WAIT_SECONDS = (
-    0.5  # between two looks whether the run's tab is gone, and whether a run follows a reply by now
-)
-_MOST_KNOWN = 1_000  # budgets that are kept before those that are full are dropped
+# between two looks whether the run's tab is gone, and whether a run follows a reply by now
+_MOST_WAIT_SECONDS = 0.5
+# budgets that are kept: the least recently used is full again long before so many others have begun runs
+_MOST_KNOWN = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class _Budget:
 
     def wait_seconds(self, now: float) -> float:
         """Return the seconds until a run may begin; 0: at once."""
-        self._refill(now)
+        self.left = min(self.size.burst, self.left + (now - self.at) * self.size.share)
+        self.at = now
         if sum(run.is_busy(now) for run in self.runs) >= self.size.at_once:
             return _MOST_WAIT_SECONDS
         return max(0.0, -self.left / self.size.share)
@@ -87,14 +89,6 @@ class _Budget:
         self.left += reserved - used
         self.expected += _LEARNING * (used - self.expected)
 
-    def is_full(self, now: float) -> bool:
-        self._refill(now)
-        return not self.runs and self.left >= self.size.burst
-
-    def _refill(self, now: float) -> None:
-        self.left = min(self.size.burst, self.left + (now - self.at) * self.size.share)
-        self.at = now
-
 
 class RunBudgets:
     """The budgets of all tabs, users and networks of a process. Any thread may call any method."""
@@ -106,12 +100,12 @@ class RunBudgets:
         cpu_clock: Callable[[], Callable[[], float]] = thread_clock,
     ) -> None:
         self._clock, self._changed, self._cpu_clock = clock, changed or Condition(), cpu_clock
-        self._budgets: dict[str, _Budget] = {}
+        self._budgets = LruCache[str, _Budget](_MOST_KNOWN)
 
     @property
     def known(self) -> int:
         """The number of budgets that are kept."""
-        return len(self._budgets)
+        return len(self._budgets.items())
 
     def begin(
         self, tab: str, user_id: str, network: str, is_gone: Callable[[], bool]
@@ -120,11 +114,13 @@ class RunBudgets:
 
         *user_id*: "" for a tab without a session, whose *network* is charged instead.
         """
-        owners = {f"user {user_id}": USER} if user_id else {f"at {network}": NETWORK, "": STRANGERS}
+        owners = {f"user {user_id}": USER}
+        if not user_id:
+            owners = {f"network {network}": NETWORK, "strangers": STRANGERS}
         with self._changed:
             now = self._clock()
             budgets = [
-                self._budgets.setdefault(name, _Budget(size, size.burst, now))
+                self._budget(name, size, now)
                 for name, size in ({f"tab {tab}": TAB} | owners).items()
             ]
             while (wait := max(budget.wait_seconds(now) for budget in budgets)) > _TICK:
@@ -141,14 +137,14 @@ class RunBudgets:
             with self._changed:
                 for budget, seconds in zip(budgets, reserved, strict=True):
                     budget.end(run, seconds, used)
-                if len(self._budgets) > _MOST_KNOWN:
-                    self._drop_full()
                 self._changed.notify_all()
 
         return end
 
-    def _drop_full(self) -> None:
-        now = self._clock()
-        self._budgets = {
-            name: budget for name, budget in self._budgets.items() if not budget.is_full(now)
-        }
+    def _budget(self, name: str, size: Share, now: float) -> _Budget:
+        """Return the budget of *name*, which is full if it is new."""
+        budget = self._budgets.get(name)
+        if budget is None:
+            budget = _Budget(size, size.burst, now)
+            self._budgets.put(name, budget)
+        return budget

@@ -6,7 +6,11 @@ from unittest.mock import Mock
 
 import pytest
 from streamlit.proto.WidgetStates_pb2 import WidgetStates
-from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
+from streamlit.runtime.scriptrunner_utils.script_requests import (
+    RerunData,
+    ScriptRequests,
+    ScriptRequestType,
+)
 
 from pages import _streamlit
 from pages._tab import KEY, Callbacks, Tab
@@ -180,6 +184,7 @@ def test_run_that_was_stopped_while_it_waited_leaves_its_values(bounded):
 
     tab.runner._run_script(pressed("a"))
     assert tab.ran == []
+    assert tab.runner._requests.on_scriptrunner_ready().type is ScriptRequestType.STOP
     tab.other._run_script(pressed("b"))
 
     assert [sorted(widgets) for widgets in tab.ran] == [["a", "b"]]

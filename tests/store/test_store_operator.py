@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 from uuid import uuid4
 
 import cbor2
@@ -49,6 +50,7 @@ from services.store.tables.schema import (
     LOOKUPS,
 )
 from services.stores import open_operator
+from services.users.ways_in import WaysIn
 from tests.confirmed import confirm
 from tests.passkeys import KEYS, cose
 from tests.store.conftest import PASSWORD, new_email
@@ -357,11 +359,13 @@ def test_check_names_accounts_with_a_passkey_whose_key_proves_nothing(accounts, 
         sealed = seal_stored(RING, new, row.id, replaces=row).sealed
         put = replace(row, sealed=sealed)
         tables.of(None).run(lambda block, put=put: block.put(CREDENTIALS, put))
-        finds[name] = findings(operator)["ways in"]
+        listing = SimpleNamespace(list_credentials=lambda put=put: [put])
+        left_out = WaysIn(accounts).left_out(listing)
+        finds[name] = (*findings(operator)["ways in"], left_out)
 
-    assert finds["good"] == (Mark.OK, "each account has one that works here")
-    mark, sentence = finds["weak"]
-    assert mark is Mark.NOTE
+    assert finds["good"] == (Mark.OK, "each account has one that works here", 0)
+    mark, sentence, left_out = finds["weak"]
+    assert (mark, left_out) == (Mark.NOTE, 1)
     assert "1 accounts have none that works here (maya@daybook.test)" in sentence
     assert "whose key proves nothing, so it is refused (maya@daybook.test)" in sentence
 

@@ -86,8 +86,8 @@ def serving(http):
         await websocket.accept()
         try:
             while True:
-                await websocket.send_bytes(bytes(100_000))
                 seen.taken += 1
+                await websocket.send_bytes(bytes(40_000_000))  # more than is read in any test
                 await asyncio.sleep(0)
         except WebSocketDisconnect:
             seen.is_over.set()
@@ -342,6 +342,15 @@ def test_open_websocket_outlives_the_time_of_its_headers(server, times):
         assert client.recv(SECONDS) == "4"
 
 
+def assert_goes_on_while_read_slowly(client, seen):
+    until(lambda: seen.taken)
+    for _ in range(8):
+        time.sleep(SOON)
+        for _ in range(40):
+            assert client.recv(65_536)
+    assert not seen.is_over.is_set()
+
+
 def test_websocket_that_is_not_read_is_ended(server, times):
     times(STALLED_SECONDS=SOON)
     port, seen = server
@@ -353,12 +362,7 @@ def test_websocket_goes_on_while_it_is_read_slowly(server, times):
     times(STALLED_SECONDS=4 * SOON)
     port, seen = server
     with connected(port, upgrade("/flood")) as client:
-        until(lambda: seen.taken)
-        for _ in range(8):
-            time.sleep(SOON)
-            for _ in range(40):
-                assert client.recv(65_536)
-        assert not seen.is_over.is_set()
+        assert_goes_on_while_read_slowly(client, seen)
 
 
 def test_download_that_is_not_taken_is_ended(server, times):
@@ -372,12 +376,7 @@ def test_download_goes_on_while_it_is_taken_slowly(server, times):
     times(STALLED_SECONDS=4 * SOON)
     port, seen = server
     with connected(port, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n") as client:
-        until(lambda: seen.taken)
-        for _ in range(8):
-            time.sleep(SOON)
-            for _ in range(40):
-                assert client.recv(65_536)
-        assert not seen.is_over.is_set()
+        assert_goes_on_while_read_slowly(client, seen)
 
 
 def test_large_response_is_sent_whole_to_a_slow_client(server, times):

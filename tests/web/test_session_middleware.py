@@ -71,6 +71,18 @@ def identity_of_tab(browser, **headers):
         return tab.receive_json()
 
 
+def network_of_tab(session_cache, **headers):
+    """Return the network to which the runs of a tab are charged: that of a tab without a session."""
+
+    async def answer(websocket):
+        await websocket.accept()
+        await websocket.send_json(websocket.headers.get("x-app-network"))
+
+    app = Starlette(routes=[WebSocketRoute(TABS, answer)])
+    page = SessionMiddleware(app, lambda: shared(session_cache), Origin(None, 0), "")
+    return identity_of_tab(TestClient(page, OURS), **headers)
+
+
 @pytest.fixture
 def sign_up(session_cache):
     """Return the cookie header and the session of a new account."""
@@ -131,6 +143,13 @@ def test_identity_headers_of_a_client_never_pass(session_cache):
 
     assert identity_of_tab(browser(session_cache), **forged) == [None, None]
     assert browser(session_cache).get("/", headers=forged).json() == [None, None]
+
+
+def test_tab_without_a_session_names_its_network(session_cache, sign_up):
+    forged = {"X-App-Network": "192.0.2.1"}
+
+    assert network_of_tab(session_cache, **forged) == "testclient"
+    assert network_of_tab(session_cache, **sign_up()[0], **forged) is None
 
 
 @pytest.mark.parametrize("text", ["5a" * 32, "", "zz", "00" * 31])

@@ -39,7 +39,7 @@ def free(deployment, email):
     return free_address(deployment.operator, deployment.accounts.root_keys, email)
 
 
-def test_freed_address_signs_up_and_its_account_keeps_all(deployment, maya):
+def test_freed_address_signs_up_and_its_account_keeps_all(deployment, admin, maya):
     begun_with(maya.store, "Letters")
 
     placeholder = free(deployment, maya.email)
@@ -56,7 +56,7 @@ def test_freed_address_signs_up_and_its_account_keeps_all(deployment, maya):
     assert deployment.lookups(maya) == []
 
 
-def test_user_of_a_placeholder_takes_another_address(deployment, maya):
+def test_user_of_a_placeholder_takes_another_address(deployment, admin, maya):
     placeholder, email = free(deployment, maya.email), new_email()
     _, session = deployment.accounts.sign_in_with(placeholder, PASSWORD)
 
@@ -67,7 +67,7 @@ def test_user_of_a_placeholder_takes_another_address(deployment, maya):
     refused(deployment, placeholder)
 
 
-def test_confirmed_address_is_not_freed(deployment, maya):
+def test_confirmed_address_is_not_freed(deployment, admin, maya):
     confirm(deployment.accounts, maya.session)
     before = deployment.credentials()
 
@@ -78,7 +78,7 @@ def test_confirmed_address_is_not_freed(deployment, maya):
     assert deployment.process().open(maya.cookie).email == maya.email
 
 
-def test_placeholder_and_unknown_address_are_not_freed(deployment, maya):
+def test_placeholder_and_unknown_address_are_not_freed(deployment, admin, maya):
     placeholder = free(deployment, maya.email)
 
     with pytest.raises(BadInput, match="a placeholder"):
@@ -89,7 +89,7 @@ def test_placeholder_and_unknown_address_are_not_freed(deployment, maya):
     assert deployment.accounts.sign_in_with(placeholder, PASSWORD)[1].user_id == maya.id
 
 
-def test_address_that_is_confirmed_meanwhile_is_not_freed(deployment, maya, monkeypatch):
+def test_address_that_is_confirmed_meanwhile_is_not_freed(deployment, admin, maya, monkeypatch):
     operator, ring = deployment.operator, deployment.accounts.root_keys
     found = open_account(operator, ring, maya.email)
     confirm(deployment.accounts, maya.session)

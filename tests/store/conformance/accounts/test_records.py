@@ -198,7 +198,7 @@ def test_first_page_has_the_notices(deployment, maya):
     assert brought == ([notice] if deployment.brings_first_page else None)
 
 
-def test_command_of_an_operator_is_told(deployment, maya):
+def test_command_of_an_operator_is_told(deployment, admin, maya):
     placeholder = free_address(deployment.operator, deployment.accounts.root_keys, maya.email)
 
     [notice] = replace(maya, email=placeholder).sign_in().account().notices
