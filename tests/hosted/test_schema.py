@@ -1,14 +1,20 @@
 """Starts on a project whose schema is of another version."""
 
+import tarfile
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from services.errors import FunctionMissing, Misconfigured, StoreUnavailable
 from services.store.supabase.schema import FOLDER, StoredSchema, hash_of, newest_version, read
+from tests.database import servers
+from tests.database.test_operate import run as run  # a fixture
+from tests.earlier.make import HERE, ROOT_KEY, export
 from tests.stack.apps import running, until
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
+from tests.store.test_earlier import files_of, lacking
 
 EARLIER = (
     "delete from private.migrations where version = (select max(version) from private.migrations)"
@@ -68,6 +74,29 @@ def test_start_on_a_schema_of_another_version_is_refused(hosted, make_app, chang
         assert app.ended() == 1
 
     assert f"Daybook cannot start: {sentence}" in app.said()
+
+
+def test_copy_of_another_version_goes_into_a_new_project(hosted, run, tmp_path):
+    if hosted.server is None:
+        pytest.skip("a real project has one database")
+    with tarfile.open(HERE / "supabase.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    server = replace(hosted.server, root_keys=ROOT_KEY)
+    address = server.make_database("taken_along")
+    try:
+        settings = {"DATABASE_URL": servers.as_owner(address), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+
+        code, said = run("copy", f"sqlite:{tmp_path}/store", "supabase", **settings)
+
+        assert code == 0, said
+        with server.rig(address) as rig:
+            sessions = make_sessions(rig)
+            with sessions.backend.gateway.http:
+                _, maya = sessions.sign_in_with("maya@daybook.test", PASSWORD)
+                before = files_of((tmp_path / "export.zip").read_bytes())
+                assert lacking(before, files_of(export(maya))) is None
+    finally:
+        servers.drop_database(hosted.superuser, "taken_along")
 
 
 def test_app_runs_on_a_later_schema_and_health_says_so(hosted, backend):
