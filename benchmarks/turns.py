@@ -27,6 +27,7 @@ from services.crypto import RootKeys, ServerProof, new_key
 from services.embedded.folders import choose_folders
 from services.store.supabase import migrations
 from services.store.supabase.lite_transport import LiteTransport
+from services.store.supabase.schema import FOLDER
 from tests.conftest import started_stack
 from tests.database import servers
 from tests.database.people import (
@@ -209,7 +210,7 @@ def _database(server: str, name: str, proof_key: bytes) -> str:
     address = servers.new_database(server, name)
     servers.lay_ground(address)
     with psycopg.connect(servers.as_owner(address), autocommit=True) as owner:
-        migrations.apply(owner, migrations.FOLDER)
+        migrations.apply(owner, FOLDER)
         migrations.install_server_keys(owner, {1: proof_key})
     return address
 

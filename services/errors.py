@@ -65,6 +65,7 @@
       - StoreBlocked ... the sentence says what an operator must do
         - FileDamaged .. one JSON file is damaged; the others may be intact
       - ServerRefused
+        - FunctionMissing
       - RowsCut
     - ModelUnavailable . the model failed; `failure` says how (domain/model_failures.py)
     - ProviderUnavailable a single sign-on provider failed (domain/single_sign_on.py)
@@ -585,12 +586,16 @@ class FileDamaged(StoreBlocked):
 
 
 class ServerRefused(StoreUnavailable):
-    """The database's API refuses the app, not the user: it rejects the app's server proof, or lacks the called function."""
+    """The database's API refuses the app, not the user: such as by rejecting the app's server proof."""
 
     public = outage = (
         "The database refuses Daybook: a wrong root key, a wrong clock or a missing migration. An admin sees which "
         "with “operate check”."
     )
+
+
+class FunctionMissing(ServerRefused):
+    """The database's API lacks the called function: a migration is missing, or the API has not yet reloaded the schema."""
 
 
 class RowsCut(StoreUnavailable):

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 
 from services.store.supabase import migrations
+from services.store.supabase.schema import FOLDER
 from tests.database import servers
 
 LIST = Path(__file__).parents[1] / "db" / "api.txt"
@@ -83,7 +84,7 @@ def main():
         address = servers.new_database(server, "listed")
         servers.lay_ground(address)
         with psycopg.connect(servers.as_owner(address), autocommit=True) as owner:
-            migrations.apply(owner, migrations.FOLDER)
+            migrations.apply(owner, FOLDER)
             LIST.write_text(list_of(owner))
     sys.stdout.write(f"{len(api_functions())} functions written\n")
 

@@ -617,10 +617,15 @@ begin
     'first', private.first_page(person));
 end $$;
 
--- Return the versions of the root key that rows are sealed under; the app refuses to start if it lacks one of them.
+-- Return the versions of the root key that rows are sealed under, the newest migration, and one hash over all migrations. The
+-- app refuses to start if it lacks one of the keys, or if the migrations are not its own.
 create function private.root_key_versions() returns jsonb language plpgsql stable as $$
 begin
-  return jsonb_build_object('ok', true, 'versions', (
+  return jsonb_build_object('ok', true, 'schema', (
+    select jsonb_build_object('newest', coalesce(max(version), ''),
+      'sha256', private.sha(coalesce(string_agg(format(E'%s %s\n', version, sha256), '' order by version), '')))
+    from private.migrations
+  ), 'versions', (
     select coalesce(jsonb_agg(version), '[]')
     from (
       select split_part(left(wrapped, 12), '.', 2)::integer as version from public.user_keys

@@ -30,6 +30,10 @@ _FAILED_SIGN_INS = {
     ),
 }
 _CONFIRMED_ELSEWHERE = "Supabase Auth confirms addresses itself, so Daybook sends no codes to new users. The tab Sign-ups says how to change that."
+_NEWER = (
+    "A newer version of Daybook has changed the database. Chats that it continues may be read-only here, and accounts with "
+    "roles that it added cannot sign in: update Daybook."
+)
 _LEFT_OUT = (
     "Accounts with no way to sign in here: {}. `python -m services.operate check` names them, and "
     "`python -m services.operate set-password EMAIL` lets a user in. For an address of an `only` provider, "
@@ -90,6 +94,8 @@ def draw(admin: UserServices) -> None:
         | ({} if app.is_alone else {"Users kept apart by": isolation})
         | {label: _figure(figure) for label, figure in database.figures.items()},
     )
+    if database.is_newer:
+        st.warning(_NEWER)
     if not app.is_alone and (left_out := admin.left_out()):
         st.warning(_LEFT_OUT.format(words.number(left_out)))
     if abs(database.clock_skew_seconds) > _SKEW_SECONDS:

@@ -28,6 +28,7 @@ class StoreHealth:
     clock_skew_seconds: float  # the store's clock minus the app's
     # other values (versions, limits, times), keyed by their labels on screen
     figures: Mapping[str, int | str | datetime]
+    is_newer: bool = False  # True: a newer version of the app has migrated the store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

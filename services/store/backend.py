@@ -593,8 +593,12 @@ class Backend(Protocol):
         """Settle some turns whose lease has run out, and remove some rows due for deletion. Return True if more remain."""
         ...
 
-    def check(self) -> None:
-        """Raise an Unavailable or Misconfigured error, such as RowsCut, if the app cannot use the store."""
+    def check(self) -> list[int]:
+        """Return `root_key_versions`, from the same read as far as possible.
+
+        Raise an Unavailable or Misconfigured error, such as RowsCut, if the app cannot use the store.
+        """
+        ...
 
     def start_upkeep(self, report: Callable[[str], None]) -> None:
         """Start the threads that sweep and probe the store.

@@ -21,8 +21,7 @@ def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
     Return None if the check succeeds, or while the store is unreachable.
     """
     try:
-        backend.check()
-        root_keys.refuse_missing(backend.root_key_versions())
+        root_keys.refuse_missing(backend.check())
     except (Misconfigured, RowsCut) as error:
         return Failed(error.public)
     except StoreUnavailable:  # not a failure, because the check is repeated once the store is back

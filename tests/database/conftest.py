@@ -11,6 +11,7 @@ from services.store.firestore import FirestorePlace
 from services.store.sqlite import SqlitePlace
 from services.store.supabase import migrations
 from services.store.supabase.lite_transport import LiteTransport
+from services.store.supabase.schema import FOLDER
 from services.store.tables.in_memory import InMemoryStore
 from tests.database import servers
 from tests.database.people import client_to, psycopg_world, rest_world
@@ -38,7 +39,7 @@ def template(server):
     address = servers.new_database(server, "daybook_template")
     servers.lay_ground(address)
     with psycopg.connect(servers.as_owner(address), autocommit=True) as owner:
-        migrations.apply(owner, migrations.FOLDER)
+        migrations.apply(owner, FOLDER)
         migrations.install_server_keys(owner, {1: _PROOF_KEY})
     return "daybook_template"
 

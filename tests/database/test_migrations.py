@@ -10,10 +10,11 @@ import pytest
 from services.crypto import ServerProof, new_key
 from services.errors import Misconfigured
 from services.store.supabase import migrations
+from services.store.supabase.schema import FOLDER
 from tests.database import servers
 from tests.database.people import NOT_ALLOWED, psycopg_world
 
-VERSIONS = tuple(path.name[:14] for path in sorted(migrations.FOLDER.glob("*.sql")))
+VERSIONS = tuple(path.name[:14] for path in sorted(FOLDER.glob("*.sql")))
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def owner(new_database):
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder with a copy of our migrations."""
-    return Path(shutil.copytree(migrations.FOLDER, tmp_path / "migrations"))
+    return Path(shutil.copytree(FOLDER, tmp_path / "migrations"))
 
 
 def recorded(connection, table="supabase_migrations.schema_migrations"):
@@ -55,26 +56,26 @@ def hashed(connection):
 
 
 def test_files_are_named_by_time_and_purpose():
-    names = [path.name for path in sorted(migrations.FOLDER.glob("*"))]
+    names = [path.name for path in sorted(FOLDER.glob("*"))]
 
     assert all(re.fullmatch(r"20\d{12}_[a-z_]+\.sql", name) for name in names)
     assert len(set(VERSIONS)) == len(names)
 
 
 def test_each_file_is_applied_once_and_recorded_with_its_hash(owner):
-    assert migrations.apply(owner, migrations.FOLDER) == VERSIONS
-    assert migrations.apply(owner, migrations.FOLDER) == ()
+    assert migrations.apply(owner, FOLDER) == VERSIONS
+    assert migrations.apply(owner, FOLDER) == ()
 
     assert recorded(owner) == hashed(owner) == list(VERSIONS)
     first = owner.execute(
         "select name, statements from supabase_migrations.schema_migrations order by version"
     )
-    assert first.fetchone() == ("ground", [min(migrations.FOLDER.glob("*.sql")).read_text()])
+    assert first.fetchone() == ("ground", [min(FOLDER.glob("*.sql")).read_text()])
 
 
 def test_concurrent_runs_apply_each_file_once(new_database):
     def apply(owner, _):
-        return migrations.apply(owner, migrations.FOLDER)
+        return migrations.apply(owner, FOLDER)
 
     assert sorted(servers.at_once(servers.as_owner(new_database()), 2, apply)) == [(), VERSIONS]
 
@@ -95,7 +96,7 @@ def test_failed_file_leaves_nothing(owner, folder):
         migrations.apply(owner, folder)
 
     assert owner.execute("select to_regnamespace('private')").fetchone() == (None,)
-    assert migrations.apply(owner, migrations.FOLDER) == VERSIONS
+    assert migrations.apply(owner, FOLDER) == VERSIONS
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_failed_file_leaves_nothing(owner, folder):
     ],
     ids=["another hash", "no file", "by the Supabase CLI"],
 )
-def test_earlier_development_database_is_refused_untouched(owner, folder, breakage):
+def test_database_made_from_other_files_is_refused_untouched(owner, folder, breakage):
     migrations.apply(owner, folder)
     owner.execute(breakage)
     before = recorded(owner), hashed(owner)
@@ -118,11 +119,18 @@ def test_earlier_development_database_is_refused_untouched(owner, folder, breaka
         migrations.apply(owner, folder)
 
     assert refused.value.public == (
-        f"The database {owner.info.dbname} on {owner.info.host} was made by an earlier development version of"
-        " Daybook, and was not touched: name the database of a new project in DATABASE_URL."
+        f"The database {owner.info.dbname} on {owner.info.host} was made by another development version of Daybook, and was"
+        " not touched. To keep what it stores: run that version's `python -m services.operate copy supabase sqlite:FILE`;"
+        " then, with this version, the same root keys and the settings of a new project, `migrate` and"
+        " `copy sqlite:FILE supabase`."
     )
-    with pytest.raises(Misconfigured, match=f"The data in {folder} was made by an earlier"):
+    with pytest.raises(Misconfigured) as refused:
         migrations.apply(owner, folder, data=folder)
+    assert refused.value.public == (
+        f"The data in {folder} was made by another development version of Daybook, and was not touched. To keep what it"
+        " stores: start that version, and run its `python -m services.operate copy supabase sqlite:FILE` beside it; then move"
+        " this folder aside (the key folder stays), start this version, and run `copy sqlite:FILE supabase` beside it."
+    )
     assert (recorded(owner), hashed(owner)) == before
 
 
@@ -132,14 +140,14 @@ def test_database_of_a_later_version_is_refused_untouched(owner, folder):
     before = recorded(owner), hashed(owner)
 
     with pytest.raises(Misconfigured) as refused:
-        migrations.apply(owner, migrations.FOLDER)
+        migrations.apply(owner, FOLDER)
 
     assert refused.value.public == (
         f"The database {owner.info.dbname} on {owner.info.host} was written by a later version of Daybook:"
         " start that version."
     )
     with pytest.raises(Misconfigured, match=f"The data in {folder} was written by a later version"):
-        migrations.apply(owner, migrations.FOLDER, data=folder)
+        migrations.apply(owner, FOLDER, data=folder)
     assert (recorded(owner), hashed(owner)) == before
 
 
@@ -151,10 +159,10 @@ def test_owner_bound_by_row_level_security_is_refused(new_database):
         )
     with psycopg.connect(f"{address} user=plain", autocommit=True) as plain:
         with pytest.raises(Misconfigured, match="BYPASSRLS"):
-            migrations.apply(plain, migrations.FOLDER)
+            migrations.apply(plain, FOLDER)
         # the Supabase CLI does not check this, so the first file does
         with pytest.raises(psycopg.errors.RaiseException, match="BYPASSRLS"):
-            plain.execute(sorted(migrations.FOLDER.glob("*.sql"))[0].read_bytes())
+            plain.execute(sorted(FOLDER.glob("*.sql"))[0].read_bytes())
     with psycopg.connect(address) as admin:
         assert admin.execute("select to_regnamespace('supabase_migrations')").fetchone() == (None,)
 
@@ -166,7 +174,7 @@ def test_database_without_supabase_schema_is_refused(server):
             psycopg.connect(address, autocommit=True) as connection,
             pytest.raises(Misconfigured, match=r"auth\.users"),
         ):
-            migrations.apply(connection, migrations.FOLDER)
+            migrations.apply(connection, FOLDER)
     finally:
         servers.drop_database(server, "bare")
 
@@ -179,7 +187,7 @@ def as_the_cli_would(connection, statements):
         "create schema supabase_migrations; create table supabase_migrations.schema_migrations (version text"
         " not null primary key, statements text[], name text, created_by text, idempotency_key text unique)"
     )
-    for path in sorted(migrations.FOLDER.glob("*.sql")):
+    for path in sorted(FOLDER.glob("*.sql")):
         connection.execute(path.read_bytes())
         connection.execute(
             "insert into supabase_migrations.schema_migrations (version, name, statements) values (%s, %s, %s)",
@@ -196,22 +204,22 @@ def split(text):
 def test_migrations_of_the_supabase_cli_are_adopted(owner, statements):
     as_the_cli_would(owner, statements)
 
-    assert migrations.apply(owner, migrations.FOLDER) == ()
+    assert migrations.apply(owner, FOLDER) == ()
     assert hashed(owner) == list(VERSIONS)
 
 
 def test_other_text_applied_by_supabase_cli_is_refused(owner):
     as_the_cli_would(owner, lambda text: split(text.replace("append_only", "append_often")))
 
-    with pytest.raises(Misconfigured, match="earlier development version"):
-        migrations.apply(owner, migrations.FOLDER)
+    with pytest.raises(Misconfigured, match="another development version"):
+        migrations.apply(owner, FOLDER)
 
     assert hashed(owner) == []
 
 
 def test_table_made_by_embedded_api_is_used(stack):
     with stack.connect(as_owner=True) as connection:
-        assert migrations.apply(connection, migrations.FOLDER) == ()
+        assert migrations.apply(connection, FOLDER) == ()
         assert hashed(connection) == list(VERSIONS)
         assert set(VERSIONS) <= set(recorded(connection))
 

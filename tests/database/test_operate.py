@@ -121,7 +121,7 @@ def empty(server):
 def test_migrate_refuses_earlier_database_without_naming_its_password(run, migrated):
     with psycopg.connect(migrated, autocommit=True) as admin:
         admin.execute("update private.migrations set sha256 = repeat('0', 64)")
-        place = f"The database {admin.info.dbname} on {admin.info.host} was made by an earlier"
+        place = f"The database {admin.info.dbname} on {admin.info.host} was made by another"
 
     url = f"{servers.as_owner(migrated)} password=pw-7781"
     code, said = run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=ROOT_KEY)

@@ -26,6 +26,7 @@ from services.store.supabase import migrations
 from services.store.supabase.api import RpcResult, accepted
 from services.store.supabase.arguments import Hidden
 from services.store.supabase.rows import SupabaseRows
+from services.store.supabase.schema import FOLDER
 from services.store.tables import administration
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.rows import TablesRows
@@ -101,7 +102,7 @@ def make_database(server, name, folder):
     *folder* gets the migrations with every call of a clock replaced, and with limits that a history reaches.
     """
     changed = 0
-    for path in migrations.FOLDER.glob("*.sql"):
+    for path in FOLDER.glob("*.sql"):
         text = _CALLS_OF_A_CLOCK.sub("test_clock.now()", path.read_text())
         for limit, smaller in _SMALLER.items():
             changed += text.count(limit)

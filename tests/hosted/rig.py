@@ -33,6 +33,7 @@ from services.embedded import processes
 from services.embedded.folders import free_port
 from services.embedded.supabase_api import fetch_modules, modules_folder
 from services.store.supabase import migrations
+from services.store.supabase.schema import FOLDER
 from tests.database import servers
 from tests.hosted.auth import StandInAuth
 from tests.hosted.gateway import Gateway, Request, service_at
@@ -216,7 +217,7 @@ def _gateway(key, auth, rest):
 
 def _migrate(address, root_keys):
     with psycopg.connect(address, autocommit=True) as owner:
-        migrations.apply(owner, migrations.FOLDER)
+        migrations.apply(owner, FOLDER)
         migrations.install_server_keys(owner, {1: RootKeys.parse(root_keys).proof_key()})
 
 

@@ -714,6 +714,14 @@ def test_health_says_what_the_store_cannot_do(open_tab, ruth, monkeypatch):
     assert unable == ("One at a time", "App and keys")
 
 
+def test_health_says_that_a_newer_version_changed_the_database(open_tab, ruth, monkeypatch):
+    monkeypatch.setattr(ruth.administration, "health", lambda: replace(HEALTH, is_newer=True))
+
+    [newer] = warnings(open_tab("Health"))
+
+    assert newer.startswith("A newer version of Daybook has changed the database.")
+
+
 def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
     monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
     assert "Waiting" not in [metric.label for metric in open_tab("Health").metric]

@@ -22,6 +22,7 @@ from services.domain.usage import UsageReport
 from services.store.backend import LISTED_CREDENTIALS, StoredCredentials
 from services.store.supabase.api import PAGE, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
+from services.store.supabase.schema import newest_version
 
 # greater than every id, and exact even if the JSON number is converted to a double
 _NEWEST = 2**53 - 1
@@ -138,6 +139,7 @@ class SupabaseAdministration:
                 "PostgreSQL": state.database_version,
                 "Schema version": state.schema_version,
             },
+            is_newer=state.schema_version > newest_version(),
         )
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:

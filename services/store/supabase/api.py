@@ -25,6 +25,7 @@ from services.domain import UserId
 from services.domain.turns import Reservation
 from services.errors import (
     AdminsOnly,
+    FunctionMissing,
     NotFound,
     ProofNeeded,
     ProxyUnusable,
@@ -37,6 +38,7 @@ from services.events import log_event
 from services.rules import Refusal
 from services.store.refusals import error_of
 from services.store.supabase.arguments import Argument, Hidden
+from services.store.supabase.schema import StoredSchema
 
 # hooks of an httpx client, keyed by event: "request" or "response"
 EventHooks = Mapping[str, Sequence[Callable[..., object]]]
@@ -89,6 +91,14 @@ class Swept:
 
     more: bool  # True: more turns or rows are due for the next sweep
     log_erasures: bool = False  # True: `erase_log_entries` has entries to erase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVersions:
+    """The answer of `root_key_versions`: the versions of the root key that stored data is sealed under, and the schema."""
+
+    versions: list[int]
+    schema: StoredSchema = field(default_factory=StoredSchema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +203,11 @@ class ServerCalls:
             return _valid(kind, _answered(self.client, verb, sent))
         except (NotFound, SignedOut) as error:  # the app's clock or key differs from the database's
             log_event("server.refused")
-            raise ServerRefused from error
+            is_missing = error.args == ("PGRST202",)
+            raise (FunctionMissing if is_missing else ServerRefused) from error
 
-    def root_key_versions(self) -> list[int]:
-        """Return the versions of the root key that stored data is sealed under."""
-        return _valid(list[int], self.call("root_key_versions").values["versions"])
+    def stored_versions(self) -> StoredVersions:
+        return self.read("root_key_versions", StoredVersions)
 
     def sweep(self) -> Swept:
         """Settle some turns whose lease has run out, and remove some rows that are due for removal."""

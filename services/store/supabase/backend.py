@@ -1,6 +1,7 @@
 """The `Backend` in Supabase: app sessions, which store Supabase Auth's tokens, and calls that carry a server proof."""
 
 import json
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,8 @@ from services.domain.models import ModelSettings
 from services.errors import (
     AddressTaken,
     AppError,
+    FunctionMissing,
+    Misconfigured,
     RowsCut,
     SignedOut,
     SignInBroken,
@@ -67,6 +70,7 @@ from services.store.supabase.auth import AuthSettings, AuthTokens
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.rows import SupabaseRows
+from services.store.supabase.schema import LACKS_MIGRATIONS, check_schema
 from services.store.supabase.session_tokens import (
     Bearer,
     StartedSession,
@@ -78,6 +82,8 @@ from services.store.supabase.upkeep import DatabaseProbe, keep_erasing
 
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # seconds between two probes of the database
 _EMBEDDED_SWEEP_SECONDS = 9.0  # seconds between sweeps; a hosted database is swept in every probe
+# a function that the API still lacks after this many seconds is missing in the database; and the pause between two calls
+_RELOAD_SECONDS, _RELOAD_PAUSE_SECONDS = 30.0, 1.0
 _PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # seconds; a later response counts as a failure
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _KEYS = TypeAdapter(tuple[WrappedKey, ...])
@@ -432,14 +438,31 @@ class SupabaseBackend:
         return self.server.read("model_settings", ModelSettings)
 
     def root_key_versions(self) -> list[int]:
-        return self.server.root_key_versions()
+        return self.server.stored_versions().versions
 
     def sweep(self) -> bool:
         return self.server.sweep().more
 
-    def check(self) -> None:
+    def check(self) -> list[int]:
+        deadline = time.monotonic() + _RELOAD_SECONDS
+        # the probe begins at the same time, and a function that it misses makes calls fail fast
+        with self.database.exempt():
+            while True:
+                try:
+                    return self._checked_versions()
+                except (
+                    FunctionMissing
+                ):  # PostgREST may not have reloaded the schema since `migrate`
+                    if time.monotonic() >= deadline:
+                        raise Misconfigured(LACKS_MIGRATIONS) from None
+                time.sleep(_RELOAD_PAUSE_SECONDS)
+
+    def _checked_versions(self) -> list[int]:
+        stored = self.server.stored_versions()
+        check_schema(stored.schema)
         if (bound := self.server.row_bound()) < LEAST:
             raise RowsCut(bound, LEAST)
+        return stored.versions
 
     def start_upkeep(self, report: Callable[[str], None]) -> None:
         def calls(timeout: httpx.Timeout) -> ServerCalls:

@@ -28,6 +28,7 @@ from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.auth import AuthSettings, get_settings
 from services.store.supabase.lite_transport import LiteTransport
+from services.store.supabase.schema import FOLDER, read
 
 # PostgREST refuses a token whose time of issue is later than its own clock by more than this
 _MAX_SKEW_SECONDS = 30.0
@@ -115,7 +116,7 @@ def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Fin
     server = ServerCalls(gateway.client(), ServerProof(keys.proof_key))
     try:
         return {
-            "root keys": judge_root_keys(server.root_key_versions(), keys.versions),
+            "root keys": judge_root_keys(server.stored_versions().versions, keys.versions),
             "max rows": judge_max_rows(server.row_bound()),
         }
     except ServerRefused:
@@ -134,7 +135,7 @@ def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> d
     text = f"{loaded}; Daybook runs with it and without"
     found = {"clocks": judge_clocks(now - asked_at), "safeupdate": (Mark.OK, text)}
     try:
-        missing = migrations.missing(connection, migrations.read(migrations.FOLDER))
+        missing = migrations.missing(connection, read(FOLDER))
         problem = ", ".join(migration.version for migration in missing)
         problem = problem and f"lacks {problem}: run `migrate`"
     except Misconfigured as error:

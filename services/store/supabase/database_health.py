@@ -5,8 +5,9 @@ Without it, each call to a hanging database would wait until the call times out,
 
 import logging
 import time
-from collections.abc import Callable
-from threading import Event
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from threading import Event, local
 from typing import NoReturn
 
 import httpx
@@ -31,6 +32,7 @@ class DatabaseHealth:
         self._seconds = seconds
         self._down_since: float | None = None
         self._failed = Event()
+        self._exempt = local()
 
     @property
     def is_away(self) -> bool:
@@ -42,10 +44,19 @@ class DatabaseHealth:
         return {"request": [self.check], "response": [self.see]}
 
     def check(self, request: httpx.Request) -> None:
-        """Raise httpx.ConnectError while the database is down."""
-        if self.is_away:
+        """Raise httpx.ConnectError while the database is down, unless the calling thread is exempt."""
+        if self.is_away and not getattr(self._exempt, "is_set", False):
             raise httpx.ConnectError("known to be away", request=request)
         request.extensions["trace"] = self._trace
+
+    @contextmanager
+    def exempt(self) -> Generator[None]:
+        """Let the calls of this thread through during the block, even while the database is down."""
+        self._exempt.is_set = True
+        try:
+            yield
+        finally:
+            self._exempt.is_set = False
 
     def see(self, response: httpx.Response) -> None:
         """Cause a probe of the database if *response* shows that the API did not reach it."""

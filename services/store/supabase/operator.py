@@ -24,6 +24,7 @@ from services.store.supabase import migrations
 from services.store.supabase.check import UNCHECKED, check_api, check_database
 from services.store.supabase.connection import connector
 from services.store.supabase.copying import SupabaseCopy, load
+from services.store.supabase.schema import FOLDER, read
 
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _STORED = TypeAdapter(StoredCredentials)
@@ -69,7 +70,7 @@ class SupabaseOperator:
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
         with self._database() as connection:
-            applied = migrations.apply(connection, migrations.FOLDER)
+            applied = migrations.apply(connection, FOLDER)
             migrations.install_server_keys(connection, proof_keys)
             # PostgREST caches the schema, and reloads it when notified
             connection.execute("notify pgrst, 'reload schema'")
@@ -196,7 +197,7 @@ class SupabaseOperator:
     @contextmanager
     def _migrated(self) -> Generator[psycopg.Connection]:
         with self._database() as connection:
-            if migrations.missing(connection, migrations.read(migrations.FOLDER)):
+            if migrations.missing(connection, read(FOLDER)):
                 raise Misconfigured("The database is not up to date: run `operate migrate` first.")
             yield connection
 

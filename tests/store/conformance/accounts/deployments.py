@@ -49,6 +49,7 @@ from services.store.supabase.api import UserCalls
 from services.store.supabase.backend import SupabaseBackend
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.supabase.operator import SupabaseOperator
+from services.store.supabase.schema import FOLDER
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.operator import TablesOperator
@@ -837,7 +838,7 @@ class SecondPostgres:
         postgres.create_roles()
         SupabaseApi(places, 0, postgres).prepare()
         with postgres.connect(as_owner=True) as owner:
-            migrations.apply(owner, migrations.FOLDER)
+            migrations.apply(owner, FOLDER)
             migrations.install_server_keys(owner, plan.root_keys.proof_keys())
         with postgres.connect() as server:
             for promise in ("fsync", "synchronous_commit", "full_page_writes"):
