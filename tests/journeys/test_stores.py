@@ -67,7 +67,7 @@ def test_one_person_alone_on_a_file(make_alone, person, tmp_path):
         again.until_ready()
         assert address(again).rpartition("/")[2] != secret
         # the cookie is still valid after the process has ended
-        maya.sees("The server stopped during this reply.")
+        maya.sees("This reply was interrupted.")
         assert maya.texts()[:3] == ["Before", "You said: Before", prompt]
         assert re.fullmatch(r"word1 word2 .*word\d+", maya.texts()[3])
 
@@ -166,7 +166,7 @@ def test_two_people_with_passwords_find_all_after_a_kill(make_alone, person, kep
     assert stored.count("@daybook.test") >= 2  # addresses are readable
     with running(make_alone(base=app.base, port=app.port, environment=local)) as again:
         again.until_ready()
-        omar.sees("The server stopped during this reply.")
+        omar.sees("This reply was interrupted.")
         fresh = person("fresh", url=again.url, viewport=DESK)
         fresh.email = maya.email
         fresh.signs_in()

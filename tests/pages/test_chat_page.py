@@ -422,7 +422,7 @@ def test_failed_model_is_reported_with_retry(open_app, maya, model):
     [
         (Outcome.STOPPED, "You stopped this reply."),
         (Outcome.FAILED, "The model did not finish this reply. The partial reply is saved."),
-        (Outcome.INTERRUPTED, "The server stopped during this reply. The partial reply is saved."),
+        (Outcome.INTERRUPTED, "This reply was interrupted. The partial reply is saved."),
     ],
 )
 def test_outcome_of_a_reply_is_marked(open_chat, outcome, sentence):
