@@ -215,7 +215,7 @@ class StormWorker(Worker):
     ) -> dict[str, Any]:
         micro, tokens = self.reserved.pop(turn, (0, 0))
         self.tokens = self.random.randint(0, tokens)
-        if micro and self._happens():
+        if micro and cost is not None and self._happens():
             cost, self.tokens = micro, tokens
             self.storm.note("no usage reported")
         return super()._finish(person, conversation, turn, cost, outcome)

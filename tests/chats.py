@@ -2,9 +2,11 @@
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from services.chat.live_turn import LiveTurn
 from services.domain import Purpose
+from services.domain.turns import StopCause
 from services.llm import Models, Offer
 from tests.fakes import INFO, chat_over
 from tests.stack.apps import SECONDS, until
@@ -27,7 +29,8 @@ def chat_factory(model):
 
     yield make
     for chat in made:
-        until(lambda chat=chat: chat.live_turns.stop() or not any(map(chat.coming, BACKGROUND)))
+        stop = partial(chat.live_turns.stop, StopCause.USER)
+        until(lambda chat=chat, stop=stop: stop() or not any(map(chat.coming, BACKGROUND)))
 
 
 def done(turn):

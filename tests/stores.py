@@ -494,9 +494,6 @@ class InMemoryDatabase:
         dearest = max(turn.reservation.reply_micro, end.get("cost_micro", COST_MICRO))
         turn = replace(turn, reservation=replace(turn.reservation, reply_micro=dearest))
         begun = self._store.turns.begin(turn)
-        if end.get("outcome") is Outcome.INTERRUPTED:
-            self.let_pass(LEASE_SECONDS + 1)
-            self.sweep()
         outcome = Outcome.COMPLETE if reply else Outcome.FAILED
         defaults = {"outcome": outcome, "usage": USAGE, "cost_micro": COST_MICRO}
         self._store.turns.finish(ending(turn, begun, reply, **(defaults | end)))

@@ -11,7 +11,8 @@ create table private.usage_by_day (         -- rows outlive their users, as in t
   purpose text not null,
   turns integer not null default 0,
   failed integer not null default 0,
-  interrupted integer not null default 0,   -- turns that lapsed and were never finished, not even late
+  -- turns that ended as interrupted, or lapsed and were never finished, not even late
+  interrupted integer not null default 0,
   tokens_in bigint not null default 0,
   tokens_cached bigint not null default 0,  -- part of tokens_in
   tokens_out bigint not null default 0,
@@ -59,7 +60,8 @@ begin
   foreach counted in array users loop       -- a loop, because `unnest` would be slower in every turn
     insert into private.usage_by_day as known
     values (counted, new.day, new.model, new.purpose, is_first, (new.outcome = 'failed')::integer,
-      case new.kind when 'lapsed' then 1 when 'adjust' then -1 else 0 end,
+      -- a correction replaces the lapsed end, which was counted
+      (new.outcome in ('lapsed', 'interrupted'))::integer - (new.kind = 'adjust')::integer,
       new.tokens_in, new.tokens_cached, new.tokens_out, new.micro, array_fill(is_timed, array[1], array[bucket]))
     on conflict (user_id, day, model, purpose) do update set
       turns = known.turns + excluded.turns,

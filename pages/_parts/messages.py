@@ -64,7 +64,7 @@ _ENDINGS = {
     Outcome.INTERRUPTED: _Ending(
         "Interrupted",
         ":material/bolt:",
-        "The server stopped during this reply. The partial reply is saved.",
+        "This reply was interrupted. The partial reply is saved.",
     ),
 }
 
@@ -199,7 +199,7 @@ def _missing(thread: Thread, prompt: Message) -> str:
         case Outcome.COMPLETE:
             return reason(ModelUnavailable(ModelFailure.EMPTY))
         case Outcome.INTERRUPTED:
-            return "The server stopped during this reply. Your message is saved."
+            return "This reply was interrupted. Your message is saved."
         case _:
             return "No reply was received. Your message is saved."
 

@@ -33,7 +33,7 @@ from services.domain.context import ContextPlan
 from services.domain.limits import checked_summary
 from services.domain.memories import NotedFact
 from services.domain.models import ModelInfo
-from services.domain.turns import LONGEST_TURN_SECONDS
+from services.domain.turns import LONGEST_TURN_SECONDS, StopCause
 from services.errors import AppError, ChangedElsewhere, NotFound, Refused, Stale, StoreUnavailable
 from services.events import log_event
 from services.memory.compaction import Compaction
@@ -277,7 +277,7 @@ class UserTasks:
         def beat(_: str) -> None:
             first_ms = inf if turn.first_token_ms is None else turn.first_token_ms
             if turn.waited_seconds() > first_ms / 1000 + _SECONDS[purpose]:
-                turn.stop()
+                turn.stop(StopCause.TIME_LIMIT)
             self.calls.checkpoint(turn, "")
 
         def produce(turn: LiveTurn) -> None:

@@ -16,6 +16,7 @@ from services.domain import (
 )
 from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
+from services.domain.turns import StopCause
 from services.errors import Busy, NotFound, Refused, Stale, StoreUnavailable, TooLate
 
 _MOST_SECONDS = 3600  # the longest time, in seconds, that the database accepts for an undo
@@ -42,7 +43,7 @@ class Deletions:
         if facts_of:
             self._facts_of(facts_of)  # in an outage, this raises before anything is deleted
         key, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
-        live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == key)
+        live_turns.stop(StopCause.USER, lambda turn: (turn.user_id, turn.conversation_id) == key)
         self.tasks.store.conversations.discard(conversation_id, seconds)
         live_turns.drop(*key)
         self.forget(conversation_id)

@@ -23,7 +23,7 @@ from services.domain import (
     Usage,
     UserId,
 )
-from services.domain.turns import Pace
+from services.domain.turns import Pace, StopCause
 from services.errors import AppError, Busy, SignedOut, StoreUnavailable
 from services.events import log_event
 
@@ -64,7 +64,8 @@ class LiveTurn:
     pace: Pace = field(default_factory=Pace)
     max_tokens: int = 0  # the reserved length of the reply, in tokens
     failure: AppError | None = field(default=None, init=False)
-    is_stopped: bool = field(default=False, init=False)
+    # the first cause for which the turn was stopped; None: it was not
+    stopped_by: StopCause | None = field(default=None, init=False)
     is_cut: bool = field(default=False, init=False)  # true if the reply reached its length limit
     is_done: bool = field(default=False, init=False)
     usage: Usage | None = field(default=None, init=False)  # the usage that the endpoint reported
@@ -143,9 +144,13 @@ class LiveTurn:
         finally:
             _readers.discard(reader)
 
-    def stop(self) -> None:
-        """Cancel the request to the model; the text received so far is kept."""
-        self.is_stopped = True
+    @property
+    def is_stopped(self) -> bool:
+        return self.stopped_by is not None
+
+    def stop(self, cause: StopCause = StopCause.USER) -> None:
+        """Cancel the request to the model; the text received so far is kept. The first *cause* gives the outcome."""
+        self.stopped_by = self.stopped_by or cause
         if self._on_stop:
             self._on_stop()
 
@@ -276,13 +281,16 @@ class LiveTurns:
         in_thread(f"{BEAT_THREADS}{turn.id}", partial(_keep_alive, turn, beat))
 
     def stop(
-        self, is_meant: Callable[[LiveTurn], bool] = lambda _: True, within: float = 2.0
+        self,
+        cause: StopCause,
+        is_meant: Callable[[LiveTurn], bool] = lambda _: True,
+        within: float = 2.0,
     ) -> None:
         """Stop the turns that *is_meant* selects, and wait up to *within* seconds for them to be stored."""
         with self._lock:
             turns = [turn for turn in self._turns.values() if not turn.is_done and is_meant(turn)]
         for turn in turns:
-            turn.stop()
+            turn.stop(cause)
         deadline = time.monotonic() + within
         for turn in turns:
             turn.wait(max(0.0, deadline - time.monotonic()))
@@ -293,12 +301,12 @@ class LiveTurns:
             self._is_ending = True
 
     @contextmanager
-    def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
+    def leaving(self, owner: object, cause: StopCause, within: float = 2.0) -> Generator[None]:
         """Stop the turns of the session *owner*, as `stop` does; refuse its new turns while the `with` block ends the session."""
         with self._lock:
             self._leaving.add(owner)
         try:
-            self.stop(lambda turn: turn.owner == owner, within)
+            self.stop(cause, lambda turn: turn.owner == owner, within)
             yield
         finally:
             with self._lock:
@@ -342,9 +350,9 @@ def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
         try:
             beat(turn.said())
         except SignedOut:
-            # the user has signed out elsewhere or is suspended, so end the call, which then costs
-            # nothing more
-            turn.stop()
+            # the session was ended in another process, so end the call, which then costs nothing more; the store
+            # refuses the end of the turn, which will lapse
+            turn.stop(StopCause.ADMIN)
         except AppError:  # the next heartbeat may succeed, and until then the reply is in memory
             log_event("turn.unheard", turn=turn.id)
         except Exception:  # a bug must not let the lease of a healthy reply run out

@@ -25,6 +25,7 @@ from services.domain.turns import (
     Pace,
     Reservation,
     Settlement,
+    StopCause,
 )
 from services.events import log_event
 from services.llm import LimitReached, Offer, Thought
@@ -241,7 +242,7 @@ class PaidCalls:
         lease = self.turns.checkpoint(turn.id, turn.conversation_id, said, seconds, new)
         turn.kept_thoughts = thoughts
         if lease is Lease.STOP_REQUESTED:
-            turn.stop()
+            turn.stop(StopCause.USER)
         return lease
 
 
@@ -405,8 +406,8 @@ def _missing_answer(turn: LiveTurn) -> ModelUnavailable | None:
 
 
 def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
-    if turn.is_stopped:
-        return Outcome.STOPPED
+    if turn.stopped_by:
+        return turn.stopped_by.outcome
     if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.EMPTY:
         # the store then has a complete turn without a reply, by which pages know, even after a restart, that the
         # reply was empty

@@ -14,6 +14,7 @@ from services.chat.parts import ChatParts
 from services.chat.service import Chat
 from services.domain import ConversationId, SessionId
 from services.domain.limits import UNDO_SECONDS
+from services.domain.turns import StopCause
 from services.errors import Refused
 from services.store.tables.temporary import TemporaryRows
 
@@ -83,15 +84,15 @@ class TemporaryChat(ChatParts):
         for parts in (self, self.store):
             parts.facts, parts.spaces, parts.profile = user.facts, user.spaces, user.profile
 
-    def stop(self, within: float = 2.0) -> None:
+    def stop(self, cause: StopCause, within: float = 2.0) -> None:
         """Stop the streaming turns, and wait for them to be settled."""
-        self._chat.live_turns.stop(within=within)
+        self._chat.live_turns.stop(cause, within=within)
 
     def end(self, within: float = 2.0) -> None:
         """Stop the streaming turns, wait for them to be settled, and forget all text."""
         self.rows.close()  # closed before the turns are stopped, so that no new turn can begin
         self.conversations.forget(self.id)
-        self.stop(within)
+        self.stop(StopCause.USER, within)
         self._chat.live_turns.forget()
         self._chat.forget(self.id)
 
@@ -141,19 +142,23 @@ class TemporaryChats:
         """End the chats for which `TemporaryChat.is_deserted` returns True. Call this periodically."""
         self._end([chat for chat in self._all() if chat.is_deserted()])
 
-    def stop(self, within: float = 2.0, owners: Collection[SessionId] | None = None) -> None:
+    def stop(
+        self, cause: StopCause, within: float = 2.0, owners: Collection[SessionId] | None = None
+    ) -> None:
         """Stop the turns in all chats, or in the chats of *owners*; wait up to *within* seconds until they are settled."""
         chats = [chat for chat in self._all() if owners is None or chat.owner in owners]
         for chat in chats:
-            chat.stop(0.0)
+            chat.stop(cause, 0.0)
         deadline = time.monotonic() + within
         for chat in chats:
-            chat.stop(max(0.0, deadline - time.monotonic()))
+            chat.stop(cause, max(0.0, deadline - time.monotonic()))
 
-    def refuse_new_turns(self) -> None:
-        """Close all chats, because the process is ending: new turns are refused, and the text of the chats is dropped."""
+    def close(self, cause: StopCause) -> None:
+        """Close all chats and stop their turns: new turns are refused, and the text of the chats is dropped."""
         for chat in self._all():
             chat.rows.close()
+            # stopped at once, because a heartbeat of a closed chat would stop its turn as if the user had asked for it
+            chat.stop(cause, 0.0)
 
     def _end(self, ended: list[TemporaryChat]) -> None:
         with self._lock:

@@ -42,9 +42,9 @@ class Outcome(StoredName):
 
     COMPLETE = "complete"
     CUT = "cut"  # the reply reached its length limit
-    STOPPED = "stopped"  # the user pressed Stop
+    STOPPED = "stopped"  # the user stopped the reply
     FAILED = "failed"  # the model or the network failed
-    INTERRUPTED = "interrupted"  # the process died during the reply; the text up to then was stored
+    INTERRUPTED = "interrupted"  # the end of the process, or an admin, ended the reply
     EDITED = "edited"  # the user replaced the model's text
 
 

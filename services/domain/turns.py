@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import NewType
 from uuid import UUID, uuid4
 
@@ -26,6 +26,20 @@ LONGEST_TURN_SECONDS = 1200
 ClientTurnId = NewType("ClientTurnId", UUID)
 
 
+class StopCause(Enum):
+    """The cause for which a live turn is stopped before its reply is whole, and the outcome of the turn."""
+
+    USER = "user", Outcome.STOPPED  # Stop, deletion of the chat, own sign-out, in any process
+    TIME_LIMIT = "time limit", Outcome.STOPPED  # a background call took too long
+    SERVER = "server", Outcome.INTERRUPTED  # the process is ending
+    # an admin suspended, signed out or deleted the user, or requires a second factor
+    ADMIN = "admin", Outcome.INTERRUPTED
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.value[1]
+
+
 class TurnState(StoredName):
     """The state of a turn; spelt as in SQL."""
 
@@ -46,7 +60,8 @@ class TurnState(StoredName):
     def is_final(self) -> bool:
         """True if the turn's cost is final. A lapsed turn's cost is not, because its process may still finish it late.
 
-        An interrupted turn's cost is, unless the whole reply follows: readers of that message read the cost again.
+        An interrupted turn's cost is, unless a process taken for dead ends its turn late: readers of that message read the
+        cost again.
         """
         return self.is_known and not self.is_open and self is not TurnState.LAPSED
 
@@ -84,7 +99,8 @@ class Settlement:
     turn_id: TurnId
     outcome: Outcome
     usage: Usage
-    cost_micro: int
+    # None: unknown, because the process that streamed the reply died. The outcome is then INTERRUPTED.
+    cost_micro: int | None
     first_token_ms: int | None = None  # None: nothing was streamed
 
 
@@ -188,7 +204,7 @@ class OpenTurn:
     def interrupted(self, conversation_id: ConversationId, prompt_id: MessageId) -> Ending:
         """Return the ending for this turn, whose process died. The ending stores the partial reply, and charges nothing more."""
         return Ending(
-            settlement=Settlement(self.id, Outcome.INTERRUPTED, Usage(0, 0), 0),
+            settlement=Settlement(self.id, Outcome.INTERRUPTED, Usage(0, 0), None),
             conversation_id=conversation_id,
             prompt_id=prompt_id,
             reply_id=MessageId(uuid4()),

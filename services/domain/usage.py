@@ -59,7 +59,7 @@ class UsageReport:
     conversations: tuple[ConversationUsage, ...] = ()  # at most 500; none in admins' reports
     active_users: int
     failed: int  # the number of failed replies
-    interrupted: int  # the number of replies whose process died
+    interrupted: int  # the number of replies that the end of their process, or an admin, ended
     first_token_ms: int | None  # median; None: nothing was streamed
     first_token_p95_ms: int | None
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
 
-from services.domain import ConversationId, MessageId, Outcome, Purpose, TurnId
+from services.domain import ConversationId, MessageId, Purpose, TurnId
 from services.domain.turns import ClientTurnId, Reservation, Settlement, TurnState
 from services.rules import Refusal, part_of
 from services.rules.budget import Budget, Deployment, room_for
 
 EntryKind = Literal["charge", "lapsed", "adjust"]
-EntryOutcome = Literal["complete", "cut", "stopped", "failed", "lapsed"]
+EntryOutcome = Literal["complete", "cut", "stopped", "interrupted", "failed", "lapsed"]
 _LONGEST_LEASE = 3600  # the longest lease, in seconds
 
 
@@ -53,13 +53,19 @@ class Turn:
     def is_open_reply(self) -> bool:
         return self.purpose is Purpose.REPLY and self.is_open
 
-    def is_over(self, outcome: Outcome) -> bool:
-        """Return True if an end with *outcome* changes nothing, because the turn has ended before.
+    @property
+    def is_recovered(self) -> bool:
+        """True if the partial reply of the lapsed turn is stored; the charge is still the whole reservation, without usage."""
+        used = self.tokens_in + self.tokens_out
+        return self.state is TurnState.INTERRUPTED and self.charged_tokens != used
 
-        A whole reply may follow an interrupted one, because the process that streams it may be alive after all.
+    def is_over(self, settlement: Settlement) -> bool:
+        """Return True if an end with *settlement* changes nothing, because the turn has ended before.
+
+        An end at the real cost may follow a recovery, because the process that streams the reply may be alive after all.
         """
-        is_whole = outcome is not Outcome.INTERRUPTED
-        return self.state.is_final and not (is_whole and self.state is TurnState.INTERRUPTED)
+        is_late = self.is_recovered and settlement.cost_micro is not None
+        return self.state.is_final and not is_late
 
     def is_lapsed(self, now: datetime) -> bool:
         """Return True if the turn is open and its lease has run out."""
@@ -178,9 +184,9 @@ def prolong(
     )
 
 
-def end_refusal(turn: Turn, outcome: Outcome) -> Refusal | None:
-    """Return a refusal if *outcome* is "interrupted" but the turn has not lapsed, because its reply may still be streaming."""
-    is_early = outcome is Outcome.INTERRUPTED and turn.state is not TurnState.LAPSED
+def end_refusal(turn: Turn, settlement: Settlement) -> Refusal | None:
+    """Return a refusal if *settlement* has no cost but the turn has not lapsed, because its reply may still be streaming."""
+    is_early = settlement.cost_micro is None and turn.state is not TurnState.LAPSED
     return Refusal(reason="still_open") if is_early else None
 
 
@@ -194,8 +200,7 @@ def settle(
     """Settle *turn* at its real cost or, if less, the reserved amount. If the turn had lapsed, correct its charge, even if
     its partial reply is stored already.
 
-    If only the partial reply of a lapsed turn is stored (`Outcome.INTERRUPTED`), the charge is not changed, because the real
-    cost is unknown.
+    If only the partial reply of a lapsed turn is stored, the charge is not changed, because the real cost is unknown (None).
     """
     ended = replace(
         turn,
@@ -204,7 +209,7 @@ def settle(
         partial_thoughts=None,
         reply_id=reply_id or turn.reply_id,
     )
-    if settlement.outcome is Outcome.INTERRUPTED:  # `finished_at` stays the time of the charge
+    if settlement.cost_micro is None:  # `finished_at` stays the time of the charge
         return Booking(budget, ended, None)
     was_open, usage = turn.is_open, settlement.usage
     cost, tokens = min(settlement.cost_micro, turn.reserved_micro), usage.prompt + usage.reply

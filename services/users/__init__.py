@@ -22,6 +22,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
 from services.domain.revisions import OpenPlace, Revisions
+from services.domain.turns import StopCause
 from services.errors import Busy, SignedOut, StoreUnavailable
 from services.llm import Models
 from services.memory.tokens import RegexCounter
@@ -133,19 +134,23 @@ class Shared:
                 self.temporary.share(session_id, renewed)
             user.tasks.planning.search.stop()
 
-    def stop_turns_of(self, user_id: UserId) -> None:
+    def stop_turns_of(self, cause: StopCause, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait until they are stored and settled.
 
         The wait is at most two seconds, and two more for temporary chats. The temporary chats themselves are kept,
         because their sessions may continue.
         """
         devices = {user.session.id for user in self._services_of(user_id)}
-        self.temporary.stop(owners=devices)
-        self.live_turns.stop(lambda turn: turn.user_id == user_id)
+        self.temporary.stop(cause, owners=devices)
+        self.live_turns.stop(cause, lambda turn: turn.user_id == user_id)
 
     @contextmanager
     def ending(
-        self, caller: SessionId, is_meant: Callable[[AppSession], bool], within: float
+        self,
+        caller: SessionId,
+        cause: StopCause,
+        is_meant: Callable[[AppSession], bool],
+        within: float,
     ) -> Generator[None]:
         """Stop the live turns of the sessions that *is_meant* selects, and wait up to *within* seconds until they are stored.
 
@@ -158,10 +163,10 @@ class Shared:
         owners = {session.id for session in sessions}
         with ExitStack() as leaving:
             for owner in owners:
-                leaving.enter_context(self.live_turns.leaving(owner, 0.0))
+                leaving.enter_context(self.live_turns.leaving(owner, cause, 0.0))
             ends_at = time.monotonic() + within
-            self.live_turns.stop(lambda turn: turn.owner in owners, within)
-            self.temporary.stop(max(0.0, ends_at - time.monotonic()), owners)
+            self.live_turns.stop(cause, lambda turn: turn.owner in owners, within)
+            self.temporary.stop(cause, max(0.0, ends_at - time.monotonic()), owners)
             yield
         # the block's change is stored, so it must not fail any more; the upkeep thread forgets ended sessions, too
         with suppress(StoreUnavailable):
@@ -179,12 +184,13 @@ class Shared:
             user.store.turns.read_ahead(conversation_id)
 
     def stop_turns(self) -> None:
-        """Stop all live turns, refuse new turns, and wait up to a second until the partial replies are stored."""
-        self.temporary.refuse_new_turns()
+        """Stop all live turns, because the process is ending; refuse new turns, and wait up to a second until the partial
+        replies are stored."""
+        cause = StopCause.SERVER
+        self.temporary.close(cause)
         self.live_turns.refuse_new_turns()
-        self.temporary.stop(within=0.0)
-        self.live_turns.stop(within=0.8)
-        self.temporary.stop(within=0.2)
+        self.live_turns.stop(cause, within=0.8)
+        self.temporary.stop(cause, within=0.2)
 
     def set_address(self, user_id: UserId, email: EmailAddress) -> None:
         """Set *email*, a confirmed address, as the address of a user's sessions in this process."""
@@ -213,8 +219,8 @@ class Shared:
 
     @contextmanager
     def _leave(self, session: AppSession) -> Generator[None]:
-        self.temporary.stop(owners={session.id})
-        with self.live_turns.leaving(session.id):
+        self.temporary.stop(StopCause.USER, owners={session.id})
+        with self.live_turns.leaving(session.id, StopCause.USER):
             yield
 
     def _forget(self, session: AppSession) -> None:
@@ -246,14 +252,15 @@ class UserServices(ChatParts):
         administration = session.backend.administration
         self.administration: Administration = administration
         ending = partial(shared.ending, session.id)
+        stop_turns = partial(shared.stop_turns_of, StopCause.ADMIN)
         confirm = partial(shared.session_cache.confirm, session.id)
-        self.access = UserAccess(administration, shared.stop_turns_of, confirm)
-        self.devices = Devices(session, ending)
+        self.access = UserAccess(administration, stop_turns, confirm)
+        self.devices = Devices(session, partial(ending, StopCause.USER))
         self.models = ModelAdministration(administration, shared.model_settings)
         self.sign_ups = SignUpAdministration(
             administration, shared.sign_ups, lambda: shared.backend.sign_in.confirms_addresses()
         )
-        self.factor_rule = FactorRule(session, shared.sign_ups, ending)
+        self.factor_rule = FactorRule(session, shared.sign_ups, partial(ending, StopCause.ADMIN))
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
         self._sign_in_details = CachedRead(self._read_details, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the most recent export

@@ -22,8 +22,9 @@ class Devices:
     """
 
     session: AppSession = field(repr=False)
-    # `Shared.ending` with `session` as the caller: stops the live turns of the sessions that the predicate selects, and
-    # waits up to the given seconds; until the context ends, these sessions begin no turns; then, ended ones are forgotten
+    # `Shared.ending` with `session` as the caller and its user as the cause: stops the live turns of the sessions that the
+    # predicate selects, and waits up to the given seconds; until the context ends, these sessions begin no turns; then, ended
+    # ones are forgotten
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
     # the longest wait until replies are stored, before the sessions end
     longest_seconds: float = 5.0

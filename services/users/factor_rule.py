@@ -18,7 +18,7 @@ class FactorRule:
 
     session: AppSession = field(repr=False)
     cached: CachedRead[SignUpState] = field(repr=False)  # the cached read of the rule
-    # `Shared.ending`, which stops live turns before their sessions end; see `Devices.ending`
+    # `Shared.ending` with an admin as the cause: stops live turns before their sessions end; see `Devices.ending`
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
     # the longest wait until replies are stored, before the sessions end
     longest_seconds: float = 5.0

@@ -24,6 +24,7 @@ from services.domain.accounts import DELETE_WORD, Failure
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.domain.mails import NoticeKind
 from services.domain.sign_in_methods import ALL_METHODS, BY_PASSWORD, SignInMethod
+from services.domain.turns import StopCause
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Checked, Entered, Found
 from services.store.administration import UserAccess
@@ -273,9 +274,8 @@ class SignInRoutes:
                 is_address = session.email == NO_ADDRESS or checked_address(email) == session.email
                 if not is_address or not is_meant:
                     return RedirectResponse(f"{_ACCOUNT}?reason=email", 303)
-                access = UserAccess(
-                    session.backend.administration, self.start.shared().stop_turns_of
-                )
+                stop_turns = partial(self.start.shared().stop_turns_of, StopCause.USER)
+                access = UserAccess(session.backend.administration, stop_turns)
                 await run_sync(access.delete, session.user_id)
         except errors.AppError as error:
             if session and isinstance(error, errors.ProofNeeded):

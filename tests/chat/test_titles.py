@@ -6,7 +6,7 @@ import pytest
 
 from services.chat import background
 from services.domain import Purpose
-from services.domain.turns import TurnState
+from services.domain.turns import StopCause, TurnState
 from services.errors import NotFound, StoreUnavailable
 from services.memory.titles import INSTRUCTIONS
 from tests.chats import done, settled
@@ -149,11 +149,12 @@ def test_leaving_stops_and_charges_the_title(chat, server, database):
     turn = begin_endless_title(chat, server)
     title = chat.live_turns.find(database.user_id, turn.conversation_id, Purpose.TITLE)
 
-    chat.live_turns.stop()
+    chat.live_turns.stop(StopCause.SERVER)
 
     assert (title.is_done, title.is_stopped) == (True, True)
     assert settled(chat, turn).conversation.title == PROMPT
     assert len(database.costs()) == 2
+    assert database.turn_states() == [TurnState.COMPLETE, TurnState.INTERRUPTED]
 
 
 def test_slow_title_is_given_up(chat, server, database, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from services import errors
 from services.domain import Full, MessageId, NewConversation, Outcome, Usage, Window
 from services.domain.model_failures import ModelFailure
-from services.domain.turns import Pace, TurnState
+from services.domain.turns import Pace, StopCause, TurnState
 from tests.chats import done, said
 from tests.fakes import INFO, MAYA
 from tests.stack.apps import SECONDS
@@ -104,6 +104,36 @@ def test_stopped_reply_is_stored_and_charged(chat, database, server):
     assert (reply.outcome, reply.body, turn.failure) == (Outcome.STOPPED, turn.said(), None)
     [(_, cost)] = database.costs()
     assert cost > 0
+
+
+@pytest.mark.parametrize(
+    ("cause", "outcome"),
+    [
+        (StopCause.USER, Outcome.STOPPED),
+        (StopCause.SERVER, Outcome.INTERRUPTED),
+        (StopCause.ADMIN, Outcome.INTERRUPTED),
+    ],
+)
+def test_cause_of_a_stop_gives_the_outcome(chat, database, cause, outcome):
+    turn = begin_slowly(chat)
+
+    chat.live_turns.stop(cause, within=SECONDS)
+
+    reply = chat.open(turn.conversation_id).tip
+    assert (reply.outcome, reply.body, turn.failure) == (outcome, turn.said(), None)
+    [(_, cost)] = database.costs()
+    assert cost > 0
+    assert database.turn_states() == [TurnState(outcome.value)]
+
+
+def test_first_cause_of_a_stop_counts(chat):
+    turn = begin_slowly(chat)
+
+    for cause in (StopCause.ADMIN, StopCause.USER):
+        turn.stop(cause)
+
+    done(turn)
+    assert chat.open(turn.conversation_id).tip.outcome is Outcome.INTERRUPTED
 
 
 def test_settled_turn_is_told_before_the_reply_is_over(make_chat, database):
@@ -618,9 +648,9 @@ def test_deleted_conversation_stops_its_reply(chat, database):
 
 def test_leaving_stops_the_turns_of_its_device_alone(chat, database):
     turns = [begin_slowly(chat) for _ in range(2)]
-    with chat.live_turns.leaving("another device"):
+    with chat.live_turns.leaving("another device", StopCause.USER):
         assert not any(turn.is_done for turn in turns)
-    with chat.live_turns.leaving(chat.owner, within=SECONDS):
+    with chat.live_turns.leaving(chat.owner, StopCause.USER, within=SECONDS):
         pass
 
     assert all(turn.is_done for turn in turns)

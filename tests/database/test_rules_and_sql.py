@@ -78,6 +78,7 @@ TOKENS = st.sampled_from([(100, 200, 50), (0, 0, 0), (400, 900, 10), (2000, 500,
 LEASES = st.sampled_from([30, 1, 90, 3600])
 COSTS = st.sampled_from([(100, 20, 30, 5), (0, 0, 0, 0), (10**6, 3000, 9, 0), (450, 2, 700, 1)])
 SECONDS = st.sampled_from([20, 1, 3600])  # lengths of the undo period
+ENDS = st.sampled_from([one for one in Outcome if one is not Outcome.EDITED])
 USERS = st.sampled_from([0, 1, 1])  # the first user may store only a little
 AMOUNTS = {"prices": (100, 400, 50), "tokens": (100, 200, 50), "lease": 30}
 NEW_CHAT = {"size": 75, "nth": 0, "is_new": True, "space": "none"}
@@ -170,7 +171,7 @@ class Histories(RuleBasedStateMachine):
     def turn(self, owner, nth):
         """Return a turn of a user; *nth* 3: any turn; else one that has not ended, if there is any; None: there is none."""
         turns = self.both.rows(owner).tables.run(lambda block: block.select(TURNS))
-        unended = [turn for turn in turns if not turn.is_over(Outcome.COMPLETE)]
+        unended = [turn for turn in turns if not turn.state.is_final or turn.is_recovered]
         turns = turns if nth == 3 else unended or turns
         return turns[-1 - nth % len(turns)] if turns else None
 
@@ -393,9 +394,11 @@ class Histories(RuleBasedStateMachine):
         size=SIZE,
         has_reply=OFTEN,
         behind=RARELY,
-        outcome=st.sampled_from([one for one in Outcome if one is not Outcome.EDITED]),
+        outcome=ENDS,
+        is_recovery=OFTEN,
     )
-    def finish(self, who, nth, cost, size, has_reply, behind, outcome):
+    def finish(self, who, nth, cost, size, has_reply, behind, outcome, is_recovery=False):
+        """End a turn; *is_recovery*: without a cost, if *outcome* is "interrupted"."""
         actor, owner = who
         turn = self.turn(owner, nth)
         if turn is None:
@@ -403,7 +406,8 @@ class Histories(RuleBasedStateMachine):
         rev = 0
         with suppress(NotFound):
             rev = self.both.rows(owner).conversation(turn.conversation_id).rev
-        is_text = has_reply or outcome is Outcome.INTERRUPTED
+        is_recovery = is_recovery and outcome is Outcome.INTERRUPTED
+        is_text = has_reply or is_recovery
         reply = SealedReply(
             expected_rev=rev - behind,
             reply_id=self.message_id(actor),
@@ -412,6 +416,7 @@ class Histories(RuleBasedStateMachine):
             new_head=self.head() if is_text else None,
         )
         micro, *tokens = cost
+        micro = None if is_recovery else micro
 
         def settle(rows, turn_id):
             settlement = Settlement(turn_id, outcome, Usage(*tokens), micro, tokens[0] or None)
@@ -512,19 +517,30 @@ class Histories(RuleBasedStateMachine):
         cost=COSTS,
         unit=st.sampled_from(["minute", "day", "month"]),
         late=st.sampled_from([None, False, True]),
+        outcome=st.sampled_from([Outcome.COMPLETE, Outcome.INTERRUPTED]),
     )
-    def adopt(self, user, behind, cost, unit, late):
+    def adopt(self, user, behind, cost, unit, late, outcome):
         """Make a reply of the partial text of a lapsed turn, perhaps in a later window or with an old revision, and end the turn
-        *late*, with or without a text. Try the same for an open turn."""
+        *late* with *outcome*, with or without a text, twice. Try the same for an open turn, and recover an ended one."""
         self.begin_freely(user)
-        end = {**END, "outcome": Outcome.INTERRUPTED}
+        end = {**END, "outcome": Outcome.INTERRUPTED, "is_recovery": True}
         self.finish((user, user), 0, cost=cost, **end)
         self.lapse(user)
         self.wait_for_a_window(unit, 1)
         self.finish((user, user), 0, cost=cost, **{**end, "behind": behind})
         if late is not None:
             for _ in range(2):
-                self.finish((user, user), 0, cost=cost, **{**END, "has_reply": late})
+                self.finish(
+                    (user, user), 0, cost=cost, **{**END, "has_reply": late, "outcome": outcome}
+                )
+            self.finish((user, user), 0, cost=cost, **end)
+
+    @rule(user=USERS, outcome=ENDS, cost=COSTS)
+    def continue_a_reply(self, user, outcome, cost):
+        """End a turn with *outcome*, and ask to continue its reply, which a complete one refuses."""
+        self.begin_freely(user)
+        self.finish((user, user), 0, cost=cost, **{**END, "outcome": outcome})
+        self.ask_again((user, user), 0, 0, **AMOUNTS, behind=0, purpose=Purpose.REPLY)
 
     @rule(user=USERS, behind=st.sampled_from([1, 0]), cost=COSTS, is_deleted=st.booleans())
     def finish_after_a_change(self, user, behind, cost, is_deleted):

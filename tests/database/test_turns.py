@@ -162,6 +162,7 @@ def test_temporary_chat_leaves_nothing_but_the_ledger(world, maya):
         ("begin_turn", {"lease_seconds": 0}),
         ("begin_turn", {"lease_seconds": None}),
         ("finish_turn", {"cost_micro": None}),
+        ("finish_turn", {"cost_micro": None, "outcome": "interrupted", "reply_body": None}),
         ("finish_turn", {"cost_micro": -1}),
         ("finish_turn", {"used_prompt": None}),
         ("finish_turn", {"used_cached": -1}),

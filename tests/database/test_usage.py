@@ -11,7 +11,7 @@ select count(*) from private.usage_by_day kept full join (
   select user_id, day, model, purpose, sum(micro)::bigint as cost_micro, sum(tokens_in)::bigint as tokens_in,
     sum(tokens_cached)::bigint as tokens_cached, sum(tokens_out)::bigint as tokens_out,
     count(*) filter (where kind <> 'adjust') as turns, count(*) filter (where outcome = 'failed') as failed,
-    sum(case kind when 'lapsed' then 1 when 'adjust' then -1 else 0 end) as interrupted
+    sum((outcome in ('lapsed', 'interrupted'))::integer - (kind = 'adjust')::integer) as interrupted
   from private.ledger group by user_id, day, model, purpose
 ) sums using (user_id, day, model, purpose)
 where (kept.cost_micro, kept.tokens_in, kept.tokens_cached, kept.tokens_out, kept.turns, kept.failed, kept.interrupted)

@@ -73,7 +73,7 @@ def test_a_day_on_two_processes(first, second, make_hosted_app, open_rig, person
     expect(there.messages).to_have_count(8)
     there.hears("word9")
     first.kill()
-    there.sees("The server stopped during this reply.")
+    there.sees("This reply was interrupted.")
     there.retries()
     there.hears_all_of("You said: And all")
 

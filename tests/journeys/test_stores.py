@@ -1,6 +1,7 @@
 """Daybook on stores without a database server: opened, killed during a reply, and opened again by the same users and others."""
 
 import re
+import signal
 import sqlite3
 import stat
 from contextlib import closing
@@ -67,7 +68,7 @@ def test_one_person_alone_on_a_file(make_alone, person, tmp_path):
         again.until_ready()
         assert address(again).rpartition("/")[2] != secret
         # the cookie is still valid after the process has ended
-        maya.sees("The server stopped during this reply.")
+        maya.sees("This reply was interrupted.")
         assert maya.texts()[:3] == ["Before", "You said: Before", prompt]
         assert re.fullmatch(r"word1 word2 .*word\d+", maya.texts()[3])
 
@@ -144,6 +145,11 @@ def kept(request, tmp_path):
     return Firestore(request.getfixturevalue("firestore"))
 
 
+def outcomes(kept, name):
+    """Return the number of stored messages and ledger entries with the outcome *name*."""
+    return len(re.findall(rf"outcome\W+{name}", kept.everything()))
+
+
 def test_two_people_with_passwords_find_all_after_a_kill(make_alone, person, kept):
     local = kept.environment | {"DAYBOOK_SIGN_IN": "local"}
     with running(make_alone(environment=local)) as app:
@@ -166,7 +172,7 @@ def test_two_people_with_passwords_find_all_after_a_kill(make_alone, person, kep
     assert stored.count("@daybook.test") >= 2  # addresses are readable
     with running(make_alone(base=app.base, port=app.port, environment=local)) as again:
         again.until_ready()
-        omar.sees("The server stopped during this reply.")
+        omar.sees("This reply was interrupted.")
         fresh = person("fresh", url=again.url, viewport=DESK)
         fresh.email = maya.email
         fresh.signs_in()
@@ -175,3 +181,10 @@ def test_two_people_with_passwords_find_all_after_a_kill(make_alone, person, kep
         fresh.hears_all_of("You said: Peas")
         assert again.health()[1]["store"] == kept.name
         assert PASSWORD not in again.said()
+        fresh.asks("And more [[tokens=9000 rate=12]]")
+        fresh.hears("word3")
+        lapsed = outcomes(kept, "lapsed")
+        interrupted = outcomes(kept, "interrupted")
+        again.interrupt(signal.SIGTERM)
+    assert outcomes(kept, "lapsed") == lapsed
+    assert outcomes(kept, "interrupted") > interrupted

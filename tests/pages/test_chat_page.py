@@ -17,6 +17,7 @@ from services import bootstrap
 from services.domain import AccountRole, Full, Outcome, Usage, Window
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.domain.models import ModelState
+from services.domain.turns import StopCause
 from services.errors import ChatFull, NotFound, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel
@@ -422,7 +423,7 @@ def test_failed_model_is_reported_with_retry(open_app, maya, model):
     [
         (Outcome.STOPPED, "You stopped this reply."),
         (Outcome.FAILED, "The model did not finish this reply. The partial reply is saved."),
-        (Outcome.INTERRUPTED, "The server stopped during this reply. The partial reply is saved."),
+        (Outcome.INTERRUPTED, "This reply was interrupted. The partial reply is saved."),
     ],
 )
 def test_outcome_of_a_reply_is_marked(open_chat, outcome, sentence):
@@ -528,7 +529,8 @@ def test_empty_reply_says_that_it_was_empty(open_app, maya, model):
     ("pieces", "failure", "sentence"),
     [
         (("\n",), None, "The model sent an empty reply. Your message is saved; try again."),
-        (("\n", " "), "stop", "You stopped this reply. Your message is saved."),
+        (("\n", " "), StopCause.USER, "You stopped this reply. Your message is saved."),
+        (("\n", " "), StopCause.SERVER, "This reply was interrupted. Your message is saved."),
         ((), ModelUnavailable(ModelFailure.BUSY), "No reply was received. Your message is saved."),
     ],
 )
@@ -536,20 +538,20 @@ def test_reason_of_a_missing_reply_outlives_the_process(
     open_app, maya, database, model, pieces, failure, sentence
 ):
     model.pieces = pieces
-    if failure == "stop":
+    if isinstance(failure, StopCause):
         model.gate.clear()
     else:
         model.failure = failure
     turn = maya.chat.begin(None, "When?")
-    if failure == "stop":
-        turn.stop()
+    if isinstance(failure, StopCause):
+        turn.stop(failure)
         model.gate.set()
     assert turn.wait(10)
 
     app = open_app(FakePerson(database, model), c=str(turn.conversation_id))
 
     assert sentence in captions(app)
-    assert "You stopped" not in captions(app) or failure == "stop"
+    assert "You stopped" not in captions(app) or failure is StopCause.USER
 
 
 def test_outcome_is_announced_until_another_conversation_is_read(

@@ -3,7 +3,7 @@
 import pytest
 
 from services.chat.temporary import TEMPORARY_TITLE
-from services.domain import Purpose
+from services.domain import Outcome, Purpose
 from services.domain.turns import Pace
 from services.errors import Cap, OverBudget
 from tests.chats import LONG, done, said, settled
@@ -134,6 +134,25 @@ def test_sign_out_stops_and_charges_its_temporary_chats(
     assert (turn.is_done, held.is_over, held.is_begun) == (True, True, False)
     assert turns() == [("reply", "stopped", None, None, None, None)]
     assert charges() == ["charge"]
+
+
+def test_end_of_the_process_interrupts_and_charges_replies(
+    begin, shared, person, turns, charges, server
+):
+    server.script(reply="word " * 500, rate=20)
+    chats = person.chat, begin().chat
+    live = [chat.begin(None, "Go on and on") for chat in chats]
+    for turn in live:
+        next(filter(None, turn.follow()))
+
+    shared.stop_turns()
+
+    assert all(turn.is_done for turn in live)
+    states = [state for purpose, state, *_ in turns() if purpose == "reply"]
+    assert states == ["interrupted"] * 2
+    assert charges() == ["charge"] * 2
+    reply = person.chat.open(live[0].conversation_id).tip
+    assert (reply.outcome, reply.body) == (Outcome.INTERRUPTED, live[0].said())
 
 
 def test_temporary_turn_of_a_crashed_process_is_charged(

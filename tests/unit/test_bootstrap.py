@@ -38,7 +38,7 @@ from services.domain.accounts import SessionEnd, SignUps
 from services.domain.addresses import checked_address
 from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
-from services.domain.turns import TurnState
+from services.domain.turns import StopCause, TurnState
 from services.embedded.plan import Endpoints
 from services.embedded.reports import IS_HTTP, NEW_STORE, SHARED_ADDRESS, Failed, Running
 from services.errors import Misconfigured, ProxyUnusable, StoreUnavailable
@@ -167,7 +167,7 @@ def test_change_that_ended_sessions_outlives_an_outage_after_it(shared, sessions
     def no_answer(_):
         raise StoreUnavailable
 
-    with shared.ending(caller.id, lambda session: session is phone, 0.0):
+    with shared.ending(caller.id, StopCause.USER, lambda session: session is phone, 0.0):
         sessions.ended = no_answer
 
     assert shared.find(phone.id)  # until the upkeep thread asks again
@@ -344,7 +344,54 @@ def test_stopping_the_process_stops_temporary_chats(shared, maya):
     shared.stop_turns()
 
     assert turn.is_done
-    assert maya.database.turn_states() == [TurnState.STOPPED]
+    assert maya.database.turn_states() == [TurnState.INTERRUPTED]
+
+
+@pytest.fixture
+def turn(shared, user):
+    """A live turn of the user's session, which ends once it is stopped."""
+    turn, is_stopped = a_turn(), Event()
+    turn.user_id, turn.owner = user.user_id, user.session.id
+    turn.when_stopped(is_stopped.set)
+
+    def produce(turn):
+        is_stopped.wait(SECONDS)
+        turn.close(None)
+
+    shared.live_turns.run(turn, lambda _: None, produce)
+    yield turn
+    is_stopped.set()
+
+
+def test_end_of_the_process_is_the_cause_of_its_stops(shared, turn):
+    shared.stop_turns()
+
+    assert (turn.is_done, turn.stopped_by) == (True, StopCause.SERVER)
+
+
+def test_sign_out_is_a_stop_by_the_user(shared, sessions, user, turn):
+    cookie, sessions.end = Cookie.new(), lambda _: None
+    shared.session_cache.add(cookie, user.session)
+
+    shared.session_cache.leave(cookie)
+
+    assert turn.stopped_by is StopCause.USER
+
+
+@pytest.mark.parametrize(
+    ("service", "cause"), [("devices", StopCause.USER), ("factor_rule", StopCause.ADMIN)]
+)
+def test_devices_are_ended_by_the_user_and_others_by_an_admin(sessions, user, turn, service, cause):
+    sessions.backend.is_alive = lambda _: True
+
+    with getattr(user, service).ending(lambda _: True, SECONDS):
+        assert turn.stopped_by is cause
+
+
+def test_access_is_ended_by_an_admin(user, turn):
+    user.access.stop_turns(user.user_id)
+
+    assert turn.stopped_by is StopCause.ADMIN
 
 
 def test_process_that_stops_begins_no_turn(shared, maya):
@@ -464,7 +511,7 @@ def test_stopping_a_users_turns_leaves_temporary_chats(shared, maya):
     shared.temporary.add(chat)
     turn = chat.chat.begin(None, "Hello")
 
-    shared.stop_turns_of(session.user_id)
+    shared.stop_turns_of(StopCause.ADMIN, session.user_id)
 
     assert (turn.is_done, chat.is_over) == (True, False)
     end(shared, session)

@@ -10,7 +10,7 @@ import pytest
 from services.chat import live_turn
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.domain import ConversationId, MessageId, TurnId, UserId
-from services.domain.turns import Pace
+from services.domain.turns import Pace, StopCause
 from services.errors import AppError, SignedOut
 from tests.chats import done
 from tests.stack.apps import SECONDS, until
@@ -156,7 +156,7 @@ def test_no_turn_begins_while_its_session_is_ended():
     live_turns, mine, other, later = LiveTurns(), a_turn(), a_turn(), a_turn()
     mine.owner = later.owner = "phone"
 
-    with live_turns.leaving("phone"):
+    with live_turns.leaving("phone", StopCause.USER):
         with pytest.raises(SignedOut):
             live_turns.run(mine, lambda _: None, lambda turn: turn.close(None))
         live_turns.run(other, lambda _: None, lambda turn: turn.close(None))

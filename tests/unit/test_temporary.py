@@ -10,6 +10,7 @@ import pytest
 from services.chat import temporary
 from services.chat.temporary import TemporaryChats
 from services.domain import Retrieval, SessionId, Summary, Usage
+from services.domain.turns import StopCause
 from services.errors import Stale, StoreUnavailable
 from services.store.tables.schema import PIECES
 from tests.chats import done, said
@@ -170,7 +171,19 @@ def test_turn_that_begins_while_its_chat_ends_is_stopped(chat, model):
     turn = chat.chat.begin(chat.id, "Late")
     assert turn.wait(20)
 
-    assert turn.is_stopped
+    assert turn.stopped_by is StopCause.USER
+
+
+def test_closed_chat_stops_its_turn_for_the_given_cause(chat, model):
+    chats = TemporaryChats()
+    chats.add(chat)
+    model.gate.clear()
+    turn = chat.chat.begin(None, "Hello")
+
+    chats.close(StopCause.SERVER)
+
+    assert turn.stopped_by is StopCause.SERVER
+    done(turn)
 
 
 def test_chat_of_an_absent_page_is_ended(maya, monkeypatch):

@@ -59,7 +59,7 @@ class FactorSite(Site):
             session_cache=cache,
             set_address=partial(set_address, cache),
             outdate_sign_in_details=lambda _: None,
-            stop_turns_of=lambda _: None,
+            stop_turns_of=lambda *_: None,
             user_of=self.user_of,
         )
         shared = lambda: one  # noqa: E731

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from services.chat.live_turn import LiveTurns
 from services.domain import Outcome, Purpose
 from services.domain.model_failures import ModelFailure
+from services.domain.turns import StopCause
 from services.errors import SignedOut, StoreUnavailable
 from services.events import log_event
 from services.web.metrics import Metrics
@@ -99,7 +100,7 @@ def test_turn_that_a_sign_out_refused_is_not_live(metrics):
     turn.owner = "phone"
     log_event("turn.begun", turn=turn.id)
 
-    with live_turns.leaving("phone"), pytest.raises(SignedOut):
+    with live_turns.leaving("phone", StopCause.USER), pytest.raises(SignedOut):
         live_turns.run(turn, lambda _: None, end)
 
     assert ("daybook_live_turns",) not in samples(metrics)

@@ -157,7 +157,7 @@ class SignOnSite(Site):
             session_cache=cache,
             outdate_sign_in_details=self.outdated.append,
             set_address=lambda *_: None,
-            stop_turns_of=lambda _: None,
+            stop_turns_of=lambda *_: None,
             user_of=lambda session: SimpleNamespace(devices=Devices(session, ending)),
         )
         shared = lambda: one  # noqa: E731

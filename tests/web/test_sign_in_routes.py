@@ -13,6 +13,7 @@ from services import errors
 from services.domain.addresses import new_placeholder
 from services.domain.mails import Notice, NoticeKind
 from services.domain.sign_in_methods import BY_CODE
+from services.domain.turns import StopCause
 from services.errors import StoreUnavailable
 from services.store.accounts import Accounts, Cookie
 from services.store.administration import UserAccess
@@ -78,7 +79,7 @@ def browser(
         session_cache=session_cache,
         backend=sessions.backend,
         store_of=lambda own, _: store_of(own),
-        stop_turns_of=stop_turns,
+        stop_turns_of=lambda cause, _: stop_turns(cause),
         user_of=lambda own: SimpleNamespace(devices=Devices(own, ending)),
         outdate_sign_in_details=lambda user_id: mails.outdated.append(user_id) if mails else None,
     )
@@ -666,9 +667,11 @@ def test_account_without_sign_in_is_deleted_by_a_typed_word(session_cache):
 
 def test_turns_stop_after_the_proof_and_before_the_sessions(session_cache, stack):
     alive = []
-    client = browser(
-        session_cache, stop_turns=lambda _: alive.append(sessions.backend.is_alive(cookie.hash))
-    )
+
+    def stop(cause):
+        alive.append((cause, sessions.backend.is_alive(cookie.hash)))
+
+    client = browser(session_cache, stop_turns=stop)
     sessions, email = session_cache.accounts, new_email()
     cookie = cookie_in(client, client.post("/account", data=form(email)))
 
@@ -684,7 +687,7 @@ def test_turns_stop_after_the_proof_and_before_the_sessions(session_cache, stack
     client.cookies.clear()
     delete()
 
-    assert alive == [True]
+    assert alive == [(StopCause.USER, True)]
     assert not sessions.backend.is_alive(cookie.hash)
 
 

@@ -277,9 +277,9 @@ class TablesRows(TablesMessages):
         turn = block.get(schema.TURNS, settlement.turn_id)
         if turn is None:
             return NOT_FOUND
-        if turn.is_over(settlement.outcome):
+        if turn.is_over(settlement):
             return None
-        if refusal := end_refusal(turn, settlement.outcome):
+        if refusal := end_refusal(turn, settlement):
             return refusal
         books, counts, row = self._books(block), counts_of(block), None
         prompt = self._message(block, turn.conversation_id, turn.prompt_id)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from services.domain import ConversationId, Outcome, TurnId
+from services.domain import ConversationId, TurnId
 from services.domain.accounts import Limits
 from services.domain.turns import Begun, Lease
 from services.rules import NOT_FOUND
@@ -104,9 +104,9 @@ class TemporaryRows(TablesRows):
             tried = self._tried(lambda block: self._finish(block, write))
             accepted("finish_turn", tried)
             turn = self._turn(write.settlement.turn_id)
-            if turn and turn.is_over(write.settlement.outcome):
+            if turn and turn.is_over(write.settlement):
                 return
-            if write.settlement.outcome is not Outcome.INTERRUPTED:
+            if write.settlement.cost_micro is not None:
                 self._ledger.finish_turn(FinishTurn(settlement=write.settlement))
             super().finish_turn(write)
 

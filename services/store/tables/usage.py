@@ -70,7 +70,8 @@ def _usage_of(entry: Entry) -> ModelUsage:
         entry,
         turns=entry.kind != "adjust",
         failed=entry.outcome == "failed",
-        interrupted={"charge": 0, "lapsed": 1, "adjust": -1}[entry.kind],
+        # a correction replaces the lapsed end, which was counted
+        interrupted=(entry.outcome in ("lapsed", "interrupted")) - (entry.kind == "adjust"),
         cost_micro=entry.micro,
         first_tokens={bucket_of(entry.first_token_ms): 1} if is_timed else {},
     )

@@ -100,6 +100,12 @@ def ending(turn, begun, reply, **changes):
     return Ending(**(fields | changes))
 
 
+def recovery(turn, begun, partial, **changes):
+    """Return the ending of a lapsed turn, whose process died."""
+    unknown = {"outcome": Outcome.INTERRUPTED, "usage": Usage(0, 0), "cost_micro": None}
+    return ending(turn, begun, partial, **(unknown | changes))
+
+
 def answer(user, turn, reply, **changes):
     """Return the thread after *turn* is begun and ended with *reply*."""
     begun = user.turns.begin(turn)

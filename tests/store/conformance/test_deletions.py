@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.domain import MessageId, Outcome
+from services.domain import MessageId
 from services.errors import AppError, NotFound, TooLate
 from tests.store.conformance.talk import (
     UNDO_SECONDS,
@@ -15,6 +15,7 @@ from tests.store.conformance.talk import (
     delete,
     ending,
     new_turn,
+    recovery,
     say,
     whole,
 )
@@ -79,7 +80,7 @@ def test_restored_messages_have_their_receipts(maya, garden, garden_id):
 def test_receipt_stays_with_the_whole_version_of_a_reply(backend, maya, garden, garden_id):
     turn, begun = crash(backend, maya, garden, "Half a", receipt="Leeks!")
     backend.sweep()
-    partial = ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED)
+    partial = recovery(turn, begun, "Half a")
     maya.turns.finish(partial)
     late = replace(partial, reply="Half a reply.", reply_id=MessageId(uuid4()))
     maya.turns.finish(replace(late, settlement=ending(turn, begun, "").settlement))

@@ -14,9 +14,9 @@ from tests.store.conformance.talk import (
     bodies,
     crash,
     delete,
-    ending,
     left_micro,
     new_turn,
+    recovery,
     say,
     unsaid,
     whole,
@@ -120,7 +120,7 @@ def test_reply_that_ended_early_is_continued(maya, garden, outcome):
 def test_interrupted_reply_is_continued(backend, maya, garden, garden_id):
     turn, begun = crash(backend, maya, garden, "Half a")
     backend.sweep()
-    maya.turns.finish(ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED))
+    maya.turns.finish(recovery(turn, begun, "Half a"))
     thread = maya.conversations.thread(garden_id)
 
     thread = answer_again(maya, thread, thread.tip, " reply.")

@@ -32,6 +32,7 @@ from tests.store.conformance.talk import (
     first_turn,
     left_micro,
     new_turn,
+    recovery,
     say,
     stored_space,
     titles,
@@ -180,7 +181,9 @@ def test_turn_of_a_chat_deleted_elsewhere_is_asked_to_stop(maya, garden, garden_
     assert lease is Lease.STOP_REQUESTED
 
 
-@pytest.mark.parametrize("outcome", [Outcome.STOPPED, Outcome.CUT, Outcome.FAILED])
+@pytest.mark.parametrize(
+    "outcome", [Outcome.STOPPED, Outcome.INTERRUPTED, Outcome.CUT, Outcome.FAILED]
+)
 def test_reply_is_stored_with_its_outcome(maya, garden, garden_id, outcome):
     say(maya, garden, "And leeks?", "In A", outcome=outcome)
 
@@ -419,8 +422,7 @@ def test_partial_reply_becomes_one_interrupted_message(backend, maya, garden, ga
     backend.sweep()
 
     for user in (maya, maya.elsewhere()):
-        recovery = {"outcome": Outcome.INTERRUPTED, "reply_id": MessageId(uuid4())}
-        user.turns.finish(ending(turn, begun, "Half a", **recovery))
+        user.turns.finish(recovery(turn, begun, "Half a"))
 
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert bodies(whole(thread).messages)[4:] == ["Will this end?", "Half a"]
@@ -434,7 +436,7 @@ def test_late_reply_is_a_version_beside_its_partial_text(backend, maya, garden, 
     before, other = left_micro(maya), maya.elsewhere()
     turn, begun = crash(backend, maya, garden, "Half a")
     backend.sweep()
-    partial = ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED)
+    partial = recovery(turn, begun, "Half a")
     other.turns.finish(partial)
     other.turns.costs([other.conversations.thread(garden_id).tip], garden_id)
 
@@ -456,7 +458,46 @@ def test_open_turn_is_not_recovered(maya, turn, begun, checkpoint):
     checkpoint("Half a")
 
     with pytest.raises(Busy):
-        maya.turns.finish(ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED))
+        maya.turns.finish(recovery(turn, begun, "Half a"))
+
+
+def test_interrupted_turn_is_final_at_its_real_cost(maya, turn, begun, garden_id, checkpoint):
+    checkpoint("Half a")
+    before = left_micro(maya)
+    end = ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED)
+
+    whole_reply = ending(turn, begun, "Half a reply.")
+    for later in (end, end, whole_reply, recovery(turn, begun, "Half a")):
+        maya.turns.finish(later)
+
+    thread, left = maya.elsewhere().turns.read(garden_id)
+    assert left is None
+    assert bodies(thread.messages)[4:] == ["And leeks?", "Half a"]
+    assert left_micro(maya) == before + begun.reserved_micro - 300
+    assert maya.turns.costs([thread.tip], garden_id)[begun.turn_id].cost_micro == 300
+
+
+def test_interrupted_turn_without_a_word_leaves_its_prompt(maya, turn, begun, garden_id):
+    maya.turns.finish(ending(turn, begun, "", outcome=Outcome.INTERRUPTED, cost_micro=0))
+
+    thread, left = maya.elsewhere().turns.read(garden_id)
+    assert left is None
+    assert thread.missing_reply == MissingReply(turn.prompt_id, Outcome.INTERRUPTED)
+
+
+def test_late_interrupted_turn_corrects_the_charge_once(backend, maya, garden, garden_id):
+    before = left_micro(maya)
+    turn, begun = crash(backend, maya, garden, "Half a")
+    backend.sweep()
+    maya.turns.finish(recovery(turn, begun, "Half a"))
+
+    late = ending(turn, begun, "Half a rep", outcome=Outcome.INTERRUPTED)
+    for end in (late, late, ending(turn, begun, "Half a reply.")):  # the process is alive after all
+        maya.turns.finish(end)
+
+    thread = whole(maya.elsewhere().conversations.thread(garden_id))
+    assert bodies(thread.messages)[5:] == ["Half a", "Half a rep"]
+    assert left_micro(maya) == before - 300
 
 
 def test_crashed_turn_without_a_word_leaves_its_prompt(backend, maya, garden, garden_id):

@@ -1,10 +1,13 @@
 """The end of an account, by an admin or by its user: replies under way, what goes at once, and what is left."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
+from services.domain import Outcome
 from services.domain.accounts import SessionEnd, UserOrder
+from services.domain.turns import StopCause
 from services.errors import (
     NotFound,
     SignedOut,
@@ -171,11 +174,12 @@ def turn(maya, shared, server):
     return turn
 
 
-def is_charged(admin, user, days):
-    """Return True if the only reply of *user* was stopped and charged by what it said."""
+def is_charged(admin, user, days, *, interrupted):
+    """Return True if the only reply of *user* was stopped or interrupted, and charged by what it said."""
     report = admin.administration.usage(days, user.id)
     assert sum(day.replies for day in report.days) == 1
-    return report.interrupted == report.failed == 0 < sum(day.tokens_out for day in report.days)
+    assert (report.interrupted, report.failed) == (interrupted, 0)
+    return sum(day.tokens_out for day in report.days) > 0
 
 
 @pytest.mark.parametrize("end", ["suspend", "sign_out"])
@@ -183,25 +187,28 @@ def test_reply_of_an_ended_session_costs_what_was_said(services, admin, maya, tu
     act = getattr(services.access, end)
     act(maya.id, **({"is_suspended": True} if end == "suspend" else {}))
 
-    assert is_charged(admin, maya, days)
+    assert is_charged(admin, maya, days, interrupted=1)
     admin.administration.suspend(maya.id, is_suspended=False)
-    [entry] = maya.sign_in().usage.ledger(*days)
-    assert (entry.kind, entry.outcome) == ("charge", "stopped")
+    again = maya.sign_in()
+    [entry] = again.usage.ledger(*days)
+    assert (entry.kind, entry.outcome) == ("charge", "interrupted")
+    reply = again.store.conversations.thread(turn.conversation_id).tip
+    assert (reply.outcome, reply.body) == (Outcome.INTERRUPTED, turn.said())
 
 
 @pytest.mark.usefixtures("turn")
 def test_reply_of_a_user_whom_an_admin_deletes_costs_what_was_said(services, admin, maya, days):
     services.access.delete(maya.id)
 
-    assert is_charged(admin, maya, days)
+    assert is_charged(admin, maya, days, interrupted=1)
 
 
 @pytest.mark.usefixtures("turn")
 def test_reply_at_ones_own_deletion_costs_what_was_said(deployment, shared, admin, maya, days):
-    stop = shared.stop_turns_of
+    stop = partial(shared.stop_turns_of, StopCause.USER)
     deployment.accounts.delete_with(maya.session, maya.cookie, PASSWORD, stop_turns=stop)
 
-    assert is_charged(admin, maya, days)
+    assert is_charged(admin, maya, days, interrupted=0)
 
 
 @pytest.mark.parametrize("end", ["one", "others"])
@@ -216,7 +223,7 @@ def test_reply_of_a_device_that_another_ends_costs_what_was_said(
 
     assert ended == 1
     assert turn.is_done
-    assert is_charged(admin, maya, days)
+    assert is_charged(admin, maya, days, interrupted=0)
     assert shared.find_unchecked(maya.session.id) is None
     assert shared.find(other.session.id)
 

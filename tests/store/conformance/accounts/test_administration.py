@@ -13,6 +13,7 @@ from tests.store.conformance.talk import (
     answer,
     attached,
     crash,
+    ending,
     first_turn,
     new_turn,
     say,
@@ -291,6 +292,24 @@ def test_lapsed_reply_is_counted_as_interrupted(deployment, admin, maya, days):
 
     assert (report.interrupted, sum(day.cost_micro for day in report.days)) == (1, 1400)
     assert maya.usage.ledger(*days)[-1].kind == "lapsed"
+
+
+def test_interrupted_reply_is_counted_at_its_real_cost(deployment, admin, maya, days):
+    end = {"cost_micro": 300, "outcome": Outcome.INTERRUPTED}
+    thread = answer(maya.store, first_turn("When?"), "In M", **end)
+    turn, begun = crash(deployment, maya.store, thread, "In A")
+    deployment.sweep()
+    maya.store.turns.finish(ending(turn, begun, "In Ap", **end))  # late, so it is corrected
+
+    report = admin.administration.usage(days, maya.id)
+
+    assert (report.interrupted, sum(day.cost_micro for day in report.days)) == (2, 600)
+    entries = [(entry.kind, entry.outcome) for entry in maya.usage.ledger(*days)]
+    assert entries == [
+        ("charge", "interrupted"),
+        ("lapsed", "lapsed"),
+        ("adjust", "interrupted"),
+    ]
 
 
 def test_deployment_adds_up_what_all_spent(admin, maya):
