@@ -1,7 +1,7 @@
 """The findings of `operate check` about the Supabase API and the database behind it."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
@@ -55,7 +55,10 @@ select
   (select count(*) from private.log_erasures),
   (select coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8 from private.log_erasures)
 """
-
+_ROOT_KEY_USERS = """
+select version, array_agg(coalesce(email, person::text) order by email) from private.root_key_uses()
+left join auth.users on users.id = person group by version order by version
+"""
 _STORED = TypeAdapter(StoredCredentials)
 # the credentials of all users, including deleted users that a row of private.lookups refers to
 _CREDENTIALS = """
@@ -66,6 +69,18 @@ from private.roles left join private.credentials using (user_id) left join (
 ) beside using (user_id)
 where deleted_at is null or beside.lookups is not null order by user_id
 """
+# HTTP statuses with which the API refuses its key
+_REFUSED_KEY = 401, 403
+REFUSED_PROOF = (
+    Mark.FAIL,
+    "the API takes no proof of these root keys: the data was encrypted with others, or `migrate` has not run with these",
+)
+_OTHER_PROJECT = (
+    Mark.FAIL,
+    "the API takes no proof of these root keys, which are those of the database: SUPABASE_URL is of another project, "
+    "or the clocks differ",
+)
+_ACCEPTED = "select exists (select from private.server_keys where id = %s and retired_at is null)"
 
 
 # all findings, keyed by name and marked as not checked, in the order of the printed table
@@ -93,10 +108,18 @@ def check_api(url: str, key: SecretStr, keys: PresentKeys | str) -> dict[str, Fi
     is_publishable = key.get_secret_value().startswith("sb_publishable_")
     kind = "publishable" if is_publishable else "anon, of the old kind"
     with gateway.http:
-        return {"API key": (Mark.OK, kind)} | _check_auth(gateway) | _check_root_keys(gateway, keys)
+        auth, clocks = _auth_settings(gateway)
+        if auth in _REFUSED_KEY:
+            refused = Mark.FAIL, "the API refuses SUPABASE_KEY: copy it again"
+            not_checked = unchecked("a key that the API takes", "sign-up", "root keys", "max rows")
+            return {"API key": refused} | clocks | not_checked
+        taken = {"API key": (Mark.OK, kind)} if auth else unchecked("the API", "API key")
+        sign_up = {"sign-up": judge_sign_up(auth)}
+        return taken | sign_up | clocks | _check_root_keys(gateway, keys)
 
 
-def _check_auth(gateway: Gateway) -> dict[str, Finding]:
+def _auth_settings(gateway: Gateway) -> tuple[AuthSettings | int, dict[str, Finding]]:
+    """Return Supabase Auth's settings, or an HTTP status (0: no response), and the finding about the clocks, if any."""
     auth: AuthSettings | int = 0
     clocks: dict[str, Finding] = {}
     with suppress(httpx.HTTPError, ValidationError):
@@ -105,7 +128,7 @@ def _check_auth(gateway: Gateway) -> dict[str, Finding]:
         auth = AuthSettings.model_validate_json(content) if is_success else reply.status_code
         if date := reply.headers.get("Date"):
             clocks = {"clocks": judge_clocks(parsedate_to_datetime(date).timestamp() - time.time())}
-    return {"sign-up": judge_sign_up(auth)} | clocks
+    return auth, clocks
 
 
 def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Finding]:
@@ -115,12 +138,11 @@ def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Fin
     server = ServerCalls(gateway.client(), ServerProof(keys.proof_key))
     try:
         return {
-            "root keys": judge_root_keys(server.root_key_versions(), keys.versions),
+            "root keys": judge_root_keys(server.root_key_versions(), keys.proof_keys, keys.current),
             "max rows": judge_max_rows(server.row_bound()),
         }
     except ServerRefused:
-        advice = "the API takes no proof of these root keys: run `migrate` with them"
-        return {"root keys": (Mark.FAIL, advice)} | not_checked
+        return {"root keys": REFUSED_PROOF} | not_checked
     except StoreUnavailable:
         advice = "not checked, because the API fails: check SUPABASE_URL and SUPABASE_KEY, and whether the project is paused"
         return {"root keys": (Mark.FAIL, advice)} | unchecked("the API", "max rows")
@@ -147,17 +169,49 @@ def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> d
     return found | {
         "schema": (Mark.OK, "Daybook's, and up to date"),
         "access tokens": judge_access_tokens(token_seconds),
-        **_check_credentials(connection, keys),
+        **_check_sealed(connection, keys),
         "users": judge_users(foreign_users),
         "auth log": judge_auth_log(*log),
     }
 
 
-def _check_credentials(
-    connection: psycopg.Connection, keys: PresentKeys | str
-) -> dict[str, Finding]:
+def with_both(api: Mapping[str, Finding], database: Mapping[str, Finding]) -> dict[str, Finding]:
+    """Return the findings about the API and the database; that about the root keys names the cause."""
+    found = {**api, **database}
+    if api["root keys"] == REFUSED_PROOF and found["root keys"][0] is Mark.OK:
+        found["root keys"] = _OTHER_PROJECT
+    return found
+
+
+def root_key_users(connection: psycopg.Connection) -> dict[int, list[str]]:
+    """Return the addresses of the users whose rows are sealed under a root key, keyed by its version."""
+    return dict(connection.execute(_ROOT_KEY_USERS).fetchall())
+
+
+def _check_sealed(connection: psycopg.Connection, keys: PresentKeys | str) -> dict[str, Finding]:
+    """Return the findings about the root keys and what they open."""
+    not_checked = unchecked("the root keys", "credentials", "ways in", "look-ups")
     if isinstance(keys, str):
-        return unchecked("the root keys", "credentials", "ways in", "look-ups")
+        return {"root keys": (Mark.UNKNOWN, f"not checked: {keys}")} | not_checked
+    root_keys = _judge_root_keys(connection, keys)
+    if root_keys[0] is Mark.FAIL:
+        return {"root keys": root_keys} | not_checked
+    return {"root keys": root_keys} | _check_credentials(connection, keys)
+
+
+def _judge_root_keys(connection: psycopg.Connection, keys: PresentKeys) -> Finding:
+    if wrong := migrations.wrong_server_keys(connection, keys.proof_keys):
+        text = f"root key {wrong[0]} is not the one that this data was encrypted with"
+        return Mark.FAIL, f"{text}: put the right one back"
+    finding = judge_root_keys(root_key_users(connection), keys.proof_keys, keys.current)
+    [(is_accepted,)] = connection.execute(_ACCEPTED, [keys.current])
+    if finding[0] is Mark.OK and not is_accepted:
+        text = f"the database does not know root key {keys.current}"
+        return Mark.FAIL, f"{text}: run `migrate` with these root keys"
+    return finding
+
+
+def _check_credentials(connection: psycopg.Connection, keys: PresentKeys) -> dict[str, Finding]:
     unopened, faults = list[UserId](), dict[str, Collection[LookupFault]]()
     left_out, with_refused_passkey = list[str](), list[str]()
     for user_id, is_account, row, lookups in connection.execute(_CREDENTIALS):
@@ -181,8 +235,6 @@ def judge_sign_up(auth: AuthSettings | int) -> Finding:
     match auth:
         case 0:
             return Mark.FAIL, "Supabase Auth does not answer: check SUPABASE_URL"
-        case 401 | 403:
-            return Mark.FAIL, "the API refuses SUPABASE_KEY: copy it again"
         case int(status):
             return Mark.FAIL, f"the API answers {status}: is the project paused?"
         case AuthSettings(has_email=False):
