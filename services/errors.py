@@ -66,6 +66,7 @@
         - FileDamaged .. one JSON file is damaged; the others may be intact
       - ServerRefused
       - RowsCut
+    - MailUnsent ....... Supabase Auth could not send its email to confirm an address
     - ModelUnavailable . the model failed; `failure` says how (domain/model_failures.py)
     - ProviderUnavailable a single sign-on provider failed (domain/single_sign_on.py)
   x Tampered ........... stored data failed authentication; stop and tell an operator
@@ -603,6 +604,12 @@ class RowsCut(StoreUnavailable):
             f"The database returns at most {bound} rows at once, and Daybook needs {least}. An admin must raise "
             "“Max rows” in the settings of its API."
         )
+
+
+class MailUnsent(Unavailable):
+    """Supabase Auth could not send its email to confirm an address: its mail server refused, or did not answer."""
+
+    public = "We could not send you the email that confirms your address. Contact your admin."
 
 
 class Tampered(AppError):

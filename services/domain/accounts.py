@@ -366,6 +366,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "no-invitation": errors.InvitationMissing,
     "uninvited": errors.InvitationNeeded,
     "confirm": errors.ConfirmationSent,
+    "unsent": errors.MailUnsent,
     "factor-required": errors.FactorRequired,
     "expired": errors.StepEnded,
     "wrong-code": errors.WrongCode,

@@ -316,7 +316,13 @@ def limits(
 
 @operate.command()
 @click.option("--all", "names_all", is_flag=True, help="Name all users whom a line counts.")
-def check(names_all: bool) -> None:
+@click.option(
+    "--mail-to",
+    metavar="ADDRESS",
+    type=checked_address,
+    help="Have Supabase Auth send a mail to the account ADDRESS.",
+)
+def check(names_all: bool, mail_to: EmailAddress | None) -> None:
     """List what does not work in this deployment, and what to do; exit with 1 if anything fails."""
     chosen = settings.read()
     operator = open_operator(chosen)
@@ -333,7 +339,8 @@ def check(names_all: bool) -> None:
         )
     except Misconfigured as error:
         keys = error.public
-    table = operator.check(keys)
+    sends_mail = chosen.mail_server is not None or chosen.prints_mail
+    table = operator.check(keys, mail_to, sends_mail=sends_mail)
     # the command may lack a setting of the app, so it cannot tell that users sign in at this store
     if chosen.is_alone and "ways in" in table and table["ways in"][0] is Mark.NOTE:
         table |= unchecked("DAYBOOK_SIGN_IN=local", "ways in")

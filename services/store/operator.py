@@ -156,10 +156,19 @@ class Operator(Protocol):
         """
         ...
 
-    def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
+    def check(
+        self,
+        keys: PresentKeys | str,
+        mail_to: EmailAddress | None = None,
+        *,
+        sends_mail: bool = False,
+    ) -> dict[str, Finding]:
         """Return all findings, keyed by name, in the order of the printed table; change nothing.
 
-        *keys*: the root keys, or a sentence that says why they are missing.
+        *keys*: the root keys, or a sentence that says why they are missing. *mail_to*: have Supabase Auth send a recovery
+        mail to the user of the account with this address. *sends_mail*: True if Daybook itself sends mail.
+
+        Raise BadInput if no account has the address *mail_to*, or the store is not Supabase.
         """
         ...
 

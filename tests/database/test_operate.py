@@ -395,6 +395,32 @@ def test_check_tells_another_project_from_other_root_keys(run, hosted, migrated)
     assert "which are those of the database: SUPABASE_URL is of another project" in said
 
 
+def test_check_has_supabase_auth_send_a_mail_only_if_asked(run, hosted):
+    sessions, email, unknown = make_sessions(hosted), new_email(), new_email()
+    with sessions.backend.gateway.http:
+        sessions.sign_up_with(email, PASSWORD)
+
+    def line(*arguments, **auth):
+        with hosted.auth(**auth):
+            said = run("check", *arguments, **with_keys(hosted))[1]
+        return [" ".join(line.split()) for line in said.splitlines() if "Auth's mail" in line]
+
+    needs = "needs a mail (--mail-to ADDRESS, of an account)"
+    assert line(confirms=True) == [f"? Auth's mail not checked: {needs}"]
+    accepted = f"ok Auth's mail accepted for {email}: see whether it arrives"
+    assert line("--mail-to", email, confirms=True) == [accepted]
+    [broken] = line("--mail-to", email, confirms=True, is_mail_broken=True)
+    assert broken.startswith("FAIL Auth's mail Supabase Auth's mail server refuses")
+    assert line() == []
+    [unused] = line("--mail-to", email)
+    assert unused.endswith("Supabase Auth sends none, because Confirm email is off")
+    code, said = run("check", "--mail-to", unknown, **with_keys(hosted))
+    assert (code, said.partition(":")[0]) == (1, "There is no account with this address")
+    with hosted.connect() as database:
+        made = "select count(*) from auth.users where email = %s"
+        assert database.execute(made, [unknown]).fetchone() == (0,)
+
+
 def test_migrate_without_a_needed_root_key_names_it(run, world, migrated):
     world.person()
     other = base64.urlsafe_b64encode(new_key()).decode()

@@ -328,6 +328,11 @@ def test_check_names_the_root_key_without_which_the_store_does_not_open(operator
     assert "stored data needs root key 1;" in findings(operator, ring)["root keys"][1]
 
 
+def test_check_asks_no_other_store_than_supabase_for_a_mail(operator):
+    with pytest.raises(BadInput, match="Only Supabase Auth sends mails"):
+        operator.check("no root keys", "maya@daybook.test")
+
+
 def test_root_keys_lists_who_needs_an_old_one(accounts, operator, tables, tmp_path):
     maya, omar, second = "maya@daybook.test", "omar@daybook.test", new_key()
     check_root_key(tables, RING)

@@ -14,6 +14,7 @@ from services.crypto import RootKeys, new_key
 from services.domain import UserId
 from services.domain.addresses import NO_ADDRESS
 from services.embedded.folders import choose_folders, free_port
+from services.errors import AddressNotAllowed, MailUnsent, StoreUnavailable, TooManyAttempts
 from services.operate.__main__ import operate
 from services.settings import Settings
 from services.store.supabase import check
@@ -40,7 +41,11 @@ def auth(has_email=True, is_closed=False, is_confirmed=True):
         (check.judge_sign_up(540), check.Mark.FAIL, "paused"),
         (check.judge_sign_up(auth(has_email=False)), check.Mark.FAIL, "switch on Email"),
         (check.judge_sign_up(auth(is_closed=True)), check.Mark.NOTE, "closed"),
-        (check.judge_sign_up(auth(is_confirmed=False)), check.Mark.NOTE, "SMTP"),
+        (check.judge_sign_up(auth(is_confirmed=False)), check.Mark.NOTE, "enter yours under"),
+        (check.judge_unsent(MailUnsent()), check.Mark.FAIL, "Auth logs have its answer"),
+        (check.judge_unsent(AddressNotAllowed()), check.Mark.FAIL, "to the project's team only"),
+        (check.judge_unsent(TooManyAttempts(60)), check.Mark.NOTE, "Try again in a minute."),
+        (check.judge_unsent(StoreUnavailable(503)), check.Mark.FAIL, "does not answer"),
         (check.judge_root_keys((), (1,), 1), check.Mark.OK, "no data is stored yet"),
         (check.judge_root_keys((1,), (1,), 1), check.Mark.OK, "stored data needs root key 1"),
         (check.judge_root_keys((1, 4), (2, 3), 3), check.Mark.FAIL, "root keys 1 and 4: put them"),
@@ -83,6 +88,13 @@ def auth(has_email=True, is_closed=False, is_confirmed=True):
 def test_finding_has_a_mark_and_says_what_to_do(finding, mark, words):
     assert finding[0] is mark
     assert words in finding[1]
+
+
+@pytest.mark.parametrize("sends_mail", [True, False])
+def test_note_on_confirm_email_advises_one_thing(sends_mail):
+    _, text = check.judge_sign_up(auth(is_confirmed=False), sends_mail=sends_mail)
+
+    assert ("switch off Confirm email" in text, "SMTP" in text) == (sends_mail, not sends_mail)
 
 
 @pytest.fixture

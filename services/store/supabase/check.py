@@ -11,7 +11,16 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from services.crypto import ServerProof
 from services.domain import UserId
-from services.errors import Misconfigured, ServerRefused, StoreUnavailable
+from services.domain.addresses import EmailAddress
+from services.errors import (
+    AddressNotAllowed,
+    AppError,
+    MailUnsent,
+    Misconfigured,
+    ServerRefused,
+    StoreUnavailable,
+    TooManyAttempts,
+)
 from services.store.backend import StoredCredentials
 from services.store.operator import (
     Finding,
@@ -24,9 +33,9 @@ from services.store.operator import (
     judge_ways_in,
     unchecked,
 )
-from services.store.supabase import migrations
+from services.store.supabase import auth, migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
-from services.store.supabase.auth import AuthSettings, get_settings
+from services.store.supabase.auth import AuthSettings
 from services.store.supabase.lite_transport import LiteTransport
 
 # PostgREST refuses a token whose time of issue is later than its own clock by more than this
@@ -34,6 +43,8 @@ _MAX_SKEW_SECONDS = 30.0
 _MIN_TOKEN_SECONDS = 20 * 60
 _MAX_ERASURE_SECONDS = 3600.0
 _SIGN_IN = "Authentication, Sign In / Providers"
+_SMTP = "Authentication, Emails, SMTP Settings"
+_MAIL = "Auth's mail"
 _AUDIT_LOGS = "Authentication, Audit Logs"
 _SERVER = """
 select extract(epoch from clock_timestamp())::float8, exists (
@@ -100,35 +111,61 @@ UNCHECKED = unchecked(
 )
 
 
-def check_api(url: str, key: SecretStr, keys: PresentKeys | str) -> dict[str, Finding]:
-    """Return the findings about the API at *url*; *keys* as in `Operator.check`: root keys, or why they are missing."""
+def check_api(
+    url: str,
+    key: SecretStr,
+    keys: PresentKeys | str,
+    mail_to: EmailAddress | None = None,
+    *,
+    sends_mail: bool,
+) -> dict[str, Finding]:
+    """Return the findings about the API at *url*; *keys*, *mail_to* and *sends_mail* as in `Operator.check`."""
     # only the embedded API is called over plain http, and needs this transport
     transport = LiteTransport() if url.startswith("http:") else None
     gateway = Gateway.to(url, key, transport)
     is_publishable = key.get_secret_value().startswith("sb_publishable_")
     kind = "publishable" if is_publishable else "anon, of the old kind"
     with gateway.http:
-        auth, clocks = _auth_settings(gateway)
-        if auth in _REFUSED_KEY:
+        settings, clocks = _auth_settings(gateway)
+        if settings in _REFUSED_KEY:
             refused = Mark.FAIL, "the API refuses SUPABASE_KEY: copy it again"
             not_checked = unchecked("a key that the API takes", "sign-up", "root keys", "max rows")
             return {"API key": refused} | clocks | not_checked
-        taken = {"API key": (Mark.OK, kind)} if auth else unchecked("the API", "API key")
-        sign_up = {"sign-up": judge_sign_up(auth)}
-        return taken | sign_up | clocks | _check_root_keys(gateway, keys)
+        taken = {"API key": (Mark.OK, kind)} if settings else unchecked("the API", "API key")
+        sign_up = {"sign-up": judge_sign_up(settings, sends_mail=sends_mail)}
+        mail = _check_mail(gateway, settings, mail_to)
+        return taken | sign_up | clocks | _check_root_keys(gateway, keys) | mail
+
+
+def _check_mail(
+    gateway: Gateway, settings: AuthSettings | int, mail_to: EmailAddress | None
+) -> dict[str, Finding]:
+    """Return the finding about Supabase Auth's mails, if they confirm addresses here; *mail_to* as in `Operator.check`."""
+    if not isinstance(settings, AuthSettings):
+        return {}
+    if settings.mailer_autoconfirm:
+        unused = Mark.NOTE, "not checked: Supabase Auth sends none, because Confirm email is off"
+        return {_MAIL: unused} if mail_to else {}
+    if mail_to is None:
+        return unchecked("a mail (--mail-to ADDRESS, of an account)", _MAIL)
+    try:
+        auth.send_recovery(gateway.client(), mail_to)
+        return {_MAIL: (Mark.OK, f"accepted for {mail_to}: see whether it arrives")}
+    except AppError as error:
+        return {_MAIL: judge_unsent(error)}
 
 
 def _auth_settings(gateway: Gateway) -> tuple[AuthSettings | int, dict[str, Finding]]:
     """Return Supabase Auth's settings, or an HTTP status (0: no response), and the finding about the clocks, if any."""
-    auth: AuthSettings | int = 0
+    settings: AuthSettings | int = 0
     clocks: dict[str, Finding] = {}
     with suppress(httpx.HTTPError, ValidationError):
-        reply = get_settings(gateway)
+        reply = auth.get_settings(gateway)
         is_success, content = reply.is_success, reply.content
-        auth = AuthSettings.model_validate_json(content) if is_success else reply.status_code
+        settings = AuthSettings.model_validate_json(content) if is_success else reply.status_code
         if date := reply.headers.get("Date"):
             clocks = {"clocks": judge_clocks(parsedate_to_datetime(date).timestamp() - time.time())}
-    return auth, clocks
+    return settings, clocks
 
 
 def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Finding]:
@@ -230,9 +267,9 @@ def _check_credentials(connection: psycopg.Connection, keys: PresentKeys) -> dic
     }
 
 
-def judge_sign_up(auth: AuthSettings | int) -> Finding:
-    """Return a finding about sign-ups; *auth*: Supabase Auth's settings, or an HTTP status (0: no response)."""
-    match auth:
+def judge_sign_up(settings: AuthSettings | int, *, sends_mail: bool = False) -> Finding:
+    """Return a finding about sign-ups; *settings*: Supabase Auth's, or an HTTP status (0: no response)."""
+    match settings:
         case 0:
             return Mark.FAIL, "Supabase Auth does not answer: check SUPABASE_URL"
         case int(status):
@@ -241,13 +278,29 @@ def judge_sign_up(auth: AuthSettings | int) -> Finding:
             return Mark.FAIL, f"switch on Email under {_SIGN_IN}"
         case AuthSettings(disable_signup=True):
             return Mark.NOTE, f"closed to new accounts, unless you allow them under {_SIGN_IN}"
+        case AuthSettings(mailer_autoconfirm=False) if sends_mail:
+            text = "Supabase Auth confirms addresses, so Daybook's own codes cannot"
+            return Mark.NOTE, f"{text}: switch off Confirm email under {_SIGN_IN}"
         case AuthSettings(mailer_autoconfirm=False):
-            return Mark.NOTE, (
-                "Supabase Auth confirms addresses, so Daybook's own codes cannot: switch off Confirm email under "
-                f"{_SIGN_IN}, or set up SMTP there, because Supabase's own server sends to its team only"
-            )
+            text = "Supabase Auth confirms addresses, and its own mail server sends to the project's team only"
+            return Mark.NOTE, f"{text}: enter yours under {_SMTP}"
         case _:
             return Mark.OK, "open, without confirmation of addresses"
+
+
+def judge_unsent(error: AppError) -> Finding:
+    """Return the finding about Supabase Auth's mails, after *error*, for which it sent none."""
+    match error:
+        case MailUnsent():
+            text = "Supabase Auth's mail server refuses, or does not answer"
+            return Mark.FAIL, f"{text}: check {_SMTP}; the project's Auth logs have its answer"
+        case AddressNotAllowed():
+            text = "Supabase's own mail server sends to the project's team only"
+            return Mark.FAIL, f"{text}: enter yours under {_SMTP}"
+        case TooManyAttempts():
+            return Mark.NOTE, f"not checked, because of Supabase Auth's limits. {error.public}"
+        case _:
+            return Mark.FAIL, "Supabase Auth does not answer, or fails: its logs say more"
 
 
 def judge_max_rows(bound: int) -> Finding:

@@ -83,10 +83,21 @@ class SupabaseOperator:
             connection.execute("notify pgrst, 'reload schema'")
             return applied
 
-    def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
+    def check(
+        self,
+        keys: PresentKeys | str,
+        mail_to: EmailAddress | None = None,
+        *,
+        sends_mail: bool = False,
+    ) -> dict[str, Finding]:
         found = dict(UNCHECKED)
+        if mail_to:
+            with self._database() as connection:
+                [(user_id,)] = connection.execute("select private.find_account(%s)", [mail_to])
+            if user_id is None:
+                raise BadInput(_UNKNOWN_ACCOUNT)
         if self.api:
-            found |= check_api(*self.api, keys)
+            found |= check_api(*self.api, keys, mail_to, sends_mail=sends_mail)
         if self.open_database:
             with self._database() as connection:
                 found = with_both(found, check_database(connection, keys))

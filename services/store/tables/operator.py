@@ -76,7 +76,15 @@ class TablesOperator:
                 raise Misconfigured(f"The store needs more: {text}.")
         return ()
 
-    def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
+    def check(
+        self,
+        keys: PresentKeys | str,
+        mail_to: EmailAddress | None = None,
+        *,
+        sends_mail: bool = False,
+    ) -> dict[str, Finding]:
+        if mail_to:
+            raise BadInput("Only Supabase Auth sends mails of its own, and this store has none.")
         stored = None
         # opening the store reads a file, too; if a file is damaged, `place.check` below reports it
         with suppress(FileDamaged), self._tables() as tables, suppress(FileDamaged):
