@@ -13,6 +13,7 @@
     - InvitationRefused
       - InvitationMissing
     - StepEnded ........ a sign-in or another process with several pages has expired; start it again
+      - TriesUsed ...... its five tries have failed
     - WrongCode ........ the mailed code is wrong; the user has five tries
     - WrongFactor ...... the one-time code or the recovery code is wrong
     - FactorNeeded ..... a second factor is missing: the account has one, or the deployment requires one
@@ -169,6 +170,12 @@ class StepEnded(Refused):
     """
 
     public = "This page has expired. Please start again."
+
+
+class TriesUsed(StepEnded):
+    """The step has ended because its five tries have failed."""
+
+    public = "Five tries failed. Please start again."
 
 
 class WrongCode(Refused):

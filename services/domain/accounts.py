@@ -369,6 +369,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "unsent": errors.MailUnsent,
     "factor-required": errors.FactorRequired,
     "expired": errors.StepEnded,
+    "tries": errors.TriesUsed,
     "wrong-code": errors.WrongCode,
     "slow": errors.TooManyAttempts,
     "tampered": errors.Tampered,
