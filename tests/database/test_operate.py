@@ -178,7 +178,24 @@ def test_documented_backup_is_restored_whole(run, tmp_path):
             maya.call("set_deployment_cap", new_monthly_cap_micro=7_000_000)
             interrupted = world.make_person(world)  # has no account
             before = world.contents()
-            subprocess.run(["/bin/sh", "-c", dump], check=True, cwd=tmp_path, env=environment)
+            said = subprocess.run(
+                ["/bin/sh", "-c", dump],
+                check=True,
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+            ).stderr
+        assert said.count("circular foreign-key constraints") == 3
+        circles = [
+            set(re.findall(r"detail: (\w+)", warning)) for warning in said.split("warning: ")[1:]
+        ]
+        assert sorted(circles, key=sorted) == [
+            {"conversations", "documents"},
+            {"documents"},
+            {"messages"},
+        ]
+        assert "three warnings of circular keys, in `conversations` and `documents`" in document
         found, environment = project("found")
         with psycopg.connect(found, autocommit=True) as admin:
             # on hosted Supabase, an extension lets `postgres` set this
