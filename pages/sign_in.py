@@ -27,6 +27,8 @@ _RESTART = "Restart Daybook to begin a new account, then open the address that i
 _ABOUT_NEW_ACCOUNTS = ("not-allowed", "closed", "confirm", "invitation", "no-invitation")
 # the purpose of the code that completes a sign-up; a refused sign-up leads back with it, too
 _SIGN_UP = "sign_up"
+# values of the URL parameter `reason` after Supabase Auth's link that confirms an address (assets/page/link.js)
+_FOLLOWED, _LINK_EXPIRED = "link-followed", "link-expired"
 _EMAIL = """<label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>"""
 # a field for password managers, which assets/page/address.js fills in
@@ -167,12 +169,17 @@ def _draw_forms() -> None:
     is_about_new = reason in _ABOUT_NEW_ACCOUNTS or codes.asked_purpose() == _SIGN_UP
     is_about_new &= reason != "taken"  # the user has to sign in instead
     concerned = _CREATE if is_about_new and has_form else words.SIGN_IN
-    first = concerned if sentence else names[0]
-    tabs = dict(zip(names, st.tabs(names, default=first), strict=True))
+    is_after_link = reason in (_FOLLOWED, _LINK_EXPIRED)
+    first = concerned if sentence or is_after_link or is_about_new else names[0]
+    tabs = dict(
+        zip(names, st.tabs(names, default=first, key=f"tabs-{names.index(first)}"), strict=True)
+    )
     if sentence:
         draw = tabs[concerned].info if reason == "confirm" else tabs[concerned].error
         draw(sentence)
     with tabs[words.SIGN_IN]:
+        if is_after_link:
+            _draw_end_of_link(is_expired=reason == _LINK_EXPIRED, has_form=has_form)
         _draw_sign_in(code, is_uninvited=reason == "uninvited")
     if is_closed and reason != "closed":
         tabs[words.SIGN_IN].caption(SignUpsClosed.public)
@@ -187,6 +194,18 @@ def _draw_forms() -> None:
     tabs[_CREATE].html(create)
     if bootstrap.current_app().next_is_admin():
         tabs[_CREATE].caption("You will be the admin.")
+
+
+def _draw_end_of_link(*, is_expired: bool, has_form: bool) -> None:
+    """Say what Supabase Auth's link did; *has_form*: True if the page has a form for a new account."""
+    if not is_expired:
+        st.info("If you followed the link, your address is confirmed. Sign in to continue.")
+        return
+    st.error(
+        "This link has expired or was used before. If you cannot sign in, create your account again to get a new link."
+    )
+    if has_form:
+        st.button(_CREATE, key="create-again", on_click=codes.go_to, args=[_SIGN_UP])
 
 
 def _draw_sign_in(invitation: str, *, is_uninvited: bool) -> None:

@@ -3,7 +3,7 @@
 import gc
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from importlib import import_module
 from threading import Event
@@ -17,7 +17,7 @@ from services.domain import SessionId, UserId
 from services.domain.accounts import SignUps
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import OfferedProvider
-from services.embedded.reports import Failed
+from services.embedded.reports import NO_HOSTED_ADMIN, Failed
 from services.errors import Misconfigured, SignedOut, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models
@@ -47,6 +47,9 @@ class App:
         self._is_checked = Event()  # set after the first check of the backend
         # once true, this value is not read from the database again
         self._has_accounts = False
+        self._is_told_of_admin = (
+            False  # true: it is known whether there is an admin, and the operator was told
+        )
 
     def shared(self) -> Shared:
         """Return the state that all users share. Raise StoreUnavailable until the backend has started."""
@@ -200,7 +203,7 @@ class App:
         shared = Shared(accounts, chosen, models.result, model_settings, self._close_tabs)
 
         def report(outage: str) -> None:
-            if not outage and (failure := failed_check(backend, begun.root_keys)):
+            if not outage and (failure := self._checked(backend)):
                 self.health.record(failure)
             self.health.record_outage(outage)
 
@@ -239,6 +242,20 @@ class App:
         if self._shared is None:
             self.start(backend)
         try:
-            return failed_check(backend, self.deployment.root_keys)
+            return self._checked(backend)
         finally:
             self._is_checked.set()
+
+    def _checked(self, backend: Backend) -> Failed | None:
+        """Return what `failed_check` returns; tell the operator, once, that a hosted Supabase has no admin."""
+        begun = self.deployment
+        if failure := failed_check(backend, begun.root_keys):
+            return failure
+        # the embedded stack and the other stores tell at their start
+        if not begun.tables and not begun.endpoints.supabase_url and not self._is_told_of_admin:
+            with suppress(StoreUnavailable):
+                has_admin = backend.sign_up_state().has_admin
+                self._is_told_of_admin = True
+                if not has_admin:
+                    self.health.record(NO_HOSTED_ADMIN)
+        return None

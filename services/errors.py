@@ -13,6 +13,7 @@
     - InvitationRefused
       - InvitationMissing
     - StepEnded ........ a sign-in or another process with several pages has expired; start it again
+      - TriesUsed ...... its five tries have failed
     - WrongCode ........ the mailed code is wrong; the user has five tries
     - WrongFactor ...... the one-time code or the recovery code is wrong
     - FactorNeeded ..... a second factor is missing: the account has one, or the deployment requires one
@@ -67,6 +68,7 @@
       - ServerRefused
         - FunctionMissing
       - RowsCut
+    - MailUnsent ....... Supabase Auth could not send its email to confirm an address
     - ModelUnavailable . the model failed; `failure` says how (domain/model_failures.py)
     - ProviderUnavailable a single sign-on provider failed (domain/single_sign_on.py)
   x Tampered ........... stored data failed authentication; stop and tell an operator
@@ -169,6 +171,12 @@ class StepEnded(Refused):
     """
 
     public = "This page has expired. Please start again."
+
+
+class TriesUsed(StepEnded):
+    """The step has ended because its five tries have failed."""
+
+    public = "Five tries failed. Please start again."
 
 
 class WrongCode(Refused):
@@ -608,6 +616,12 @@ class RowsCut(StoreUnavailable):
             f"The database returns at most {bound} rows at once, and Daybook needs {least}. An admin must raise "
             "“Max rows” in the settings of its API."
         )
+
+
+class MailUnsent(Unavailable):
+    """Supabase Auth could not send its email to confirm an address: its mail server refused, or did not answer."""
+
+    public = "We could not send you the email that confirms your address. Contact your admin."
 
 
 class Tampered(AppError):

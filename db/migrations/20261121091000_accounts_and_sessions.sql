@@ -617,6 +617,17 @@ begin
     'first', private.first_page(person));
 end $$;
 
+-- The versions of the root key that rows of each user are sealed under.
+create function private.root_key_uses() returns table (person uuid, version integer) language sql stable
+begin atomic
+  select user_id, split_part(left(wrapped, 12), '.', 2)::integer from public.user_keys
+  union
+  select user_id, split_part(left(sealed, 12), '.', 2)::integer from private.credentials where user_id is not null
+  union
+  select user_id, split_part(left(tokens, 12), '.', 2)::integer from private.app_sessions
+  where expires_at > now() and seen_at + make_interval(secs => idle_seconds) > now();
+end;
+
 -- Return the versions of the root key that rows are sealed under, the newest migration, and one hash over all migrations. The
 -- app refuses to start if it lacks one of the keys, or if the migrations are not its own.
 create function private.root_key_versions() returns jsonb language plpgsql stable as $$
@@ -626,15 +637,7 @@ begin
       'sha256', private.sha(coalesce(string_agg(format(E'%s %s\n', version, sha256), '' order by version), '')))
     from private.migrations
   ), 'versions', (
-    select coalesce(jsonb_agg(version), '[]')
-    from (
-      select split_part(left(wrapped, 12), '.', 2)::integer as version from public.user_keys
-      union
-      select split_part(left(sealed, 12), '.', 2)::integer from private.credentials where user_id is not null
-      union
-      select split_part(left(tokens, 12), '.', 2)::integer from private.app_sessions
-      where expires_at > now() and seen_at + make_interval(secs => idle_seconds) > now()
-    ) used
+    select coalesce(jsonb_agg(distinct version), '[]') from private.root_key_uses()
   ));
 end $$;
 

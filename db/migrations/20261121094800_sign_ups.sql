@@ -54,13 +54,13 @@ create function private.find_invitation(code text, address text) returns setof u
   where code_hash = private.sha(code) and private.state_of(invitations) = 'open' and (email is null or email = address);
 end;
 
--- Return the mode of sign-ups, and three booleans: `is_first` (the next account becomes admin),
--- `confirms_by_code` (if mail is configured, new users confirm their addresses by codes) and
--- `requires_factor` (each user needs a second factor).
+-- Return the mode of sign-ups, and four booleans: `is_first` (the next account becomes admin),
+-- `confirms_by_code` (if mail is configured, new users confirm their addresses by codes),
+-- `requires_factor` (each user needs a second factor) and `has_admin`.
 create function private.sign_ups() returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
   'is_first', private.sign_up_mode() = 'first', 'confirms_by_code', (select confirms_by_code from private.settings),
-  'requires_factor', private.requires_factor());
+  'requires_factor', private.requires_factor(), 'has_admin', cardinality(private.active_admins()) > 0);
 
 -- Begin the account of a user who has none, from the *pending* sign-up: with an invitation if the mode of
 -- sign-ups requires one, with a second factor (*new_wants_factor*) if the deployment requires one, and with

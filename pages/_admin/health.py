@@ -8,7 +8,7 @@ from pages._parts import words
 from pages._parts.elements import draw_metrics
 from services import bootstrap
 from services.bootstrap import UserServices
-from services.domain.health import SignInFailure
+from services.domain.health import SignInFailure, UnsentReason
 from services.domain.models import ModelState
 
 # a larger clock difference is shown as a warning, because a server proof is valid for only a minute
@@ -25,8 +25,24 @@ _FAILED_SIGN_INS = {
         "Right passwords that Supabase Auth refused: {}. The server's log names the accounts, and "
         "`python -m services.operate repair-sign-in EMAIL` repairs one."
     ),
-    SignInFailure.CONFIRMATION: (
-        "Confirmation emails that Supabase Auth refused: {}. Check its email settings and rate limits."
+    SignInFailure.CONFIRMATION: "Confirmation emails that Supabase Auth did not send: {}.",
+}
+_SMTP = "“Authentication, Emails, SMTP Settings” of the Supabase project"
+_UNSENT = {
+    UnsentReason.SERVER: (
+        f"The last one: its mail server refused it or did not answer. Check {_SMTP}; the project's Auth logs have its answer."
+    ),
+    UnsentReason.LIMIT: (
+        "The last one: its limit of emails or sign-ups was reached. Raise it under “Authentication, Rate Limits” of the Supabase project."
+    ),
+    UnsentReason.TEAM_ONLY: (
+        f"The last one: Supabase's own mail server sends to the project's team only. Enter yours under {_SMTP}."
+    ),
+    UnsentReason.CLOSED: (
+        "The last one: Supabase Auth accepts no sign-ups. Allow them under “Authentication, Sign In / Providers”."
+    ),
+    UnsentReason.OTHER: (
+        "The last one: it did not answer, or refused. The project's Auth logs say more."
     ),
 }
 _CONFIRMED_ELSEWHERE = "Supabase Auth confirms addresses itself, so Daybook sends no codes to new users. The tab Sign-ups says how to change that."
@@ -49,7 +65,10 @@ def draw(admin: UserServices) -> None:
     _draw_part("Daybook", {"Version": server.version, "Store": server.store})
     for failure, times in app.recent_calls.failed_sign_ins().items():
         count = f"{words.number(len(times))} since the start, the last at {words.moment(times[-1])}"
-        st.warning(_FAILED_SIGN_INS[failure].format(count))
+        sentence = _FAILED_SIGN_INS[failure].format(count)
+        if failure is SignInFailure.CONFIRMATION and app.recent_calls.unsent_reason:
+            sentence += f" {_UNSENT[app.recent_calls.unsent_reason]}"
+        st.warning(sentence)
     _draw_part(
         "Models",
         {

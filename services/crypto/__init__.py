@@ -13,6 +13,7 @@ from services.crypto.keyring import UserKey as UserKey
 from services.crypto.keyring import UserKeys as UserKeys
 from services.crypto.keyring import VaultRing as VaultRing
 from services.crypto.keyring import new_key as new_key
+from services.crypto.keyring import refuse_missing as refuse_missing
 from services.crypto.password_hash import check_password as check_password
 from services.crypto.password_hash import hash_password as hash_password
 from services.crypto.plain import PlainKeys as PlainKeys

@@ -66,7 +66,7 @@ could replace the ring of root keys in `AccountKeys`, in `needs_rewrap` and for 
 import hmac
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from uuid import UUID
 
 from services.crypto.vault import (
@@ -90,6 +90,18 @@ _FEWEST_DISTINCT = 16
 def new_key() -> bytes:
     """Return a random key of 32 bytes."""
     return secrets.token_bytes(KEY_BYTES)
+
+
+def refuse_missing(needed: Iterable[int], present: Collection[int]) -> None:
+    """Raise Misconfigured if any of the *needed* versions of the root key is not *present*.
+
+    Version 0 stands for a damaged sealed text, which names no root key and therefore needs none.
+    """
+    for version in sorted({*needed} - {0} - {*present}):
+        raise Misconfigured(
+            f"Root key {version} is missing, and stored data is sealed under it: put it back beside "
+            "the others, until `python -m services.operate check` no longer names it."
+        )
 
 
 class VaultRing:
@@ -171,15 +183,8 @@ class RootKeys:
         return tuple(sorted(self._keys))
 
     def refuse_missing(self, needed: Iterable[int]) -> None:
-        """Raise Misconfigured if the ring lacks any of the *needed* versions of the root key.
-
-        Version 0 stands for a damaged sealed text, which names no root key and therefore needs none.
-        """
-        for version in sorted(set(needed) - {0} - self._keys.keys()):
-            raise Misconfigured(
-                f"Root key {version} is missing, and stored data is sealed under it: put it back beside "
-                "the others, until `python -m services.operate check` no longer names it."
-            )
+        """Raise Misconfigured if the ring lacks any of the *needed* versions of the root key."""
+        refuse_missing(needed, self._keys)
 
     def account_keys(self, account_secret: bytes) -> "AccountKeys":
         """Return the keys that wrap the user keys of the account with *account_secret*."""

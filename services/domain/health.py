@@ -61,4 +61,14 @@ class SignInFailure(StrEnum):
     CREDENTIALS = "credentials"  # the credentials are missing or cannot be decrypted
     # the password is right, but Supabase Auth does not recognise the user
     RECOGNITION = "recognition"
-    CONFIRMATION = "confirmation"  # Supabase Auth refused to send the email for a sign-up
+    CONFIRMATION = "confirmation"  # Supabase Auth did not send the email for a sign-up
+
+
+class UnsentReason(StrEnum):
+    """The reasons why Supabase Auth did not send the email that confirms an address."""
+
+    SERVER = "server"  # its mail server refused, or did not answer
+    LIMIT = "limit"  # its limit of emails is reached
+    TEAM_ONLY = "team_only"  # its own mail server sends only to the project's team
+    CLOSED = "closed"  # it accepts no sign-ups
+    OTHER = "other"  # it did not answer, or refused the sign-up for another reason

@@ -4,6 +4,7 @@ import base64
 import math
 import secrets
 import sys
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -315,15 +316,21 @@ def limits(
 
 @operate.command()
 @click.option("--all", "names_all", is_flag=True, help="Name all users whom a line counts.")
-def check(names_all: bool) -> None:
+@click.option(
+    "--mail-to",
+    metavar="ADDRESS",
+    type=checked_address,
+    help="Have Supabase Auth send a mail to the account ADDRESS.",
+)
+def check(names_all: bool, mail_to: EmailAddress | None) -> None:
     """List what does not work in this deployment, and what to do; exit with 1 if anything fails."""
     chosen = settings.read()
     operator = open_operator(chosen)
     try:
         ring = _root_keys(chosen)
         keys = PresentKeys(
-            ring.proof_key(),
-            ring.versions(),
+            ring.proof_keys(),
+            ring.current,
             partial(opens, ring),
             partial(lookup_faults, ring),
             partial(_has_way_in, chosen, ring),
@@ -332,7 +339,8 @@ def check(names_all: bool) -> None:
         )
     except Misconfigured as error:
         keys = error.public
-    table = operator.check(keys)
+    sends_mail = chosen.mail_server is not None or chosen.prints_mail
+    table = operator.check(keys, mail_to, sends_mail=sends_mail)
     # the command may lack a setting of the app, so it cannot tell that users sign in at this store
     if chosen.is_alone and "ways in" in table and table["ways in"][0] is Mark.NOTE:
         table |= unchecked("DAYBOOK_SIGN_IN=local", "ways in")
@@ -446,6 +454,23 @@ def demo(seed: int) -> None:
 def new_root_key() -> None:
     """Print a fresh root key, for DAYBOOK_ROOT_KEYS. Keep it: without it nothing stored can be read."""
     click.echo(base64.urlsafe_b64encode(new_key()).decode())
+
+
+@operate.command("root-keys")
+def list_root_keys() -> None:
+    """List who still needs an old root key, which therefore has to stay in DAYBOOK_ROOT_KEYS."""
+    chosen = settings.read()
+    current = _root_keys(chosen).current
+    users = open_operator(chosen).root_key_users()
+    click.echo(f"Root key {current}, the current one: {_count(users.get(current, ()))}.")
+    for version in sorted({*users} - {current}):
+        click.echo(f"Root key {version}: {_count(users[version])}, until they next sign in:")
+        for email in users[version]:
+            click.echo(f"  {email}")
+
+
+def _count(users: Collection[str]) -> str:
+    return f"{len(users)} user{'' if len(users) == 1 else 's'}"
 
 
 @operate.command()

@@ -46,10 +46,12 @@ from services.domain.accounts import (
 )
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.browsers import BrowserName
+from services.domain.health import UnsentReason
 from services.domain.passwords import check_new_password
 from services.domain.sign_in_methods import BY_CODE, BY_PASSWORD, SignInMethod, UsedMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import (
+    AddressNotAllowed,
     AddressTaken,
     AppError,
     ConfirmationSent,
@@ -57,6 +59,7 @@ from services.errors import (
     InvitationMissing,
     InvitationRefused,
     KeyMissing,
+    MailUnsent,
     ProofNeeded,
     RateLimited,
     SignedOut,
@@ -67,6 +70,7 @@ from services.errors import (
     StoreUnavailable,
     Suspended,
     Tampered,
+    TooManyAttempts,
     WrongCredentials,
 )
 from services.events import log_event
@@ -110,6 +114,13 @@ _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # maximum number of users in `Accounts._newest`
 # rate limit for changes of one user's sign-in methods: the number of changes, and the period in seconds
 _MOST_CHANGES, _CHANGES_SECONDS = 20, 900
+# why Supabase Auth did not send a confirmation, by the error; any other error: `UnsentReason.OTHER`
+_UNSENT: dict[type[AppError], UnsentReason] = {
+    MailUnsent: UnsentReason.SERVER,
+    TooManyAttempts: UnsentReason.LIMIT,
+    AddressNotAllowed: UnsentReason.TEAM_ONLY,
+    SignUpsClosed: UnsentReason.CLOSED,
+}
 # maximum attempts at one change; an attempt fails if a concurrent change is stored first
 _MOST_OVERTAKEN = 5
 
@@ -1024,8 +1035,8 @@ class Accounts:
             sign_in.end(sign_in.sign_up(email, password))
         except ConfirmationSent:
             pass
-        except AppError:
-            log_event("sign_up.failed")
+        except AppError as error:
+            log_event("sign_up.failed", reason=_UNSENT.get(type(error), UnsentReason.OTHER))
 
     def _begin(
         self,

@@ -40,8 +40,9 @@ class LookupFault(StrEnum):
 class PresentKeys:
     """The root keys of a deployment, for a check of its store."""
 
-    proof_key: bytes = field(repr=False)
-    versions: Collection[int]
+    # the HMAC keys of server proofs, keyed by the version of the root key that they are derived from
+    proof_keys: Mapping[int, bytes] = field(repr=False)
+    current: int  # the version of the root key that seals new data
     # returns False if the credentials cannot be decrypted with these keys
     opens: Callable[[StoredCredentials], bool]
     # returns the faults of look-up values; arguments: the user's credentials, if any, and the values stored for them
@@ -52,19 +53,41 @@ class PresentKeys:
     holds_refused_passkey: Callable[[StoredCredentials], bool]
     most_named: int | None = MOST_NAMED  # users that a finding names; None: all
 
+    @property
+    def proof_key(self) -> bytes:
+        return self.proof_keys[self.current]
+
 
 def unchecked(needs: str, *names: str) -> dict[str, Finding]:
     """Return a finding for each check in *names*: the check was skipped, because it needs *needs*."""
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
-def judge_root_keys(needed: Collection[int], present: Collection[int]) -> Finding:
+def judge_root_keys(needed: Collection[int], present: Collection[int], current: int) -> Finding:
     """Return the finding about the versions of root keys: *needed* by stored data, and *present* in the ring."""
-    if missing := set(needed) - set(present):
-        return Mark.FAIL, f"stored data needs {_listed(missing)}: put it back beside the others"
-    unused = set(present) - set(needed)
-    spare = f", and not {_listed(unused)}" if unused else ""
-    return Mark.OK, f"stored data needs {_listed(needed)}{spare}"
+    if missing := {*needed} - {*present}:
+        back = "it" if len(missing) == 1 else "them"
+        text = f"stored data needs {root_keys_named(missing)}"
+        return Mark.FAIL, f"{text}: put {back} back beside the others"
+    if not needed:
+        return Mark.OK, "no data is stored yet"
+    parts = [f"stored data needs {root_keys_named(needed)}"]
+    if older := {*needed} - {current}:
+        parts.append(f"the command `root-keys` lists who still needs {root_keys_named(older)}")
+    unused = {*present} - {*needed}
+    for end, versions in (
+        ("any more", {version for version in unused if version < current}),
+        ("yet", {version for version in unused if version >= current}),
+    ):
+        if versions:
+            parts.append(f"no stored data needs {root_keys_named(versions, 'or')} {end}")
+    return Mark.OK, "; ".join(parts)
+
+
+def root_keys_named(versions: Collection[int], last: str = "and") -> str:
+    """Return *versions* in words: "root key 1", "root keys 1, 2 and 3"; *last*: the word before the last version."""
+    *first, end = map(str, sorted(versions))
+    return f"root keys {', '.join(first)} {last} {end}" if first else f"root key {end}"
 
 
 def judge_lookups(faults: Mapping[str, Collection[LookupFault]], most_named: int | None) -> Finding:
@@ -110,10 +133,6 @@ def few_names(names: Sequence[str], most: int | None) -> str:
     return f"{', '.join(names[:most])}{more}"
 
 
-def _listed(versions: Collection[int]) -> str:
-    return ", ".join(map(str, sorted(versions))) or "none"
-
-
 @dataclass(frozen=True, slots=True)
 class UserCaps:
     """The limits of one account, or of all new accounts, in micro-dollars and tokens."""
@@ -131,14 +150,30 @@ class Operator(Protocol):
     """The operator's calls. All members raise Misconfigured if the store does not answer."""
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
-        """Apply missing migrations, and make the store accept server proofs made with *proof_keys*; return the versions applied."""
+        """Apply missing migrations, and make the store accept server proofs made with *proof_keys*; return the versions applied.
+
+        *proof_keys*: of all root keys. Raise Misconfigured if stored data needs another root key.
+        """
         ...
 
-    def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
+    def check(
+        self,
+        keys: PresentKeys | str,
+        mail_to: EmailAddress | None = None,
+        *,
+        sends_mail: bool = False,
+    ) -> dict[str, Finding]:
         """Return all findings, keyed by name, in the order of the printed table; change nothing.
 
-        *keys*: the root keys, or a sentence that says why they are missing.
+        *keys*: the root keys, or a sentence that says why they are missing. *mail_to*: have Supabase Auth send a recovery
+        mail to the user of the account with this address. *sends_mail*: True if Daybook itself sends mail.
+
+        Raise BadInput if no account has the address *mail_to*, or the store is not Supabase.
         """
+        ...
+
+    def root_key_users(self) -> Mapping[int, Collection[str]]:
+        """Return the addresses of the users whose stored data needs a root key, keyed by its version."""
         ...
 
     def grant_admin(self, email: EmailAddress) -> None:

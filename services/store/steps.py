@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from services.crypto import RootKeys, StepKeys
 from services.domain import SessionId, UserId
 from services.domain.json_texts import read_json
-from services.errors import StepEnded, Tampered, TooManyAttempts, WrongCredentials
+from services.errors import StepEnded, Tampered, TooManyAttempts, TriesUsed, WrongCredentials
 from services.events import log_event
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import Accounts, AppSession, Cookie
@@ -157,12 +157,16 @@ class Steps:
         self._store(browser, renewed)
         return renewed
 
+    def row_key(self, browser: Cookie, step_id: UUID) -> str:
+        """Return the key under which the browser's step is stored."""
+        return self._keys(browser).row_key(step_id)
+
     def count_try(self, throttle: Throttle) -> None:
-        """Count an attempt in a *throttle*, because `renew` resets the count in the step itself. Raise StepEnded."""
+        """Count an attempt in a *throttle*, because `renew` resets the count in the step itself. Raise TriesUsed."""
         try:
             self.backend.count_throttles([throttle])
         except TooManyAttempts:
-            raise StepEnded from None
+            raise TriesUsed from None
 
     def _store(self, browser: Cookie, step: Step) -> None:
         keys = self._keys(browser)

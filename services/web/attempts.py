@@ -134,11 +134,11 @@ class Attempts:
             return self.step(address)
         return (self._throttle(f"challenge on devices of {user_id}", self.steps_of_an_address),)
 
-    def tries(self, step_id: UUID) -> Throttle:
+    def tries(self, step_key: str) -> Throttle:
         """Return the throttle for attempts to complete a step. `Steps.renew` resets the step's own count, but not this
-        throttle.
+        throttle. *step_key*: the key of the step's row, which no other browser knows.
         """
-        return self._throttle(f"tries of step {step_id}", MOST_TRIES, _HOUR)
+        return self._throttle(f"tries of step {step_key}", MOST_TRIES, _HOUR)
 
     def code(self, email: EmailAddress, address: str, device: str, purpose: str) -> Throttles:
         """Return the throttles for an email with a code to *email*.

@@ -85,7 +85,7 @@ class Enrolments:
             if browser is None:
                 raise StepEnded
             renew, step_id = start.steps.renew, read_step_id(step)
-            count = partial(start.count_try, step_id)
+            count = partial(start.count_try, browser, step_id)
             change = partial(_with_secret, form.gone, count)
             renewed = renew(browser, ENROL, step_id, None, change)
             return _enrol_page(read_contents(ENTRY, renewed.contents), step, target, listed)

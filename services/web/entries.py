@@ -195,12 +195,17 @@ class Entries:
             return RedirectResponse(with_reason(form.target, error, code=code), 303)
 
     def attempt(self, browser: Cookie | None, kind: str, step: str) -> OpenStep:
-        """Count an attempt to complete a step of this *kind*; return the step. Raise StepEnded if the step has ended."""
+        """Count an attempt to complete a step of this *kind*; return the step.
+
+        Raise StepEnded if the step has ended, TriesUsed if that was after five tries.
+        """
         if browser is None:
             raise StepEnded
         step_id, steps = read_step_id(step), self.start.steps
-        found = steps.attempt(browser, kind, step_id, None)
-        self.start.count_try(step_id)
+        try:
+            found = steps.attempt(browser, kind, step_id, None)
+        finally:  # also for a step that is gone, because then the throttle alone tells why
+            self.start.count_try(browser, step_id)
         return OpenStep(found, lambda: steps.end(browser, kind, step_id, None))
 
     def waiting(self, request: Request, step: str) -> WaitingEntry:

@@ -140,7 +140,7 @@ class SignOnSteps:
         """
         browser, step_id = self._browser_of(request), read_step_id(step)
         found = self.start.steps.attempt(browser, kind, step_id, session)
-        self.start.count_try(step_id)
+        self.start.count_try(browser, step_id)
         return found, self.read(found.contents)
 
     def read(self, text: str) -> WaitingAnswer:

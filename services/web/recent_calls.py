@@ -5,7 +5,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from services.domain.health import ModelCalls, SignInFailure
+from services.domain.health import ModelCalls, SignInFailure, UnsentReason
 from services.domain.model_failures import ModelFailure
 
 _CALLS, _FAILED_SIGN_INS = 50, 1000
@@ -29,12 +29,16 @@ class RecentCalls:
         self._failed_sign_ins: deque[tuple[datetime, SignInFailure]] = deque(
             maxlen=_FAILED_SIGN_INS
         )
+        # why Supabase Auth did not send the last email for a sign-up that it should have sent; None: it sent all
+        self.unsent_reason: UnsentReason | None = None
 
     def record(self, event: str, measures: Mapping[str, object]) -> None:
         if event == "turn.finished":
             self._calls.append((datetime.now(UTC), measures))
         elif failure := _SIGN_IN_FAILURES.get(event):
             self._failed_sign_ins.append((datetime.now(UTC), failure))
+            if failure is SignInFailure.CONFIRMATION:
+                self.unsent_reason = UnsentReason(str(measures["reason"]))
 
     def failed_sign_ins(self) -> dict[SignInFailure, list[datetime]]:
         """Return the times of the last sign-in failures, oldest first, keyed by kind; only kinds that occurred are keys."""

@@ -47,9 +47,10 @@ class SessionStart:
     def steps(self) -> Steps:
         return Steps.of(self.accounts)
 
-    def count_try(self, step_id: UUID) -> None:
-        """Count an attempt in the throttle of a step, as `Steps.count_try` does. Raise StepEnded."""
-        self.steps.count_try(self.attempts.tries(step_id))
+    def count_try(self, browser: Cookie, step_id: UUID) -> None:
+        """Count an attempt in the throttle of a browser's step, as `Steps.count_try` does. Raise TriesUsed."""
+        steps = self.steps
+        steps.count_try(self.attempts.tries(steps.row_key(browser, step_id)))
 
     async def answer(
         self,

@@ -1,5 +1,6 @@
 """Databases for tests: a copy of a migrated database for each test, or the embedded stack that all tests share."""
 
+import base64
 import itertools
 
 import psycopg
@@ -19,7 +20,9 @@ from tests.firestore import stores_at
 from tests.runs import IS_WHOLE
 from tests.stores import folder_in_memory, made_in
 
-_PROOF_KEY = new_key()
+# the root key of the databases of `migrated`
+ROOT_KEY = base64.urlsafe_b64encode(new_key()).decode()
+_PROOF_KEY = RootKeys.parse(ROOT_KEY).proof_key()
 # shares of a property's histories: files take longer than memory, and an emulator longest
 _SHARES = {SqlitePlace: 0.2 if IS_WHOLE else 0.05, FilesPlace: 0.05, FirestorePlace: 0.01}
 _FIRESTORE = [FirestorePlace] if IS_WHOLE else []  # which has a suite of its own

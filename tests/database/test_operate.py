@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import json
 import os
 import re
 import socket
@@ -16,7 +17,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from click.testing import CliRunner
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
 from services.crypto import (
@@ -45,6 +46,7 @@ from services.store.supabase.connection import with_tls
 from services.store.supabase.operator import SupabaseOperator
 from tests.conftest import RunningStack
 from tests.database import servers
+from tests.database.conftest import ROOT_KEY
 from tests.database.people import psycopg_world
 from tests.database.test_migrations import VERSIONS
 from tests.parts import POSTGRES
@@ -55,7 +57,6 @@ from tests.sure import sure
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
-ROOT_KEY = base64.urlsafe_b64encode(new_key()).decode()
 
 
 @pytest.fixture
@@ -177,7 +178,24 @@ def test_documented_backup_is_restored_whole(run, tmp_path):
             maya.call("set_deployment_cap", new_monthly_cap_micro=7_000_000)
             interrupted = world.make_person(world)  # has no account
             before = world.contents()
-            subprocess.run(["/bin/sh", "-c", dump], check=True, cwd=tmp_path, env=environment)
+            said = subprocess.run(
+                ["/bin/sh", "-c", dump],
+                check=True,
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+            ).stderr
+        assert said.count("circular foreign-key constraints") == 3
+        circles = [
+            set(re.findall(r"detail: (\w+)", warning)) for warning in said.split("warning: ")[1:]
+        ]
+        assert sorted(circles, key=sorted) == [
+            {"conversations", "documents"},
+            {"documents"},
+            {"messages"},
+        ]
+        assert "three warnings of circular keys, in `conversations` and `documents`" in document
         found, environment = project("found")
         with psycopg.connect(found, autocommit=True) as admin:
             # on hosted Supabase, an extension lets `postgres` set this
@@ -233,6 +251,21 @@ def test_migrate_reads_root_key_from_keys_folder(run, empty, tmp_path):
 )
 def test_wrong_address_ends_migrate_with_a_sentence(run, url, sentence):
     assert run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=ROOT_KEY) == (1, sentence)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"dbname": "postgrs"}, 'database "postgrs" does not exist'),
+        ({"user": "postgrs"}, 'role "postgrs" does not exist'),
+    ],
+)
+def test_refusal_of_a_connection_keeps_the_reason_of_postgres(run, migrated, change, reason):
+    url = make_conninfo(servers.as_owner(migrated), password="pw-7781", **change)
+
+    said = run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=ROOT_KEY)
+
+    assert said == (1, f"The database refused: {reason}.")
 
 
 def test_refusal_of_a_running_database_is_told(run, migrated):
@@ -342,8 +375,96 @@ def test_check_passes_after_a_sign_in(run, backend):
     judged = [one for one in said.splitlines() if not {"credentials", "ways"} & {*one.split()}]
     lines = [line.split(maxsplit=2)[:2] for line in judged]
     assert [mark for mark, _ in lines] == ["ok"] * 10, said
-    assert "root keys      stored data needs 1\n" in said
+    assert "root keys      stored data needs root key 1\n" in said
     assert "access tokens  good for 3600 s" in said
+
+
+def test_wrong_root_key_is_the_one_cause_that_check_names(run, world, migrated):
+    world.person()
+    wrong = base64.urlsafe_b64encode(new_key()).decode()
+
+    code, said = run("check", DATABASE_URL=servers.as_owner(migrated), DAYBOOK_ROOT_KEYS=wrong)
+
+    failed = [line for line in said.splitlines() if line.startswith("FAIL")]
+    cause = "root key 1 is not the one that this data was encrypted with: put the right one back"
+    assert (code, failed) == (1, [f"FAIL  root keys      {cause}"])
+    for name in ("credentials", "ways in", "look-ups"):
+        assert f"?     {name:<13}  not checked: needs the root keys" in said
+
+
+def test_root_key_before_its_migrate_is_named(run, world, migrated):
+    world.person()
+    other = base64.urlsafe_b64encode(new_key()).decode()
+    ring = json.dumps({"current": 2, "keys": {"1": ROOT_KEY, "2": other}})
+
+    said = run("check", DATABASE_URL=servers.as_owner(migrated), DAYBOOK_ROOT_KEYS=ring)[1]
+
+    cause = "the database does not know root key 2: run `migrate` with these root keys"
+    assert f"FAIL  root keys      {cause}" in said
+
+
+def test_check_tells_another_project_from_other_root_keys(run, hosted, migrated):
+    """The API is of one project, the database of another."""
+    environment = hosted.environment() | {"DAYBOOK_ROOT_KEYS": ROOT_KEY}
+
+    said = run("check", **environment, DATABASE_URL=servers.as_owner(migrated))[1]
+
+    assert "which are those of the database: SUPABASE_URL is of another project" in said
+
+
+def test_check_has_supabase_auth_send_a_mail_only_if_asked(run, hosted):
+    sessions, email, unknown = make_sessions(hosted), new_email(), new_email()
+    with sessions.backend.gateway.http:
+        sessions.sign_up_with(email, PASSWORD)
+
+    def line(*arguments, **auth):
+        with hosted.auth(**auth):
+            said = run("check", *arguments, **with_keys(hosted))[1]
+        return [" ".join(line.split()) for line in said.splitlines() if "Auth's mail" in line]
+
+    needs = "needs a mail (--mail-to ADDRESS, of an account)"
+    assert line(confirms=True) == [f"? Auth's mail not checked: {needs}"]
+    accepted = f"ok Auth's mail accepted for {email}: see whether it arrives"
+    assert line("--mail-to", email, confirms=True) == [accepted]
+    [broken] = line("--mail-to", email, confirms=True, is_mail_broken=True)
+    assert broken.startswith("FAIL Auth's mail Supabase Auth's mail server refuses")
+    assert line() == []
+    [unused] = line("--mail-to", email)
+    assert unused.endswith("Supabase Auth sends none, because Confirm email is off")
+    code, said = run("check", "--mail-to", unknown, **with_keys(hosted))
+    assert (code, said.partition(":")[0]) == (1, "There is no account with this address")
+    with hosted.connect() as database:
+        made = "select count(*) from auth.users where email = %s"
+        assert database.execute(made, [unknown]).fetchone() == (0,)
+
+
+def test_migrate_without_a_needed_root_key_names_it(run, world, migrated):
+    world.person()
+    other = base64.urlsafe_b64encode(new_key()).decode()
+    ring = json.dumps({"current": 2, "keys": {"2": other}})
+
+    code, said = run("migrate", DATABASE_URL=servers.as_owner(migrated), DAYBOOK_ROOT_KEYS=ring)
+
+    assert (code, said.partition(",")[0]) == (1, "Root key 1 is missing")
+    with psycopg.connect(migrated) as database:
+        accepted = "select array_agg(id) from private.server_keys where retired_at is null"
+        assert database.execute(accepted).fetchone() == ([1],)
+
+
+def test_root_keys_lists_who_needs_an_old_one(run, backend):
+    sessions, email = make_sessions(backend), new_email()
+    with sessions.backend.gateway.http:
+        sessions.sign_up_with(email, PASSWORD)
+    environment = with_keys(backend)
+    other = base64.urlsafe_b64encode(new_key()).decode()
+    ring = {"current": 2, "keys": {"1": environment["DAYBOOK_ROOT_KEYS"], "2": other}}
+
+    code, said = run("root-keys", **environment | {"DAYBOOK_ROOT_KEYS": json.dumps(ring)})
+
+    first, second, *named = said.splitlines()
+    assert (code, first) == (0, "Root key 2, the current one: 0 users.")
+    assert re.fullmatch(r"Root key 1: \d+ users?, until they next sign in:", second)
+    assert f"  {email}" in named
 
 
 def test_check_names_users_whose_credentials_do_not_open(run, world, migrated):
@@ -428,7 +549,7 @@ def test_failed_check_exits_with_one_and_advice(run, empty):
 
     sentence = "This database has a schema private that is not Daybook's, and was not touched: "
     assert (nothing[0], strange[0], refused[0]) == (1, 1, 1)
-    for name in ("API key", "sign-up", "root keys", "max rows"):
+    for name in ("API key", "sign-up", "max rows"):
         assert f"?     {name:<13}  not checked: needs SUPABASE_URL and SUPABASE_KEY" in nothing[1]
     assert f"FAIL  schema         lacks {', '.join(VERSIONS)}: run `migrate`" in nothing[1]
     assert f"FAIL  schema         {sentence}" in strange[1]

@@ -43,6 +43,7 @@ class StandInAuth:
     signing_key: Mapping[str, str] = field(repr=False)  # a JWK with its private part
     confirms: bool = False  # true: addresses must be confirmed
     is_closed: bool = False  # true: sign-ups are refused
+    is_mail_broken: bool = False  # true: the mail server does not answer
 
     def __call__(self, request):
         parts = urlsplit(request.path)
@@ -66,6 +67,8 @@ class StandInAuth:
                 return settings | {"mailer_autoconfirm": not self.confirms}
             case "POST", "/signup", _:
                 return self._sign_up(rows, body)
+            case "POST", "/recover", _:
+                return self._recover(rows, body)
             case "POST", "/token", "password":
                 return self._sign_in(rows, body)
             case "POST", "/token", "refresh_token":
@@ -105,8 +108,20 @@ class StandInAuth:
             )
             user = _user_by("email", email, rows)
             _identify(rows, user)
+        if self.confirms:
+            self._send("confirmation")
         _log(rows, user, "user_confirmation_requested" if self.confirms else "user_signedup")
         return _shown(user) if self.confirms else self._new_session(rows, user)
+
+    def _recover(self, rows, body):
+        """Send a mail to the user with the address, if there is one: the answer does not tell."""
+        if _user_by("email", body.get("email", "").lower(), rows):
+            self._send("recovery")
+        return {}
+
+    def _send(self, kind):
+        if self.is_mail_broken:  # an error also undoes the rows of this request
+            raise Refused(500, "unexpected_failure", f"Error sending {kind} email")
 
     def _sign_in(self, rows, body):
         user = _user_by("email", body.get("email", "").lower(), rows)

@@ -114,7 +114,7 @@ class HostedRig:
 
     @contextmanager
     def auth(self, **settings):
-        """Run Auth with other *settings* during the block: `confirms`, `is_closed`."""
+        """Run Auth with other *settings* during the block: `confirms`, `is_closed`, `is_mail_broken`."""
         if self._make_auth is None:
             pytest.skip("a project's Auth is set by hand")
         before = self.gateway.services[_AUTH_PATH]
@@ -251,7 +251,7 @@ def _postgrest(cache, address, jwk):
 
 @tried_twice("Supabase Auth")
 @contextmanager
-def _real_auth(at, jwk, *, confirms=False, is_closed=False):
+def _real_auth(at, jwk, *, confirms=False, is_closed=False, is_mail_broken=False):
     """Yield Supabase Auth as in hosted projects; it makes its own tables, and its mails are dropped."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -273,6 +273,9 @@ def _real_auth(at, jwk, *, confirms=False, is_closed=False):
         "GOTRUE_SECURITY_REFRESH_TOKEN_REUSE_INTERVAL": "10",
         "GOTRUE_LOG_LEVEL": "warn",
     }
+    if is_mail_broken:
+        sender = {"ADMIN_EMAIL": "auth@daybook.test", "HOST": "127.0.0.1", "PORT": str(free_port())}
+        environment |= {f"GOTRUE_SMTP_{name}": value for name, value in sender.items()}
     service, log = service_at(url), Path(at["host"]) / f"auth-{port}.log"
     with _running([_AUTH], environment, log, lambda: _answers(service, "/health")):
         yield service

@@ -127,6 +127,22 @@ def test_addresses_to_be_confirmed(ask, maya, hosted, email):
     assert taken[1]["id"] != maya["user"]["id"]
 
 
+def test_mail_that_cannot_be_sent(ask, maya, hosted, email):
+    new = "new-" + email
+    with hosted.auth(confirms=True, is_mail_broken=True):
+        unsent = ask("POST", "/signup", {"email": new, "password": PASSWORD})
+        recovery = ask("POST", "/recover", {"email": email})
+        unknown = ask("POST", "/recover", {"email": new})
+    with hosted.auth(confirms=True):
+        early = signed_in(ask, new)
+
+    assert (refusal(unsent), refusal(recovery)) == ((500, "unexpected_failure"),) * 2
+    assert unsent[1]["message"].startswith("Error sending ")
+    assert recovery[1]["message"].startswith("Error sending ")
+    assert unknown == (200, {})
+    assert refusal(early) == (400, "invalid_credentials")  # there is no such user
+
+
 def test_banned_user(ask, maya, hosted, email):
     with hosted.connect() as rows:
         ban = "update auth.users set banned_until = now() + interval '1 hour' where email = %s"

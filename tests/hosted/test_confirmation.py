@@ -4,8 +4,17 @@ import threading
 
 import pytest
 
-from services.errors import AddressTaken, ConfirmationSent, NotConfirmed, WrongCredentials
+from services.domain.health import UnsentReason
+from services.errors import (
+    AddressTaken,
+    ConfirmationSent,
+    MailUnsent,
+    NotConfirmed,
+    WrongCredentials,
+)
+from services.events import listen
 from services.store.supabase import auth
+from services.web.recent_calls import RecentCalls
 from tests.stack.apps import until
 from tests.store.conftest import PASSWORD, _cheap_hashes, new_email  # noqa: F401
 from tests.stores import NOT_COUNTED
@@ -69,6 +78,28 @@ def test_confirmed_address_opens_the_account_that_waited_for_it(hosted, process,
 
         assert (session.email, process.open(cookie).user_id) == (email, session.user_id)
         assert not session.is_confirmed  # only a code of ours confirms an address
+
+
+def test_unsent_mail_is_told_after_the_right_password_alone(hosted, process, addresses, caplog):
+    email, calls = new_email(), RecentCalls()
+    with hosted.auth(confirms=True, is_mail_broken=True):
+        process.backend.sign_in.settings.read()
+        listen(calls.record)
+        for address in (*addresses, email):
+            with pytest.raises(ConfirmationSent):
+                process.sign_up_with(address, PASSWORD)
+        until(is_quiet)
+
+        assert calls.unsent_reason is UnsentReason.SERVER
+        with pytest.raises(WrongCredentials):
+            process.sign_in_with(email, OTHER)
+        with pytest.raises(MailUnsent):
+            process.sign_in_with(email, PASSWORD)
+    with hosted.auth(confirms=True):
+        with pytest.raises(ConfirmationSent):  # the mail server answers again
+            process.sign_in_with(email, PASSWORD)
+        confirm(hosted, email)
+        assert process.sign_in_with(email, PASSWORD)[1].email == email
 
 
 def test_second_sign_up_keeps_the_password_at_supabase_auth(hosted, process):

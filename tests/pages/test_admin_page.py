@@ -15,7 +15,7 @@ from services import bootstrap
 from services.domain import AccountRole, Purpose
 from services.domain.accounts import RetentionPreview, UserOrder
 from services.domain.addresses import NO_ADDRESS
-from services.domain.health import Abilities, MailHealth, StoreHealth
+from services.domain.health import Abilities, MailHealth, StoreHealth, UnsentReason
 from services.domain.model_failures import ModelFailure
 from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
@@ -48,6 +48,13 @@ TOTAL_USAGE = UsageReport(
     first_token_ms=180,
     first_token_p95_ms=1_240,
 )
+WHY_UNSENT = {
+    UnsentReason.SERVER: "its mail server refused",
+    UnsentReason.LIMIT: "its limit of emails or sign-ups",
+    UnsentReason.TEAM_ONLY: "Supabase's own mail server sends to the project's team only",
+    UnsentReason.CLOSED: "Supabase Auth accepts no sign-ups",
+    UnsentReason.OTHER: "it did not answer, or refused",
+}
 HEALTH = StoreHealth(
     abilities=Abilities(takes_several_processes=True, isolates_users=True),
     database_ms=3,
@@ -789,6 +796,19 @@ def test_failed_sign_ins_are_shown_with_what_to_do(open_tab, ruth, monkeypatch):
     assert "`python -m services.operate check`" in unopened
     assert "1 since the start" in broken
     assert "repair-sign-in" in broken
+
+
+@pytest.mark.parametrize("reason", UnsentReason)
+def test_reason_why_confirmations_fail_is_shown(open_tab, ruth, monkeypatch, reason):
+    calls = bootstrap.current_app().recent_calls
+    calls.record("sign_up.failed", {"reason": UnsentReason.OTHER})
+    calls.record("sign_up.failed", {"reason": reason})
+    monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
+
+    [unsent] = warnings(open_tab("Health"))
+
+    assert "did not send: 2 since the start" in unsent
+    assert f"The last one: {WHY_UNSENT[reason]}" in unsent
 
 
 def test_clock_that_differs_is_warned_of(open_tab, ruth, monkeypatch):

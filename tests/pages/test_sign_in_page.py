@@ -181,6 +181,24 @@ def test_every_reason_of_the_routes_has_a_sentence(open_app):
         assert len([*app.error, *app.info]) == 1, reason
 
 
+def test_page_after_the_link_of_supabase_says_what_it_did(open_app):
+    followed, expired = (open_app(None, reason=f"link-{end}") for end in ("followed", "expired"))
+
+    assert [info.value.partition(".")[0] for info in followed.info] == [
+        "If you followed the link, your address is confirmed"
+    ]
+    assert [error.value.partition(".")[0] for error in expired.error] == [
+        "This link has expired or was used before"
+    ]
+    assert press(expired, "Create account").query_params == {"code": "sign_up"}
+
+
+def test_expired_link_offers_no_form_where_sign_ups_are_closed(open_app, tab):
+    tab.sign_ups = SignUps.CLOSED
+
+    assert not open_app(None, reason="link-expired").button
+
+
 def test_unknown_reason_draws_nothing(open_app):
     assert not open_app(None, reason="![x](http://e/i)").error
 

@@ -98,7 +98,7 @@ def findings(operator, ring=RING):
         partial(has_way_in, ring, SignInPolicy()),
         partial(holds_refused_passkey, ring),
     )
-    return operator.check(PresentKeys(b"", ring.versions(), *judges))
+    return operator.check(PresentKeys(ring.proof_keys(), ring.current, *judges))
 
 
 def test_account_becomes_admin_and_is_audited(accounts, operator, tables):
@@ -307,12 +307,15 @@ def test_check_names_the_root_keys_that_stored_data_needs(accounts, operator, ta
     first, second = new_key(), new_key()
     ring = RootKeys({1: RING_KEY, 2: second}, 2)
 
-    assert findings(operator, ring)["root keys"] == (Mark.OK, "stored data needs 1, and not 2")
+    listed = "the command `root-keys` lists who still needs root key 1"
+    text = f"stored data needs root key 1; {listed}; no stored data needs root key 2 yet"
+    assert findings(operator, ring)["root keys"] == (Mark.OK, text)
     WholeAccounts(TablesBackend(tables), ring, 3600, 3600).sign_up_with(new_email(), PASSWORD)
-    assert findings(operator, ring)["root keys"] == (Mark.OK, "stored data needs 1, 2")
+    text = f"stored data needs root keys 1 and 2; {listed}"
+    assert findings(operator, ring)["root keys"] == (Mark.OK, text)
 
     without = findings(operator, RootKeys({2: second, 3: first}, 2))
-    advice = "stored data needs 1: put it back beside the others"
+    advice = "stored data needs root key 1: put it back beside the others"
     assert without["root keys"] == (Mark.FAIL, advice)
     for name in ("credentials", "ways in", "look-ups"):
         assert without[name] == (Mark.UNKNOWN, "not checked: needs the root keys")
@@ -322,7 +325,33 @@ def test_check_names_the_root_key_without_which_the_store_does_not_open(operator
     ring = RootKeys({1: RING_KEY, 2: new_key()}, 2)
     check_root_key(tables, RING)
 
-    assert findings(operator, ring)["root keys"] == (Mark.OK, "stored data needs 1, and not 2")
+    assert "stored data needs root key 1;" in findings(operator, ring)["root keys"][1]
+
+
+def test_check_asks_no_other_store_than_supabase_for_a_mail(operator):
+    with pytest.raises(BadInput, match="Only Supabase Auth sends mails"):
+        operator.check("no root keys", "maya@daybook.test")
+
+
+def test_root_keys_lists_who_needs_an_old_one(accounts, operator, tables, tmp_path):
+    maya, omar, second = "maya@daybook.test", "omar@daybook.test", new_key()
+    check_root_key(tables, RING)
+    for email in (omar, maya):
+        accounts.sign_up_with(email, PASSWORD)
+    ring = RootKeys({1: RING_KEY, 2: second}, 2)
+    with pytest.raises(Misconfigured, match="Root key 1 is missing"):
+        operator.migrate(RootKeys({2: second}, 2).proof_keys())
+    assert operator.migrate(ring.proof_keys()) == ()
+
+    WholeAccounts(TablesBackend(tables), ring, 3600, 3600).sign_in_with(omar, PASSWORD)
+
+    assert operator.root_key_users() == {1: [maya, omar], 2: [omar]}
+    listed = operate_at(f"sqlite:{tmp_path}/daybook.db", "root-keys").output.splitlines()
+    assert listed == [
+        "Root key 1, the current one: 2 users.",
+        "Root key 2: 1 user, until they next sign in:",
+        f"  {omar}",
+    ]
 
 
 def test_check_takes_damaged_credentials_for_no_missing_root_key(accounts, operator, tables):

@@ -77,6 +77,13 @@ def test_refused_sign_in_raises_by_its_code(verb, status, code, error, caplog):
     assert ("auth.failed" in caplog.text) is (error is errors.StoreUnavailable)
 
 
+@pytest.mark.parametrize("kind", ["confirmation", "recovery"])
+def test_mail_that_auth_cannot_send_has_an_error_of_its_own(kind):
+    said = {"code": "unexpected_failure", "message": f"Error sending {kind} email"}
+
+    assert type(refusal(auth.sign_up, *WHO, status=500, **said)) is errors.MailUnsent
+
+
 def test_sign_up_beside_another_recognises_the_user_that_the_other_has_made():
     """Auth answers one of two sign-ups at once with an internal error; the rig cannot time them."""
     session = a_session()

@@ -17,6 +17,7 @@ from io import BytesIO
 from itertools import islice
 from threading import Event
 from types import SimpleNamespace
+from unittest.mock import Mock
 from uuid import uuid4
 from zipfile import ZipFile
 
@@ -40,13 +41,21 @@ from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import StopCause, TurnState
 from services.embedded.plan import Endpoints
-from services.embedded.reports import IS_HTTP, NEW_STORE, SHARED_ADDRESS, Failed, Running
+from services.embedded.reports import (
+    IS_HTTP,
+    NEW_STORE,
+    NO_HOSTED_ADMIN,
+    SHARED_ADDRESS,
+    Failed,
+    Running,
+)
 from services.errors import Misconfigured, ProxyUnusable, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
 from services.operate.__main__ import operate
 from services.settings import Settings
 from services.store.accounts import AppSession, Cookie
+from services.store.backend import SignUpState
 from services.store.device_names import NewDevice
 from services.store.sealed import throwaway_keys
 from services.store.sign_in_policy import SignInPolicy
@@ -462,6 +471,26 @@ def test_openai_and_numpy_are_imported_after_the_first_check(monkeypatch):
     threads["recall-imports"]()
 
     assert order == ["checking", "checked", "waited", "services.memory.recall"]
+
+
+@pytest.mark.parametrize(
+    ("is_hosted", "has_admin", "said"), [(True, False, 1), (True, True, 0), (False, False, 0)]
+)
+def test_hosted_start_without_an_admin_prints_the_command(monkeypatch, is_hosted, has_admin, said):
+    recorded = []
+    health = SimpleNamespace(record=recorded.append)
+    monkeypatch.setattr(services_app, "failed_check", lambda *_: None)
+    app, _ = started(monkeypatch, is_hosted=is_hosted, health=health)
+    away = Mock(side_effect=StoreUnavailable)
+    state = SignUpState(
+        mode=SignUps.OPEN, is_first_admin=False, confirms_by_code=False, has_admin=has_admin
+    )
+
+    for answer in (away, lambda: state, lambda: state):
+        app._failed_check(SimpleNamespace(sign_up_state=answer))
+
+    assert recorded == [NO_HOSTED_ADMIN] * said
+    assert "grant-admin EMAIL` with DATABASE_URL" in NO_HOSTED_ADMIN.sentence
 
 
 def test_start_does_not_wait_for_the_models(monkeypatch):

@@ -14,6 +14,7 @@ from services.crypto import RootKeys, new_key
 from services.domain import UserId
 from services.domain.addresses import NO_ADDRESS
 from services.embedded.folders import choose_folders, free_port
+from services.errors import AddressNotAllowed, MailUnsent, StoreUnavailable, TooManyAttempts
 from services.operate.__main__ import operate
 from services.settings import Settings
 from services.store.supabase import check
@@ -37,14 +38,25 @@ def auth(has_email=True, is_closed=False, is_confirmed=True):
     [
         (check.judge_sign_up(auth()), check.Mark.OK, "open"),
         (check.judge_sign_up(0), check.Mark.FAIL, "check SUPABASE_URL"),
-        (check.judge_sign_up(401), check.Mark.FAIL, "refuses SUPABASE_KEY"),
         (check.judge_sign_up(540), check.Mark.FAIL, "paused"),
         (check.judge_sign_up(auth(has_email=False)), check.Mark.FAIL, "switch on Email"),
         (check.judge_sign_up(auth(is_closed=True)), check.Mark.NOTE, "closed"),
-        (check.judge_sign_up(auth(is_confirmed=False)), check.Mark.NOTE, "SMTP"),
-        (check.judge_root_keys((1,), (1,)), check.Mark.OK, "needs 1"),
-        (check.judge_root_keys((1, 2), (2, 3)), check.Mark.FAIL, "needs 1:"),
-        (check.judge_root_keys((2,), (1, 2)), check.Mark.OK, "needs 2, and not 1"),
+        (check.judge_sign_up(auth(is_confirmed=False)), check.Mark.NOTE, "enter yours under"),
+        (check.judge_unsent(MailUnsent()), check.Mark.FAIL, "Auth logs have its answer"),
+        (check.judge_unsent(AddressNotAllowed()), check.Mark.FAIL, "to the project's team only"),
+        (check.judge_unsent(TooManyAttempts(60)), check.Mark.NOTE, "Try again in a minute."),
+        (check.judge_unsent(StoreUnavailable(503)), check.Mark.FAIL, "does not answer"),
+        (check.judge_root_keys((), (1,), 1), check.Mark.OK, "no data is stored yet"),
+        (check.judge_root_keys((1,), (1,), 1), check.Mark.OK, "stored data needs root key 1"),
+        (check.judge_root_keys((1, 4), (2, 3), 3), check.Mark.FAIL, "root keys 1 and 4: put them"),
+        (check.judge_root_keys((1, 2), (2, 3), 3), check.Mark.FAIL, "root key 1: put it back"),
+        (check.judge_root_keys((2,), (1, 2), 2), check.Mark.OK, "needs root key 1 any more"),
+        (check.judge_root_keys((1,), (1, 2, 3), 2), check.Mark.OK, "needs root keys 2 or 3 yet"),
+        (
+            check.judge_root_keys((1, 2), (1, 2), 2),
+            check.Mark.OK,
+            "lists who still needs root key 1",
+        ),
         (check.judge_max_rows(1000), check.Mark.OK, "100"),
         (check.judge_max_rows(99), check.Mark.FAIL, "99 are too few"),
         (check.judge_clocks(0.4), check.Mark.OK, "0 s apart"),
@@ -78,6 +90,13 @@ def test_finding_has_a_mark_and_says_what_to_do(finding, mark, words):
     assert words in finding[1]
 
 
+@pytest.mark.parametrize("sends_mail", [True, False])
+def test_note_on_confirm_email_advises_one_thing(sends_mail):
+    _, text = check.judge_sign_up(auth(is_confirmed=False), sends_mail=sends_mail)
+
+    assert ("switch off Confirm email" in text, "SMTP" in text) == (sends_mail, not sends_mail)
+
+
 @pytest.fixture
 def run_check(monkeypatch, tmp_path):
     """Run `check` on a hosted project whose API refuses every server proof."""
@@ -85,6 +104,8 @@ def run_check(monkeypatch, tmp_path):
     def answer(_, request):
         if request.url.host == "away.test":
             raise httpx.ConnectError("no such host")
+        if request.headers["apikey"] == "wrong":
+            return httpx.Response(401, json={"message": "Invalid API key"})
         refused = {"code": "42501", "message": "not allowed"}
         return httpx.Response(403 if "/rpc/" in request.url.path else 404, json=refused)
 
@@ -100,10 +121,11 @@ def run_check(monkeypatch, tmp_path):
     return run
 
 
-def test_refused_server_proof_says_to_migrate(run_check):
+def test_refused_server_proof_names_both_causes(run_check):
     code, found = run_check(DAYBOOK_ROOT_KEYS=base64.urlsafe_b64encode(new_key()).decode())
 
-    advice = "the API takes no proof of these root keys: run `migrate` with them"
+    causes = "the data was encrypted with others, or `migrate` has not run with these"
+    advice = f"the API takes no proof of these root keys: {causes}"
     assert (code, found["root keys"]) == (1, (check.Mark.FAIL, advice))
     assert found["max rows"] == (check.Mark.UNKNOWN, "not checked: needs the root keys")
 
@@ -120,6 +142,24 @@ def test_api_that_is_away_accuses_no_root_key(run_check):
         "not checked, because the API fails",
     )
     assert found["max rows"] == (check.Mark.UNKNOWN, "not checked: needs the API")
+
+
+def test_refused_api_key_is_the_one_cause(run_check):
+    key = base64.urlsafe_b64encode(new_key()).decode()
+
+    code, found = run_check(DAYBOOK_ROOT_KEYS=key, SUPABASE_KEY="wrong")
+
+    assert code == 1
+    assert found["API key"] == (check.Mark.FAIL, "the API refuses SUPABASE_KEY: copy it again")
+    for name in ("sign-up", "root keys", "max rows"):
+        text = "not checked: needs a key that the API takes"
+        assert found[name] == (check.Mark.UNKNOWN, text)
+
+
+def test_key_of_an_api_that_is_away_is_not_judged(run_check):
+    _, found = run_check(SUPABASE_URL="https://away.test")
+
+    assert found["API key"] == (check.Mark.UNKNOWN, "not checked: needs the API")
 
 
 def test_mail_server_is_checked_where_mail_is_set(run_check):

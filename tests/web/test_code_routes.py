@@ -483,7 +483,7 @@ def test_refused_mails_do_not_tell_whether_an_address_has_an_account(site, maya)
             browser.asks("", step=browser.step)
             yield from [said(browser.enters("wrong"))["reason"] for _ in range(4)]
 
-    expected = ["wrong-code"] * 5 + ["expired"] * 3
+    expected = ["wrong-code"] * 5 + ["tries"] * 3
     assert [*reasons(maya)] == [*reasons(new_email())] == expected
 
 

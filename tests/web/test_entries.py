@@ -244,13 +244,25 @@ def test_step_is_over_after_five_tries_and_after_the_sign_in(maya):
     browser = maya.begins()
     for _ in range(5):
         assert maya.gives(browser, maya.app.wrong)["reason"] == WRONG
-    assert maya.gives(browser, maya.app.code()) == {"c": "1", "reason": "expired"}
+    assert maya.gives(browser, maya.app.code()) == {"c": "1", "reason": "tries"}
 
     browser = maya.begins()
     cookies = browser.cookies
     assert maya.gives(browser, maya.app.recovery[0]) == {"c": "1"}
     browser.cookies = cookies
     assert maya.gives(browser, maya.app.recovery[1])["reason"] == "expired"
+
+
+def test_tries_of_a_stranger_use_up_no_step(maya):
+    browser, stranger = maya.begins(), maya.site.browser()
+    user_of(maya.site).begins(stranger)
+    stranger.step = browser.step
+
+    for _ in range(5):
+        assert maya.gives(stranger, maya.app.wrong)["reason"] == "expired"
+
+    assert maya.gives(stranger, maya.app.wrong)["reason"] == "tries"
+    assert maya.gives(browser, maya.app.code()) == {"c": "1"}
 
 
 def test_step_that_two_tabs_end_at_once_begins_one_session(maya):
@@ -697,7 +709,7 @@ def test_setup_key_is_shown_again_at_most_five_times(strict):
     for _ in range(6):
         sets_up(maya, browser)
 
-    assert said(browser.post("/factor/enrol", step=browser.step))["reason"] == "expired"
+    assert said(browser.post("/factor/enrol", step=browser.step))["reason"] == "tries"
 
 
 def confirms(user, browser, text=None):

@@ -906,7 +906,7 @@ def test_page_that_is_opened_again_gives_no_more_tries(site, corp, maya):
 
     ended = browser.post("/identity/account", step=browser.step, password=PASSWORD)
 
-    assert said(ended)["reason"] == "expired"
+    assert said(ended)["reason"] == "tries"
     assert (is_signed_in(browser), site.identities()) == (False, [])
 
 

@@ -702,7 +702,7 @@ def test_third_wrong_answer_is_told_and_the_sixth_finds_no_step(maya):
         assert (maya.site.told != []) is (number > 1)
 
     assert maya.site.told[0] == NoticeKind.WRONG_FACTORS
-    assert maya.gives(browser, maya.recovery[0])["reason"] == "expired"
+    assert maya.gives(browser, maya.recovery[0])["reason"] == "tries"
 
 
 def test_challenge_of_a_passkey_gives_a_step_no_more_tries(both):
@@ -712,7 +712,7 @@ def test_challenge_of_a_passkey_gives_a_step_no_more_tries(both):
     assert "options" in both.options(browser)
     assert both.gives(browser, "000000", by="both")["reason"] == "wrong-factor"
 
-    assert both.gives(browser, both.app.code(), by="both")["reason"] == "expired"
+    assert both.gives(browser, both.app.code(), by="both")["reason"] == "tries"
     assert not is_in(browser)
 
 

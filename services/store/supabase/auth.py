@@ -77,6 +77,8 @@ _RENEWAL_ERRORS: dict[str, type[errors.AppError]] = dict.fromkeys(
     ),
     errors.SignedOut,
 )
+# the beginning of Supabase Auth's message, whatever mail it could not send
+_UNSENT = "Error sending "
 _WAIT = re.compile(r"after (\d{1,4}) seconds")
 # seconds until the next email or request, if Supabase Auth's response gives no time
 _EMAIL_WAIT, _REQUEST_WAIT = 3600, 60
@@ -120,6 +122,12 @@ def exchange(client: Client, refresh: str) -> AuthTokens:
     return _tokens(session, errors.SignedOut)
 
 
+def send_recovery(client: Client, email: EmailAddress) -> None:
+    """Have Supabase Auth send a recovery mail to the user with *email*. Raise TooManyAttempts, AddressNotAllowed, Unavailable."""
+    with _auth_errors(_SIGN_IN_ERRORS):
+        client.auth.reset_password_for_email(email)
+
+
 def sign_out(client: Client, tokens: AuthTokens) -> None:
     """End the session of *tokens* in Supabase Auth, if Supabase Auth can be reached."""
     with suppress(AuthError, httpx.HTTPError):
@@ -147,6 +155,9 @@ def _auth_error(
         return errors.TooManyAttempts(int(said[1]) if said else wait)
     if code in refusals:
         return refusals[code]()
+    if error.status == 500 and error.message.startswith(_UNSENT):
+        log_event("auth.failed", status=error.status)
+        return errors.MailUnsent()
     log_event("auth.failed", status=error.status)
     return errors.StoreUnavailable(error.status)
 

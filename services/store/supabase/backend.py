@@ -503,6 +503,7 @@ def _sign_up_state(found: Mapping[str, object]) -> SignUpState:
         confirms_by_code=found["confirms_by_code"] is True,
         requires_factor=found["requires_factor"] is True,
         is_invited=found.get("is_invited") is True,
+        has_admin=found.get("has_admin") is not False,
     )
 
 

@@ -1,7 +1,7 @@
 """The findings of `operate check` about the Supabase API and the database behind it."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
@@ -11,7 +11,16 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from services.crypto import ServerProof
 from services.domain import UserId
-from services.errors import Misconfigured, ServerRefused, StoreUnavailable
+from services.domain.addresses import EmailAddress
+from services.errors import (
+    AddressNotAllowed,
+    AppError,
+    MailUnsent,
+    Misconfigured,
+    ServerRefused,
+    StoreUnavailable,
+    TooManyAttempts,
+)
 from services.store.backend import StoredCredentials
 from services.store.operator import (
     Finding,
@@ -24,9 +33,9 @@ from services.store.operator import (
     judge_ways_in,
     unchecked,
 )
-from services.store.supabase import migrations
+from services.store.supabase import auth, migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
-from services.store.supabase.auth import AuthSettings, get_settings
+from services.store.supabase.auth import AuthSettings
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.schema import FOLDER, read
 
@@ -35,6 +44,8 @@ _MAX_SKEW_SECONDS = 30.0
 _MIN_TOKEN_SECONDS = 20 * 60
 _MAX_ERASURE_SECONDS = 3600.0
 _SIGN_IN = "Authentication, Sign In / Providers"
+_SMTP = "Authentication, Emails, SMTP Settings"
+_MAIL = "Auth's mail"
 _AUDIT_LOGS = "Authentication, Audit Logs"
 _SERVER = """
 select extract(epoch from clock_timestamp())::float8, exists (
@@ -56,7 +67,10 @@ select
   (select count(*) from private.log_erasures),
   (select coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8 from private.log_erasures)
 """
-
+_ROOT_KEY_USERS = """
+select version, array_agg(coalesce(email, person::text) order by email) from private.root_key_uses()
+left join auth.users on users.id = person group by version order by version
+"""
 _STORED = TypeAdapter(StoredCredentials)
 # the credentials of all users, including deleted users that a row of private.lookups refers to
 _CREDENTIALS = """
@@ -67,6 +81,18 @@ from private.roles left join private.credentials using (user_id) left join (
 ) beside using (user_id)
 where deleted_at is null or beside.lookups is not null order by user_id
 """
+# HTTP statuses with which the API refuses its key
+_REFUSED_KEY = 401, 403
+REFUSED_PROOF = (
+    Mark.FAIL,
+    "the API takes no proof of these root keys: the data was encrypted with others, or `migrate` has not run with these",
+)
+_OTHER_PROJECT = (
+    Mark.FAIL,
+    "the API takes no proof of these root keys, which are those of the database: SUPABASE_URL is of another project, "
+    "or the clocks differ",
+)
+_ACCEPTED = "select exists (select from private.server_keys where id = %s and retired_at is null)"
 
 
 # all findings, keyed by name and marked as not checked, in the order of the printed table
@@ -86,27 +112,61 @@ UNCHECKED = unchecked(
 )
 
 
-def check_api(url: str, key: SecretStr, keys: PresentKeys | str) -> dict[str, Finding]:
-    """Return the findings about the API at *url*; *keys* as in `Operator.check`: root keys, or why they are missing."""
+def check_api(
+    url: str,
+    key: SecretStr,
+    keys: PresentKeys | str,
+    mail_to: EmailAddress | None = None,
+    *,
+    sends_mail: bool,
+) -> dict[str, Finding]:
+    """Return the findings about the API at *url*; *keys*, *mail_to* and *sends_mail* as in `Operator.check`."""
     # only the embedded API is called over plain http, and needs this transport
     transport = LiteTransport() if url.startswith("http:") else None
     gateway = Gateway.to(url, key, transport)
     is_publishable = key.get_secret_value().startswith("sb_publishable_")
     kind = "publishable" if is_publishable else "anon, of the old kind"
     with gateway.http:
-        return {"API key": (Mark.OK, kind)} | _check_auth(gateway) | _check_root_keys(gateway, keys)
+        settings, clocks = _auth_settings(gateway)
+        if settings in _REFUSED_KEY:
+            refused = Mark.FAIL, "the API refuses SUPABASE_KEY: copy it again"
+            not_checked = unchecked("a key that the API takes", "sign-up", "root keys", "max rows")
+            return {"API key": refused} | clocks | not_checked
+        taken = {"API key": (Mark.OK, kind)} if settings else unchecked("the API", "API key")
+        sign_up = {"sign-up": judge_sign_up(settings, sends_mail=sends_mail)}
+        mail = _check_mail(gateway, settings, mail_to)
+        return taken | sign_up | clocks | _check_root_keys(gateway, keys) | mail
 
 
-def _check_auth(gateway: Gateway) -> dict[str, Finding]:
-    auth: AuthSettings | int = 0
+def _check_mail(
+    gateway: Gateway, settings: AuthSettings | int, mail_to: EmailAddress | None
+) -> dict[str, Finding]:
+    """Return the finding about Supabase Auth's mails, if they confirm addresses here; *mail_to* as in `Operator.check`."""
+    if not isinstance(settings, AuthSettings):
+        return {}
+    if settings.mailer_autoconfirm:
+        unused = Mark.NOTE, "not checked: Supabase Auth sends none, because Confirm email is off"
+        return {_MAIL: unused} if mail_to else {}
+    if mail_to is None:
+        return unchecked("a mail (--mail-to ADDRESS, of an account)", _MAIL)
+    try:
+        auth.send_recovery(gateway.client(), mail_to)
+        return {_MAIL: (Mark.OK, f"accepted for {mail_to}: see whether it arrives")}
+    except AppError as error:
+        return {_MAIL: judge_unsent(error)}
+
+
+def _auth_settings(gateway: Gateway) -> tuple[AuthSettings | int, dict[str, Finding]]:
+    """Return Supabase Auth's settings, or an HTTP status (0: no response), and the finding about the clocks, if any."""
+    settings: AuthSettings | int = 0
     clocks: dict[str, Finding] = {}
     with suppress(httpx.HTTPError, ValidationError):
-        reply = get_settings(gateway)
+        reply = auth.get_settings(gateway)
         is_success, content = reply.is_success, reply.content
-        auth = AuthSettings.model_validate_json(content) if is_success else reply.status_code
+        settings = AuthSettings.model_validate_json(content) if is_success else reply.status_code
         if date := reply.headers.get("Date"):
             clocks = {"clocks": judge_clocks(parsedate_to_datetime(date).timestamp() - time.time())}
-    return {"sign-up": judge_sign_up(auth)} | clocks
+    return settings, clocks
 
 
 def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Finding]:
@@ -116,12 +176,13 @@ def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Fin
     server = ServerCalls(gateway.client(), ServerProof(keys.proof_key))
     try:
         return {
-            "root keys": judge_root_keys(server.stored_versions().versions, keys.versions),
+            "root keys": judge_root_keys(
+                server.stored_versions().versions, keys.proof_keys, keys.current
+            ),
             "max rows": judge_max_rows(server.row_bound()),
         }
     except ServerRefused:
-        advice = "the API takes no proof of these root keys: run `migrate` with them"
-        return {"root keys": (Mark.FAIL, advice)} | not_checked
+        return {"root keys": REFUSED_PROOF} | not_checked
     except StoreUnavailable:
         advice = "not checked, because the API fails: check SUPABASE_URL and SUPABASE_KEY, and whether the project is paused"
         return {"root keys": (Mark.FAIL, advice)} | unchecked("the API", "max rows")
@@ -148,17 +209,49 @@ def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> d
     return found | {
         "schema": (Mark.OK, "Daybook's, and up to date"),
         "access tokens": judge_access_tokens(token_seconds),
-        **_check_credentials(connection, keys),
+        **_check_sealed(connection, keys),
         "users": judge_users(foreign_users),
         "auth log": judge_auth_log(*log),
     }
 
 
-def _check_credentials(
-    connection: psycopg.Connection, keys: PresentKeys | str
-) -> dict[str, Finding]:
+def with_both(api: Mapping[str, Finding], database: Mapping[str, Finding]) -> dict[str, Finding]:
+    """Return the findings about the API and the database; that about the root keys names the cause."""
+    found = {**api, **database}
+    if api["root keys"] == REFUSED_PROOF and found["root keys"][0] is Mark.OK:
+        found["root keys"] = _OTHER_PROJECT
+    return found
+
+
+def root_key_users(connection: psycopg.Connection) -> dict[int, list[str]]:
+    """Return the addresses of the users whose rows are sealed under a root key, keyed by its version."""
+    return dict(connection.execute(_ROOT_KEY_USERS).fetchall())
+
+
+def _check_sealed(connection: psycopg.Connection, keys: PresentKeys | str) -> dict[str, Finding]:
+    """Return the findings about the root keys and what they open."""
+    not_checked = unchecked("the root keys", "credentials", "ways in", "look-ups")
     if isinstance(keys, str):
-        return unchecked("the root keys", "credentials", "ways in", "look-ups")
+        return {"root keys": (Mark.UNKNOWN, f"not checked: {keys}")} | not_checked
+    root_keys = _judge_root_keys(connection, keys)
+    if root_keys[0] is Mark.FAIL:
+        return {"root keys": root_keys} | not_checked
+    return {"root keys": root_keys} | _check_credentials(connection, keys)
+
+
+def _judge_root_keys(connection: psycopg.Connection, keys: PresentKeys) -> Finding:
+    if wrong := migrations.wrong_server_keys(connection, keys.proof_keys):
+        text = f"root key {wrong[0]} is not the one that this data was encrypted with"
+        return Mark.FAIL, f"{text}: put the right one back"
+    finding = judge_root_keys(root_key_users(connection), keys.proof_keys, keys.current)
+    [(is_accepted,)] = connection.execute(_ACCEPTED, [keys.current])
+    if finding[0] is Mark.OK and not is_accepted:
+        text = f"the database does not know root key {keys.current}"
+        return Mark.FAIL, f"{text}: run `migrate` with these root keys"
+    return finding
+
+
+def _check_credentials(connection: psycopg.Connection, keys: PresentKeys) -> dict[str, Finding]:
     unopened, faults = list[UserId](), dict[str, Collection[LookupFault]]()
     left_out, with_refused_passkey = list[str](), list[str]()
     for user_id, is_account, row, lookups in connection.execute(_CREDENTIALS):
@@ -177,26 +270,40 @@ def _check_credentials(
     }
 
 
-def judge_sign_up(auth: AuthSettings | int) -> Finding:
-    """Return a finding about sign-ups; *auth*: Supabase Auth's settings, or an HTTP status (0: no response)."""
-    match auth:
+def judge_sign_up(settings: AuthSettings | int, *, sends_mail: bool = False) -> Finding:
+    """Return a finding about sign-ups; *settings*: Supabase Auth's, or an HTTP status (0: no response)."""
+    match settings:
         case 0:
             return Mark.FAIL, "Supabase Auth does not answer: check SUPABASE_URL"
-        case 401 | 403:
-            return Mark.FAIL, "the API refuses SUPABASE_KEY: copy it again"
         case int(status):
             return Mark.FAIL, f"the API answers {status}: is the project paused?"
         case AuthSettings(has_email=False):
             return Mark.FAIL, f"switch on Email under {_SIGN_IN}"
         case AuthSettings(disable_signup=True):
             return Mark.NOTE, f"closed to new accounts, unless you allow them under {_SIGN_IN}"
+        case AuthSettings(mailer_autoconfirm=False) if sends_mail:
+            text = "Supabase Auth confirms addresses, so Daybook's own codes cannot"
+            return Mark.NOTE, f"{text}: switch off Confirm email under {_SIGN_IN}"
         case AuthSettings(mailer_autoconfirm=False):
-            return Mark.NOTE, (
-                "Supabase Auth confirms addresses, so Daybook's own codes cannot: switch off Confirm email under "
-                f"{_SIGN_IN}, or set up SMTP there, because Supabase's own server sends to its team only"
-            )
+            text = "Supabase Auth confirms addresses, and its own mail server sends to the project's team only"
+            return Mark.NOTE, f"{text}: enter yours under {_SMTP}"
         case _:
             return Mark.OK, "open, without confirmation of addresses"
+
+
+def judge_unsent(error: AppError) -> Finding:
+    """Return the finding about Supabase Auth's mails, after *error*, for which it sent none."""
+    match error:
+        case MailUnsent():
+            text = "Supabase Auth's mail server refuses, or does not answer"
+            return Mark.FAIL, f"{text}: check {_SMTP}; the project's Auth logs have its answer"
+        case AddressNotAllowed():
+            text = "Supabase's own mail server sends to the project's team only"
+            return Mark.FAIL, f"{text}: enter yours under {_SMTP}"
+        case TooManyAttempts():
+            return Mark.NOTE, f"not checked, because of Supabase Auth's limits. {error.public}"
+        case _:
+            return Mark.FAIL, "Supabase Auth does not answer, or fails: its logs say more"
 
 
 def judge_max_rows(bound: int) -> Finding:

@@ -1,5 +1,6 @@
 """Connections to the database as the owner of its schema: over TLS, with no password on a command line."""
 
+import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,7 +37,8 @@ def _connect_with(url: str, password: Callable[[], str]) -> psycopg.Connection:
         return _connect(conninfo)
     except psycopg.OperationalError as error:
         if not (error.pgconn and error.pgconn.needs_password):
-            if _families(str(conninfo_to_dict(url).get("host") or "")) == {socket.AF_INET6}:
+            host = str(conninfo_to_dict(url).get("host") or "")
+            if not refusal_of(error) and _families(host) == {socket.AF_INET6}:
                 raise Misconfigured(
                     "The database does not answer, or refuses the password or TLS: check DATABASE_URL. Its host has "
                     "only an IPv6 address: if this machine has none, take the session pooler's address "
@@ -44,6 +46,13 @@ def _connect_with(url: str, password: Callable[[], str]) -> psycopg.Connection:
                 ) from error
             raise
         return _connect(make_conninfo(conninfo, password=password()))
+
+
+def refusal_of(error: psycopg.Error) -> str:
+    """Return the reason for which Postgres refused a connection; "" if it gave none. The reason has no part of the URL's secret."""
+    # only the text of the error has it: the library knows it as an error of the connection
+    found = re.search(r"FATAL: +(.+)", str(error))
+    return found[1] if found else ""
 
 
 def with_tls(url: str) -> str:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr, TypeAdapter
 
+from services.crypto import refuse_missing
 from services.domain import UserId
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import EmailAddress
@@ -21,8 +22,14 @@ from services.store.notices import operator_notice
 from services.store.operator import CopiedRows, Finding, PresentKeys, UserCaps
 from services.store.refusals import error_of
 from services.store.supabase import migrations
-from services.store.supabase.check import UNCHECKED, check_api, check_database
-from services.store.supabase.connection import connector
+from services.store.supabase.check import (
+    UNCHECKED,
+    check_api,
+    check_database,
+    root_key_users,
+    with_both,
+)
+from services.store.supabase.connection import connector, refusal_of
 from services.store.supabase.copying import SupabaseCopy, load
 from services.store.supabase.schema import FOLDER, read
 
@@ -71,19 +78,35 @@ class SupabaseOperator:
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
         with self._database() as connection:
             applied = migrations.apply(connection, FOLDER)
+            refuse_missing(root_key_users(connection), proof_keys)
             migrations.install_server_keys(connection, proof_keys)
             # PostgREST caches the schema, and reloads it when notified
             connection.execute("notify pgrst, 'reload schema'")
             return applied
 
-    def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
+    def check(
+        self,
+        keys: PresentKeys | str,
+        mail_to: EmailAddress | None = None,
+        *,
+        sends_mail: bool = False,
+    ) -> dict[str, Finding]:
         found = dict(UNCHECKED)
+        if mail_to:
+            with self._database() as connection:
+                [(user_id,)] = connection.execute("select private.find_account(%s)", [mail_to])
+            if user_id is None:
+                raise BadInput(_UNKNOWN_ACCOUNT)
         if self.api:
-            found |= check_api(*self.api, keys)
+            found |= check_api(*self.api, keys, mail_to, sends_mail=sends_mail)
         if self.open_database:
             with self._database() as connection:
-                found |= check_database(connection, keys)
+                found = with_both(found, check_database(connection, keys))
         return found
+
+    def root_key_users(self) -> Mapping[int, Collection[str]]:
+        with self._database() as connection:
+            return root_key_users(connection)
 
     def grant_admin(self, email: EmailAddress) -> None:
         with self._database() as connection:
@@ -223,8 +246,8 @@ def _hashed(password: str) -> str:
 
 
 def _sentence(error: psycopg.Error) -> str:
-    if error.diag.message_primary:
-        return f"The database refused: {error.diag.message_primary}."
+    if reason := error.diag.message_primary or refusal_of(error):
+        return f"The database refused: {reason}."
     if isinstance(error, psycopg.OperationalError):
         return "The database does not answer, or refuses the password or TLS: check DATABASE_URL."
     return "DATABASE_URL cannot be read: it looks like postgresql://user:password@host/database."

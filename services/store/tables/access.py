@@ -1,5 +1,6 @@
 """Table access for an app session, which each atomic block (transaction) checks first; deployment settings; the audit log."""
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -181,13 +182,21 @@ def models_of(block: Block) -> ModelSettings:
     return block.get(schema.MODELS, "models") or ModelSettings()
 
 
+def root_key_uses(block: Block, now: datetime) -> dict[int, set[UserId]]:
+    """Return the users whose data are sealed under a root key, keyed by its version; a damaged text counts as version 0."""
+    alive = Range("ends_at", above=now)
+    sealed = [(one.sealed, one.user_id) for one in block.select(schema.SESSIONS, {}, alive)]
+    sealed += [(one.sealed, one.user_id) for one in block.select(schema.CREDENTIALS) if one.user_id]
+    sealed += [(key.wrapped, row.id) for row in block.select(schema.ACCOUNTS) for key in row.keys]
+    users = defaultdict[int, set[UserId]](set)
+    for text, user_id in sealed:
+        users[token_version(text) or 0].add(user_id)
+    return users
+
+
 def root_key_versions(block: Block, now: datetime) -> list[int]:
     """Return the root key versions under which data in the store are sealed; [] before the first account.
 
     A damaged text counts as version 0.
     """
-    alive = Range("ends_at", above=now)
-    sealed = [one.sealed for one in block.select(schema.SESSIONS, {}, alive)]
-    sealed += [one.sealed for one in block.select(schema.CREDENTIALS) if one.user_id]
-    sealed += [key.wrapped for row in block.select(schema.ACCOUNTS) for key in row.keys]
-    return sorted({token_version(text) or 0 for text in sealed})
+    return sorted(root_key_uses(block, now))

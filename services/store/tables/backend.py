@@ -64,6 +64,7 @@ from services.store.tables.access import (
 from services.store.tables.administration import (
     ENDED_AT_ONCE,
     TablesAdministration,
+    admins_of,
     has_accounts,
     sessions_of,
 )
@@ -582,7 +583,8 @@ class TablesBackend:
 
     @atomic
     def sign_up_state(self, block: Block) -> SignUpState:
-        return _sign_up_state(block, self.wants_proofs)
+        has_admin = any(account.is_admin for account in admins_of(block))
+        return replace(_sign_up_state(block, self.wants_proofs), has_admin=has_admin)
 
     @atomic
     def count_attempt(self, block: Block, attempt: Attempt) -> CountedAttempt | Refusal:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from services.crypto import refuse_missing
 from services.domain import AccountRole, UserId
 from services.domain.accounts import CredentialsAction, Limits
 from services.domain.addresses import NO_ADDRESS, EmailAddress
@@ -35,6 +36,7 @@ from services.store.tables.access import (
     note,
     put_notice,
     put_ways_in,
+    root_key_uses,
     root_key_versions,
     settings_of,
 )
@@ -66,14 +68,23 @@ class TablesOperator:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
-        with self._tables():
-            pass  # opening the store has brought it up to date
+        with self._tables() as tables:  # opening the store has brought it up to date
+            needed = tables.of(None).run(lambda block: root_key_versions(block, self.now()))
+        refuse_missing(needed, proof_keys)
         for mark, text in self.place.check().values():
             if mark is Mark.FAIL:
                 raise Misconfigured(f"The store needs more: {text}.")
         return ()
 
-    def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
+    def check(
+        self,
+        keys: PresentKeys | str,
+        mail_to: EmailAddress | None = None,
+        *,
+        sends_mail: bool = False,
+    ) -> dict[str, Finding]:
+        if mail_to:
+            raise BadInput("Only Supabase Auth sends mails of its own, and this store has none.")
         stored = None
         # opening the store reads a file, too; if a file is damaged, `place.check` below reports it
         with suppress(FileDamaged), self._tables() as tables, suppress(FileDamaged):
@@ -97,7 +108,7 @@ class TablesOperator:
         if tag:  # the store cannot be opened without the root key of its tag
             needed.append(tag.version)
         # 0 is the version of a damaged text, which names no root key and therefore needs none
-        findings["root keys"] = judge_root_keys({*needed} - {0}, keys.versions)
+        findings["root keys"] = judge_root_keys({*needed} - {0}, keys.proof_keys, keys.current)
         if findings["root keys"][0] is Mark.FAIL:
             return findings | unchecked("the root keys", "credentials", "ways in", "look-ups")
         by_id = {row.id: row for row in rows}
@@ -130,6 +141,18 @@ class TablesOperator:
             keys.most_named,
         )
         return findings
+
+    def root_key_users(self) -> Mapping[int, Collection[str]]:
+        with self._tables() as tables:
+            uses, accounts = tables.of(None).run(
+                lambda block: (root_key_uses(block, self.now()), block.select(schema.ACCOUNTS))
+            )
+        emails = {account.id: str(account.email) for account in accounts}
+        return {
+            version: sorted(emails.get(user_id, str(user_id)) for user_id in uses[version])
+            for version in sorted(uses)
+            if version  # a damaged text names no root key
+        }
 
     def grant_admin(self, email: EmailAddress) -> None:
         def grant(block: Block) -> None:

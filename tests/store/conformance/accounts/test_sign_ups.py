@@ -66,6 +66,15 @@ def test_first_account_is_the_admins_where_the_settings_say_so(deployment):
     assert not deployment.server.next_is_admin()
 
 
+def test_state_of_sign_ups_tells_whether_there_is_an_admin(deployment):
+    state, user = deployment.accounts.backend.sign_up_state, deployment.sign_up()
+    assert not state().has_admin
+
+    deployment.make_admin(user)
+
+    assert state().has_admin
+
+
 def test_first_account_is_a_users_where_the_settings_say_nothing(deployment):
     assert deployment.sign_up().account().role is AccountRole.USER
 

@@ -1,0 +1,18 @@
+// Supabase Auth's link that confirms an address leads to the app, with tokens or an error behind "#", or with a
+// code in the query. Removes them at once, because the history would keep them, and reloads the page, which
+// then says what the link did. Only `error_code` is read; the other values are not.
+
+const ADDED = ["code", "error", "error_code", "error_description"];
+const url = new URL(location.href);
+const behind = new URLSearchParams(url.hash.slice(1));
+const isExpired = behind.has("error_code") || url.searchParams.has("error_code");
+// the app's own values of `code` are words
+const isForeign = /[^a-z_]/.test(url.searchParams.get("code") ?? "");
+
+if (isExpired || isForeign || behind.has("access_token")) {
+  url.hash = "";
+  for (const name of ADDED) url.searchParams.delete(name);
+  url.searchParams.set("reason", isExpired ? "link-expired" : "link-followed");
+  history.replaceState(null, "", url);
+  location.reload();
+}
