@@ -3,11 +3,14 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from services.daemon_threads import in_thread
+from services.domain.model_failures import ModelUnavailable
 from services.domain.models import LimitSource, ModelInfo, ModelSettings, PriceSource
 from services.llm.catalogue import known_model, narrow_limits
+from services.llm.endpoint import Endpoint
 from services.llm.model_spec import LimitRefusal, ModelSpec, listed_models, read_models
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
@@ -36,10 +39,16 @@ def local_model(
 
 
 def configured_models(
-    settings: Settings, of_admins: Callable[[], ModelSettings] = ModelSettings
+    settings: Settings,
+    of_admins: Callable[[], ModelSettings] = ModelSettings,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Models:
-    """Return the models that *settings* name, with the limits known without a network; a thread adds the endpoint's limits."""
+    """Return the models that *settings* name, with the limits known without a network; a thread adds the endpoint's limits.
+
+    *tell* is called with a line for the operator once the endpoint does not answer, and once it answers again.
+    """
     url = str(settings.openai_base_url or _OPENAI)
+    endpoint = Endpoint(url, tell)
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "none"
     first, *others = settings.offered_models
     refusals = defaultdict[str, set[LimitRefusal]](set)
@@ -48,7 +57,7 @@ def configured_models(
         refusals[name].add(replace(refusal, prompt_tokens=None))
         models.learn(narrow_limits(models.known(name), refusal))
 
-    model = OpenAIModel(connect(url, key), first, on_refusal=narrow)
+    model = OpenAIModel(connect(url, key), first, on_refusal=narrow, endpoint=endpoint)
     setting = ModelSpec(
         context_tokens=settings.context_tokens,
         reply_tokens=settings.reply_tokens,
@@ -72,10 +81,12 @@ def configured_models(
 
     def keep_learning() -> None:
         """Look up limits and prices periodically: list prices depend on the time, and an endpoint may be down at first, or
-        may list no model yet."""
+        may list no model yet. During an outage, this also notices its end."""
         entries = list[object]()
         while True:
-            entries = entries or listed_models(model.list_models())
+            if not entries or endpoint.outage:
+                with suppress(ModelUnavailable):
+                    entries = listed_models(model.list_models()) or entries
             learn_all(entries)
             time.sleep(_LEARN_SECONDS)
 
