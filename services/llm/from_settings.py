@@ -1,17 +1,15 @@
 """The construction of `Models`, with a client for each model, from the settings of a deployment."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 from services.daemon_threads import in_thread
 from services.domain.model_failures import ModelUnavailable
 from services.domain.models import LimitSource, ModelInfo, ModelSettings, PriceSource
-from services.llm.catalogue import known_model, narrow_limits
+from services.llm.catalogue import known_model
 from services.llm.endpoint import Endpoint
-from services.llm.model_spec import LimitRefusal, ModelSpec, listed_models, read_models
+from services.llm.model_spec import ModelSpec, listed_models, read_models
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
 from services.settings import Settings
@@ -51,13 +49,12 @@ def configured_models(
     endpoint = Endpoint(url, tell)
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "none"
     first, *others = settings.offered_models
-    refusals = defaultdict[str, set[LimitRefusal]](set)
-
-    def narrow(name: str, refusal: LimitRefusal) -> None:
-        refusals[name].add(replace(refusal, prompt_tokens=None))
-        models.learn(narrow_limits(models.known(name), refusal))
-
-    model = OpenAIModel(connect(url, key), first, on_refusal=narrow, endpoint=endpoint)
+    model = OpenAIModel(
+        connect(url, key),
+        first,
+        on_refusal=lambda name, refusal: models.narrow(name, refusal),
+        endpoint=endpoint,
+    )
     setting = ModelSpec(
         context_tokens=settings.context_tokens,
         reply_tokens=settings.reply_tokens,
@@ -74,8 +71,6 @@ def configured_models(
         for name in settings.offered_models:
             stated = read_models(document, name)
             info = known_model(name, base_url=url, setting=setting, endpoint=stated)
-            for refusal in tuple(refusals[name]):
-                info = narrow_limits(info, refusal)
             is_news = info.is_reasoning and not models.known(name).is_reasoning
             models.learn(info, model.named(name, is_reasoning=True) if is_news else None)
 

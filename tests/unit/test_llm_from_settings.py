@@ -162,6 +162,8 @@ def test_limit_named_by_a_refusal_is_remembered(threads):
         remembered = models.first.info
         threads["model-list"]()
 
-    assert (remembered.reply_tokens, remembered.reply_source) == (4096, LimitSource.ENDPOINT)
+    assert (remembered.reply_tokens, remembered.reply_source) == (4096, LimitSource.REFUSAL)
     assert (remembered.context_tokens, remembered.context_source) == (32_768, LimitSource.GUESS)
     assert (models.first.info.context_tokens, models.first.info.reply_tokens) == (16_384, 4096)
+    models.forget_refusals("scripted")
+    assert models.first.info.reply_tokens == 9_000
