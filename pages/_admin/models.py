@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from pages._admin import forms
+from pages._admin import connection, forms
 from pages._parts import safe_md, tables, words
 from pages._parts.elements import draw_choice, draw_download, quiet_button, row
 from pages._session import find_user
@@ -52,7 +52,9 @@ def draw(admin: UserServices) -> None:
     settings = admin.models.settings()
     every = {offer.info.name: offer.info for offer in admin.offers.every()}
     st.caption("Prices per 1M tokens. A price set here overrides all other sources.")
-    draw_download("/export/models.csv")
+    with row("models-tools"):
+        draw_download("/export/models.csv")
+        connection.draw(admin)
     tables.draw(
         (table_row(info, settings.of(name)) for name, info in every.items()),
         "models-table",

@@ -8,8 +8,9 @@ from services.daemon_threads import in_thread
 from services.domain.model_failures import ModelUnavailable
 from services.domain.models import LimitSource, ModelInfo, ModelSettings, PriceSource
 from services.llm.catalogue import known_model
+from services.llm.connection import Connection
 from services.llm.endpoint import Endpoint
-from services.llm.model_spec import ModelSpec, listed_models, read_models
+from services.llm.model_spec import LimitRefusal, ModelSpec, listed_models, read_models
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
 from services.settings import Settings
@@ -49,12 +50,11 @@ def configured_models(
     endpoint = Endpoint(url, tell)
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "none"
     first, *others = settings.offered_models
-    model = OpenAIModel(
-        connect(url, key),
-        first,
-        on_refusal=lambda name, refusal: models.narrow(name, refusal),
-        endpoint=endpoint,
-    )
+
+    def narrow(name: str, refusal: LimitRefusal) -> None:
+        models.narrow(name, refusal)
+
+    model = OpenAIModel(connect(url, key), first, on_refusal=narrow, endpoint=endpoint)
     setting = ModelSpec(
         context_tokens=settings.context_tokens,
         reply_tokens=settings.reply_tokens,
@@ -85,6 +85,7 @@ def configured_models(
             learn_all(entries)
             time.sleep(_LEARN_SECONDS)
 
-    models = Models(offer(first), tuple(map(offer, others)), of_admins)
+    connection = Connection(endpoint, model.list_models)
+    models = Models(offer(first), tuple(map(offer, others)), of_admins, connection)
     in_thread("model-list", keep_learning)  # in a thread, so that no reply waits for the list
     return models

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from services.domain.models import LimitSource, ModelInfo, ModelSettings, PriceSource
+from services.llm.connection import Connection
 from services.llm.model import ModelClient
 from services.llm.model_spec import LimitRefusal
 
@@ -32,9 +33,11 @@ class Models:
         first: Offer,
         others: tuple[Offer, ...] = (),
         settings: Callable[[], ModelSettings] = ModelSettings,
+        connection: Connection | None = None,
     ) -> None:
+        """*connection*: None for the local model, whose process is monitored instead."""
         self._known = {offer.info.name: offer for offer in (first, *others)}
-        self._settings = settings
+        self._settings, self.connection = settings, connection
         self._refusals = defaultdict[str, set[LimitRefusal]](set)
 
     def __iter__(self) -> Iterator[Offer]:
