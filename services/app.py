@@ -17,7 +17,7 @@ from services.domain import SessionId, UserId
 from services.domain.accounts import SignUps
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import OfferedProvider
-from services.embedded.reports import NO_HOSTED_ADMIN, Failed
+from services.embedded.reports import NO_HOSTED_ADMIN, Failed, Notice
 from services.errors import Misconfigured, SignedOut, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models
@@ -196,7 +196,9 @@ class App:
 
             if at.model_url:
                 return local_model(at.model_url, at.model_key or "", model_settings.get)
-            return configured_models(chosen, model_settings.get)
+            return configured_models(
+                chosen, model_settings.get, lambda line: self.health.record(Notice(line))
+            )
 
         models = self._once_checked("models", open_models)
         models.add_done_callback(self._end_without_models)

@@ -36,6 +36,7 @@ from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
 from services.users.factor_rule import FactorRule
+from services.users.model_server import ModelServer
 from tests.stack.apps import until
 from tests.store.conformance.talk import NOON
 from tests.stores import Faulty
@@ -148,6 +149,7 @@ class FakePerson(ChatParts):
         purposes=(Purpose.SUMMARY, Purpose.FACTS),
         others=(),
         first=None,
+        connection=None,
     ):
         self.database, self.model, self.email = database, model, email
         self.user_id = database.user_id
@@ -181,7 +183,9 @@ class FakePerson(ChatParts):
         own = SimpleNamespace(administration=administration, devices=self._user.devices)
         session = SimpleNamespace(id=this_one.session_id, backend=own)
         self.factor_rule = FactorRule(session, state, lambda *_: nullcontext())
-        self._models = Models(first or Offer(INFO, model), others, self.models.settings)
+        first = first or Offer(INFO, model)
+        self._models = Models(first, others, self.models.settings, connection)
+        self.model_server = ModelServer(self._models, lambda: self.account)
         self._purposes = purposes
         self.drop_caches()
 

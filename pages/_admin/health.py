@@ -4,8 +4,9 @@ from datetime import datetime
 
 import streamlit as st
 
+from pages._admin import connection
 from pages._parts import words
-from pages._parts.elements import draw_metrics
+from pages._parts.elements import draw_metrics, row
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain.health import SignInFailure, UnsentReason
@@ -62,6 +63,8 @@ def draw(admin: UserServices) -> None:
     """Draw the current state of each part of Daybook, and a button that repeats the checks."""
     app = bootstrap.current_app()
     calls, server = app.recent_calls.summary(), app.health
+    endpoint = admin.offers.connection and admin.offers.connection.endpoint
+    is_here = endpoint is not None and endpoint.is_on_this_machine
     _draw_part("Daybook", {"Version": server.version, "Store": server.store})
     for failure, times in app.recent_calls.failed_sign_ins().items():
         count = f"{words.number(len(times))} since the start, the last at {words.moment(times[-1])}"
@@ -72,7 +75,7 @@ def draw(admin: UserServices) -> None:
     _draw_part(
         "Models",
         {
-            "Model server": _MODEL[server.model],
+            "Model server": "On this machine" if is_here else _MODEL[server.model],
             "Recent calls": words.number(calls.calls),
             "Failed calls": words.number(calls.failed),
             "Time to first token (median)": words.seconds(calls.first_token_ms),
@@ -82,6 +85,10 @@ def draw(admin: UserServices) -> None:
             ),
         },
     )
+    if endpoint and endpoint.outage:
+        st.warning(endpoint.outage)
+    with row("connection-row"):
+        connection.draw(admin)
     if app.mailer:
         mail = app.mailer.health()
         _draw_part(

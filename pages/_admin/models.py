@@ -4,12 +4,19 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from pages._admin import forms
+from pages._admin import connection, forms
 from pages._parts import safe_md, tables, words
 from pages._parts.elements import draw_choice, draw_download, quiet_button, row
 from pages._session import find_user
 from services.bootstrap import UserServices
-from services.domain.models import ModelInfo, ModelPrices, ModelSetting, ModelSettings, PriceSource
+from services.domain.models import (
+    LimitSource,
+    ModelInfo,
+    ModelPrices,
+    ModelSetting,
+    ModelSettings,
+    PriceSource,
+)
 
 _SOURCES = {
     PriceSource.ADMIN: "Set here",
@@ -45,18 +52,46 @@ def draw(admin: UserServices) -> None:
     settings = admin.models.settings()
     every = {offer.info.name: offer.info for offer in admin.offers.every()}
     st.caption("Prices per 1M tokens. A price set here overrides all other sources.")
-    draw_download("/export/models.csv")
+    with row("models-tools"):
+        draw_download("/export/models.csv")
+        connection.draw(admin)
     tables.draw(
         (table_row(info, settings.of(name)) for name, info in every.items()),
         "models-table",
         "Limits and prices of each model",
         forms={f"{label} ($)": _written_price for label in _PRICES.values()},
     )
+    for info in every.values():
+        _draw_refused_limits(info, admin.offers.known(info.name))
     chosen = st.selectbox(words.MODEL, every, key="chosen-model", width=360)
     _draw_prices(every[chosen])
     offered = [name for name in every if settings.of(name).is_offered]
     _draw_offer(settings.of(chosen), is_only_one=offered == [chosen])
     _draw_rule(settings, every)
+
+
+def _draw_refused_limits(info: ModelInfo, known: ModelInfo) -> None:
+    """If refusals of the endpoint have lowered limits of the model, draw these limits and a button that forgets them."""
+    limits = (
+        (info.context_source, "of context", info.context_tokens, known.context_tokens),
+        (info.reply_source, "a reply", info.reply_tokens, known.reply_tokens),
+    )
+    lowered = [
+        f"{words.number(tokens)} tokens {what} instead of {words.number(before)}"
+        for source, what, tokens, before in limits
+        if source is LimitSource.REFUSAL
+    ]
+    if lowered:
+        st.warning(
+            f"The provider refused a request to {safe_md.label(info.name)} and named a lower limit. "
+            f"Until its next start, this server process keeps to {' and '.join(lowered)}."
+        )
+        key, tip = f"forget-{info.name}", "In this process, until the provider refuses again."
+        quiet_button("Forget this limit", "undo", key, _forget_refusals, info.name, tip=tip)
+
+
+def _forget_refusals(name: str) -> None:
+    find_user().model_server.forget_refusals(name)
 
 
 def _written_price(dollars: float) -> str:

@@ -27,11 +27,12 @@ _CONNECT_LINES = {
     ),
 }
 _SOURCES = {
-    LimitSource.SETTING: "set by your admin",
-    LimitSource.ENDPOINT: "from the provider",
-    LimitSource.LISTED: "from the price list",
-    LimitSource.TABLE: "known for this model",
-    LimitSource.GUESS: "estimated",
+    LimitSource.REFUSAL: "after a refusal",
+    LimitSource.SETTING: "set by admin",
+    LimitSource.ENDPOINT: "provider",
+    LimitSource.LISTED: "price list",
+    LimitSource.TABLE: "known",
+    LimitSource.GUESS: "estimate",
 }
 
 
@@ -99,7 +100,7 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
             key=key,
             on_change=lambda: attempt(choose, conversation_id, str(st.session_state[key])),
         )
-        st.caption("Prices per 1M tokens")
+        st.caption("Limits in tokens, prices per 1M tokens")
         if name != usual or default.missing_model:
             tip = "Used for new chats, and for chats where no model was chosen."
             label, args = "Make this my default", (_make_default, name)
@@ -141,16 +142,14 @@ def _has_replied(view: ThreadView) -> bool:
 
 
 def _caption(info: ModelInfo, *, is_usual: bool) -> str:
-    """Return the text on a model's limits and prices; if both limits have the same source, name the source only once."""
-    is_same = info.context_source is info.reply_source
-    source = "" if is_same else f" ({_SOURCES[info.context_source]})"
-    window = f"{words.number(info.context_tokens)}-token context{source}"
-    reply = f"{words.number(info.reply_tokens)}-token replies ({_SOURCES[info.reply_source]})"
+    """Return two lines on a model's limits, each with its source, and prices."""
+    window = f"Context {words.number(info.context_tokens)} ({_SOURCES[info.context_source]})"
+    reply = f"Replies {words.number(info.reply_tokens)} ({_SOURCES[info.reply_source]})"
     price = f"{words.price(info.input_micro)} in, {words.price(info.output_micro)} out"
     if info.is_free:
         price = "no price" if info.price_source is PriceSource.UNKNOWN else "free"
     usual = " · your default" if is_usual else ""
-    return f"{window} · {reply} · {price}{usual}".replace("$", r"\$")
+    return f"{window}{usual}  \n{reply} · {price}".replace("$", r"\$")
 
 
 def choose(conversation_id: ConversationId | None, name: str) -> None:

@@ -43,6 +43,17 @@ class ModelCalls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionTest:
+    """The result of a test of the connection to the model endpoint, which asks for its list of models."""
+
+    host: str  # with the port
+    at: datetime
+    ms: int  # the time until the list arrived, or until the test failed
+    models: int  # the number of listed models
+    failure: ModelFailure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MailHealth:
     """Statistics of this process's outgoing mails: the number in the last hour, the waiting mails and the last failure."""
 

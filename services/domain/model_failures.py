@@ -29,13 +29,16 @@ class ModelFailure(StrEnum):
 class ModelUnavailable(Unavailable):
     """The model endpoint failed."""
 
-    def __init__(self, failure: ModelFailure) -> None:
+    def __init__(self, failure: ModelFailure, outage: str = "") -> None:
+        """*outage*: the sentence for admins, in Markdown, about an endpoint that does not answer."""
         super().__init__(failure)
-        self.failure = failure
+        self.failure, self._outage = failure, outage
         self.public = _FAILURE_SENTENCES[failure]
 
     @property
     def for_admins(self) -> str:
+        if self._outage:
+            return f"{self._outage} Your message is saved."
         return _FAILURES_FOR_ADMINS.get(self.failure, self.public)
 
 

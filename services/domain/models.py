@@ -31,6 +31,7 @@ class InstructionsSource(StrEnum):
 class LimitSource(StrEnum):
     """The sources of a limit, in order of precedence."""
 
+    REFUSAL = "refusal"  # the endpoint refused a request and named a lower limit
     SETTING = "setting"
     ENDPOINT = "endpoint"
     LISTED = "listed"  # the price list of genai-prices

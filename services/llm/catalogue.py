@@ -1,7 +1,6 @@
 """The limits and prices of a model, as far as they are known before the first call."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import ceil
@@ -12,7 +11,7 @@ from genai_prices.types import TieredPrices
 
 from services.domain.models import LimitSource, ModelInfo, PriceSource
 from services.llm.known_models import find_known
-from services.llm.model_spec import LimitRefusal, ModelSpec
+from services.llm.model_spec import ModelSpec
 
 _MILLION = 1_000_000
 _GUESSED_CONTEXT_TOKENS = 32_768
@@ -21,21 +20,6 @@ _GUESSED_REPLY_TOKENS, _GUESSED_REASONING_TOKENS = 8_192, 32_768
 # reservation could take the rest of the user's budget from other chats
 _MOST_REPLY_TOKENS = 65_536
 _NOTHING = ModelSpec()
-
-
-def narrow_limits(info: ModelInfo, refusal: LimitRefusal) -> ModelInfo:
-    """Return *info*, with each limit lowered to the limit in *refusal*, if that is smaller."""
-    window, reply = info.context_tokens, info.reply_tokens
-    window = min(window, refusal.context_tokens or window)
-    reply = min(reply, refusal.reply_tokens or reply, window)
-    endpoint = LimitSource.ENDPOINT
-    return replace(
-        info,
-        context_tokens=window,
-        reply_tokens=reply,
-        context_source=endpoint if window < info.context_tokens else info.context_source,
-        reply_source=endpoint if reply < info.reply_tokens else info.reply_source,
-    )
 
 
 def known_model(
@@ -59,7 +43,9 @@ def known_model(
         reply_tokens=_GUESSED_REASONING_TOKENS if is_reasoning else _GUESSED_REPLY_TOKENS,
     )
     window = ModelSpec(context_tokens=listed.context_window if listed else None)
-    specs = dict(zip(LimitSource, (setting, endpoint, window, known, guess), strict=True))
+    # refusals are applied by `Models`, because they are learnt later
+    by_precedence = (_NOTHING, setting, endpoint, window, known, guess)
+    specs = dict(zip(LimitSource, by_precedence, strict=True))
     context_tokens, context_source = _first(specs, lambda spec: spec.context_tokens)
     if (setting.reply_tokens or 0) >= context_tokens:
         del specs[LimitSource.SETTING]

@@ -1,13 +1,15 @@
 """The construction of `Models`, with a client for each model, from the settings of a deployment."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
 
 from services.daemon_threads import in_thread
+from services.domain.model_failures import ModelUnavailable
 from services.domain.models import LimitSource, ModelInfo, ModelSettings, PriceSource
-from services.llm.catalogue import known_model, narrow_limits
+from services.llm.catalogue import known_model
+from services.llm.connection import Connection
+from services.llm.endpoint import Endpoint
 from services.llm.model_spec import LimitRefusal, ModelSpec, listed_models, read_models
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
@@ -36,19 +38,23 @@ def local_model(
 
 
 def configured_models(
-    settings: Settings, of_admins: Callable[[], ModelSettings] = ModelSettings
+    settings: Settings,
+    of_admins: Callable[[], ModelSettings] = ModelSettings,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Models:
-    """Return the models that *settings* name, with the limits known without a network; a thread adds the endpoint's limits."""
+    """Return the models that *settings* name, with the limits known without a network; a thread adds the endpoint's limits.
+
+    *tell* is called with a line for the operator once the endpoint does not answer, and once it answers again.
+    """
     url = str(settings.openai_base_url or _OPENAI)
+    endpoint = Endpoint(url, tell)
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "none"
     first, *others = settings.offered_models
-    refusals = defaultdict[str, set[LimitRefusal]](set)
 
     def narrow(name: str, refusal: LimitRefusal) -> None:
-        refusals[name].add(replace(refusal, prompt_tokens=None))
-        models.learn(narrow_limits(models.known(name), refusal))
+        models.narrow(name, refusal)
 
-    model = OpenAIModel(connect(url, key), first, on_refusal=narrow)
+    model = OpenAIModel(connect(url, key), first, on_refusal=narrow, endpoint=endpoint)
     setting = ModelSpec(
         context_tokens=settings.context_tokens,
         reply_tokens=settings.reply_tokens,
@@ -65,20 +71,21 @@ def configured_models(
         for name in settings.offered_models:
             stated = read_models(document, name)
             info = known_model(name, base_url=url, setting=setting, endpoint=stated)
-            for refusal in tuple(refusals[name]):
-                info = narrow_limits(info, refusal)
             is_news = info.is_reasoning and not models.known(name).is_reasoning
             models.learn(info, model.named(name, is_reasoning=True) if is_news else None)
 
     def keep_learning() -> None:
         """Look up limits and prices periodically: list prices depend on the time, and an endpoint may be down at first, or
-        may list no model yet."""
+        may list no model yet. During an outage, this also notices its end."""
         entries = list[object]()
         while True:
-            entries = entries or listed_models(model.list_models())
+            if not entries or endpoint.outage:
+                with suppress(ModelUnavailable):
+                    entries = listed_models(model.list_models()) or entries
             learn_all(entries)
             time.sleep(_LEARN_SECONDS)
 
-    models = Models(offer(first), tuple(map(offer, others)), of_admins)
+    connection = Connection(endpoint, model.list_models)
+    models = Models(offer(first), tuple(map(offer, others)), of_admins, connection)
     in_thread("model-list", keep_learning)  # in a thread, so that no reply waits for the list
     return models

@@ -28,6 +28,7 @@ from services.domain.context import ContextMessage
 from services.domain.hosts import is_nearby, is_this_machine
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.errors import ProxyUnusable
+from services.llm.endpoint import Endpoint
 from services.llm.model import Piece
 from services.llm.model_spec import LimitRefusal, read_refusal
 from services.llm.reply_reader import ReplyReader
@@ -52,6 +53,8 @@ _TRANSIENT = {
     ModelFailure.BROKEN,
     ModelFailure.DROPPED,
 }
+# whether a request that ends in this way before any response shows that the endpoint is away; None: it shows neither
+_AWAY = {ModelFailure.UNREACHABLE: True, ModelFailure.SILENT: True, ModelFailure.DROPPED: None}
 # matches error messages about a prompt that, with its reply, overflows the context window
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|(?:prompt|input)\b.{0,60}\b(?:too long|exceeds)",
@@ -94,9 +97,14 @@ class OpenAIModel:
         first_token_seconds: float | None = None,
         between_tokens_seconds: float = 30,
         on_refusal: Callable[[str, LimitRefusal], None] | None = None,
+        endpoint: Endpoint | None = None,
     ) -> None:
-        """*on_refusal* is called with the model's name and the limits that the endpoint states when it refuses a request."""
+        """*on_refusal* is called with the model's name and the limits that the endpoint states when it refuses a request.
+
+        *endpoint* is told whether requests are answered; None for the local model, whose process is monitored instead.
+        """
         self._client, self._name, self._on_refusal = client, name, on_refusal
+        self._endpoint = endpoint
         is_self_hosted = is_nearby(client.base_url.host)
         usual = _LONGER_SECONDS if is_self_hosted else _FIRST_TOKEN_SECONDS
         self._first_token_seconds = first_token_seconds or usual
@@ -108,7 +116,8 @@ class OpenAIModel:
         self._thread.start()
 
     def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> "_Stream":
-        return _Stream(self._loop, partial(self._reply, messages, max_tokens))
+        reply = partial(self._reply, messages, max_tokens)
+        return _Stream(self._loop, reply, self._endpoint)
 
     def named(self, name: str, *, is_reasoning: bool = False) -> "OpenAIModel":
         """Return another model at the same endpoint. Both share their connections, and closing one closes both."""
@@ -119,8 +128,13 @@ class OpenAIModel:
         return other
 
     def list_models(self) -> object:
-        """Return the endpoint's list of models as decoded JSON; None if it does not arrive in time."""
-        return asyncio.run_coroutine_threadsafe(self._list_models(), self._loop).result()
+        """Return the endpoint's list of models as decoded JSON. Raise ModelUnavailable if it does not arrive in time."""
+        listing = asyncio.run_coroutine_threadsafe(self._list_models(), self._loop)
+        try:
+            return listing.result()
+        finally:
+            if self._endpoint:
+                self._endpoint.report()
 
     def close(self) -> None:
         """End all streams and connections."""
@@ -138,11 +152,25 @@ class OpenAIModel:
         await self._client.close()
 
     async def _list_models(self) -> object:
-        # the JSON parser also refuses integers of thousands of digits (ValueError), and deep nesting
-        with suppress(*_EXPECTED, ValueError, RecursionError):
+        try:
             async with asyncio.timeout(_LIST_SECONDS):
-                return await self._client.get("/models", cast_to=object)
-        return None
+                document = await self._client.get("/models", cast_to=object)
+        # the JSON parser also refuses integers of thousands of digits (ValueError), and deep nesting
+        except (*_EXPECTED, ValueError, RecursionError) as error:
+            failure = _failure(error, ReplyReader(lambda _: None))
+            is_known = self._endpoint is not None and self._endpoint.is_known
+            # a list that does not come in time is no outage of an endpoint that answers prompts
+            if failure is not ModelFailure.SILENT or not is_known:
+                self._note(failure)
+            raise ModelUnavailable(failure) from None
+        self._note(None)
+        return document
+
+    def _note(self, failure: ModelFailure | None) -> None:
+        """Note that the endpoint answered a request (None), or that *failure* ended a request before any response."""
+        is_away = _AWAY.get(failure, False) if failure else False
+        if self._endpoint and is_away is not None:
+            self._endpoint.note(is_away=is_away)
 
     async def _reply(
         self,
@@ -171,6 +199,9 @@ class OpenAIModel:
                         self._refused_parameters |= refused
                 failure = reader.finish()
             except _EXPECTED as error:
+                failure, retry_after = _failure(error, reader), _retry_after(error)
+                if not reader.has_response:
+                    self._note(failure)
                 refusal = read_refusal(_refusal_text(error, reader))
                 shorter = self._allowed_reply(refusal, max_tokens)
                 if not is_shortened and shorter < max_tokens:
@@ -179,7 +210,6 @@ class OpenAIModel:
                 if more := _refused_parameters(error) - refused:
                     refused = refused | more
                     continue
-                failure, retry_after = _failure(error, reader), _retry_after(error)
                 if reader.has_ended and failure in {ModelFailure.DROPPED, ModelFailure.SILENT}:
                     return reader.finish()
             if failure not in _TRANSIENT or reader.has_begun:
@@ -225,6 +255,8 @@ class OpenAIModel:
             stream=True,
             stream_cls=_Chunks,
         ) as chunks:
+            reader.has_response = True
+            self._note(None)
             new_at = self._loop.time()
             async for chunk in chunks:
                 now = self._loop.time()
@@ -265,8 +297,9 @@ class _Stream:
             [Callable[[Piece], None], Callable[[ModelFailure | None], None]],
             Coroutine[None, None, ModelFailure | None],
         ],
+        endpoint: Endpoint | None,
     ) -> None:
-        self._loop, self._reply = loop, reply
+        self._loop, self._reply, self._endpoint = loop, reply, endpoint
         self._paused_after: ModelFailure | None = None  # None: no pause between two attempts
         self._request: Future[ModelFailure | None] | None = None
         self._is_cancelled = False
@@ -283,12 +316,20 @@ class _Stream:
             request.cancel()
         try:
             while (piece := pieces.get()) is not None:
+                self._report()
                 yield piece
         finally:
             request.cancel()  # end the request if the caller left the iteration early
+            self._report()
         is_cancelled = self._is_cancelled or request.cancelled()
         if failure := self._paused_after if is_cancelled else request.result():
-            raise ModelUnavailable(failure)
+            outage = self._endpoint.outage if self._endpoint and _AWAY.get(failure) else ""
+            raise ModelUnavailable(failure, outage)
+
+    def _report(self) -> None:
+        # in the thread that reads the reply: a console that blocks must not stop the event loop of all streams
+        if self._endpoint:
+            self._endpoint.report()
 
     def _note_pause(self, failure: ModelFailure | None) -> None:
         self._paused_after = failure

@@ -47,6 +47,7 @@ class ReplyReader:
     """Reads the chunks of one streamed reply, and passes its pieces to *emit*."""
 
     def __init__(self, emit: Callable[[Piece], None]) -> None:
+        self.has_response = False  # true once the response has begun
         # true once thoughts or text have arrived: the request is not repeated after that
         self.has_begun = False
         self.has_text = False

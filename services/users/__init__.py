@@ -39,6 +39,7 @@ from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
 from services.users.factor_rule import FactorRule
 from services.users.full_export import FullExport
+from services.users.model_server import ModelServer
 from services.users.session_cache import SessionCache
 from services.users.sign_in_details import SignInDetails, sign_in_details
 from services.users.ways_in import WaysIn
@@ -276,6 +277,7 @@ class UserServices(ChatParts):
             search=Search(store.corpus),
         )
         super().__init__(chat)
+        self.model_server = ModelServer(self.offers, lambda: self.account)
         # the call that began the session has read this data already: use it while it is fresh
         if first:
             self._account.read_ahead(lambda: first.account)

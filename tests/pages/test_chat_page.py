@@ -513,6 +513,22 @@ def test_failure_tells_who_can_mend_it(open_app, database, failure, told, told_a
     assert (told_admins if role is AccountRole.ADMIN else told) in said_why
 
 
+@pytest.mark.parametrize("role", AccountRole)
+def test_address_of_a_silent_endpoint_is_for_admins(open_app, database, role):
+    outage = "No answer at `http://127.0.0.1:8611/v1`. Check OPENAI_BASE_URL."
+    model = ScriptedModel((), ModelUnavailable(ModelFailure.UNREACHABLE, outage))
+
+    app = send(open_app(FakePerson(database, model, role)), "When?")
+
+    [told] = [error.value for error in app.error]
+    is_admin = role is AccountRole.ADMIN
+    assert told == (
+        f"{outage} Your message is saved."
+        if is_admin
+        else "The model cannot be reached. Your message is saved; try again."
+    )
+
+
 def test_empty_reply_says_that_it_was_empty(open_app, maya, model):
     model.pieces = ("\n", Usage(60, 1))
     app = send(open_app(maya), "When?")

@@ -13,6 +13,7 @@ from services.domain import AccountRole, Full, Preferences, Retrieval, Summary, 
 from services.domain.models import LimitSource, ModelState, PriceSource
 from services.errors import NewerVersion, StoreUnavailable
 from services.llm import Offer
+from services.llm.model_spec import LimitRefusal
 from services.store.sealed.seals import Format
 from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import (
@@ -75,8 +76,10 @@ def test_picker_shows_context_and_price_of_each_model(open_app, maya, garden):
     assert models.value == "scripted"
     assert models.options == ["scripted", "large"]
     assert list(models.proto.captions) == [
-        r"4,096-token context · 400-token replies (set by your admin) · \$1.00 in, \$4.00 out · your default",
-        r"400,000-token context · 4,000-token replies (set by your admin) · \$1.25 in, \$10.00 out",
+        "Context 4,096 (set by admin) · your default  \n"
+        r"Replies 400 (set by admin) · \$1.00 in, \$4.00 out",
+        "Context 400,000 (set by admin)  \n"
+        r"Replies 4,000 (set by admin) · \$1.25 in, \$10.00 out",
     ]
 
 
@@ -88,12 +91,21 @@ def test_guessed_limit_is_marked(open_app, database, model, garden):
 
     app = open_app(maya, c=str(garden))
     models = picker(app)
-    limits = "400,000-token context (estimated) · 4,000-token replies (set by your admin)"
+    limits = "Context 400,000 (estimate)  \nReplies 4,000 (set by admin)"
     assert models.proto.captions[1] == f"{limits} · no price"
     assert "is unknown" not in captions(app)
 
     app = pick(app, "free")
     assert "context window is unknown; assuming 400,000 tokens." in captions(app)
+
+
+def test_limit_lowered_by_a_refusal_is_marked(open_app, maya, garden):
+    maya.offers.narrow("large", LimitRefusal(context_tokens=8_192))
+
+    limits, rest = picker(open_app(maya, c=str(garden))).proto.captions[1].split("  \n")
+
+    assert limits == "Context 8,192 (after a refusal)"
+    assert rest.startswith("Replies 4,000 (set by admin)")
 
 
 def test_refused_price_is_told_and_keeps_the_prompt(open_app, database, model):

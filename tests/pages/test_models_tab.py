@@ -8,6 +8,7 @@ from services.domain import AccountRole
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings, PriceSource
 from services.errors import BadInput
 from services.llm import Offer
+from services.llm.model_spec import LimitRefusal
 from tests.fakes import LARGE, FakePerson, ScriptedModel
 from tests.pages.conftest import keys, press, pressed, refusals, refused, warnings
 
@@ -118,6 +119,27 @@ def test_refused_change_of_a_model_says_why(open_tab, ruth):
     ruth.administration.failures["set_model"] = BadInput("Offer another one first.")
 
     assert "Offer another one first." in "".join(warnings(pressed(app, "offer-model")))
+
+
+def test_limits_lowered_by_refusals_are_shown_and_forgotten(open_tab, ruth):
+    assert "refused a request" not in "".join(warnings(open_tab()))
+    for limits in ({"context_tokens": 8_192}, {"context_tokens": 9_000, "reply_tokens": 1_000}):
+        ruth.offers.narrow("large", LimitRefusal(**limits))
+    ruth.offers.narrow("scripted", LimitRefusal(reply_tokens=100))
+
+    app = open_tab()
+
+    scripted, large = [told for told in warnings(app) if "refused a request" in told]
+    assert "a request to scripted" in scripted
+    assert scripted.endswith("this server process keeps to 100 tokens a reply instead of 400.")
+    assert "keeps to 8,192 tokens of context instead of 400,000 and 1,000 tokens a" in large
+    assert rows(app)["large"]["Context window"] == 8_192
+
+    app = pressed(app, "forget-large")
+
+    assert rows(app)["large"]["Context window"] == 400_000
+    assert ruth.offers.named("large").info == replace(UNPRICED)
+    assert [told for told in warnings(app) if "refused a request" in told] == [scripted]
 
 
 def test_rule_for_unknown_prices_is_chosen(open_tab, ruth):

@@ -49,7 +49,7 @@ from services.embedded.reports import (
     Failed,
     Running,
 )
-from services.errors import Misconfigured, ProxyUnusable, StoreUnavailable
+from services.errors import AdminsOnly, Misconfigured, ProxyUnusable, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
 from services.operate.__main__ import operate
@@ -245,6 +245,13 @@ def test_temporary_chat_keeps_no_saved_text_in_cleared_memory(opened):
     assert [text for text in held_by(temporary) if CANARY in text] == []
     [fact] = temporary.facts.facts()
     assert temporary.store.facts.facts() == find().facts.facts() == (fact,)
+
+
+def test_learnt_limits_of_a_process_are_not_for_users_to_forget(opened):
+    _, find = opened
+
+    with pytest.raises(AdminsOnly):
+        find().model_server.forget_refusals(INFO.name)
 
 
 def test_export_notices_what_is_older_than_the_pages_have_seen(opened):

@@ -530,21 +530,29 @@ def test_refusal_is_read_in_an_event_and_in_any_field(
     assert bool(learned) == (failure is None)
 
 
-def test_missing_list_of_models_is_none(model, server, make, monkeypatch):
+def listing(model):
+    """Return the failure of the list of models."""
+    with pytest.raises(ModelUnavailable) as caught:
+        model.list_models()
+    return caught.value.failure
+
+
+def test_missing_list_of_models_is_a_failure(model, server, make, monkeypatch):
     monkeypatch.setattr(openai_model, "_LIST_SECONDS", 0.2)
     server.models = None
 
-    assert model.list_models() is make("http://127.0.0.1:9/v1").list_models() is None
+    assert listing(model) is ModelFailure.SILENT
+    assert listing(make("http://127.0.0.1:9/v1")) is ModelFailure.UNREACHABLE
 
 
 @pytest.mark.parametrize("body", ['{"data": ', "1" * 5_000, "[" * 100_000])
-def test_list_of_models_that_no_parser_reads_is_none(make, monkeypatch, body):
+def test_list_of_models_that_cannot_be_read_fails(make, monkeypatch, body):
     async def answer(*_):
         return httpx2.Response(200, headers={"content-type": "application/json"}, text=body)
 
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
 
-    assert make("http://llm.test/v1").list_models() is None
+    assert listing(make("http://llm.test/v1")) is ModelFailure.GARBLED
 
 
 @pytest.mark.parametrize(

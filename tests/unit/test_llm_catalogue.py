@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from services.domain import Usage
 from services.domain.models import LimitSource, ModelInfo, PriceSource
-from services.llm.catalogue import known_model, narrow_limits
-from services.llm.model_spec import LimitRefusal, ModelSpec
+from services.llm.catalogue import known_model
+from services.llm.model_spec import ModelSpec
 
 PRICED = ModelInfo("m", 8_000, 1_000, 150_000, 600_000, cached_input_micro=75_000)
-SETTING, ENDPOINT, LISTED, TABLE, GUESS = LimitSource
+_, SETTING, ENDPOINT, LISTED, TABLE, GUESS = LimitSource
 
 
 def test_listed_model_needs_no_network(monkeypatch):
@@ -136,13 +136,6 @@ def test_reasoning_is_known_by_name_or_endpoint():
     assert known_model("o3-mini", setting=ModelSpec(reply_tokens=500)).is_reasoning
     assert not known_model("gpt-4o").is_reasoning
     assert known_model("kumquat", endpoint=reasons).reply_tokens == 32_768
-
-
-def test_refusal_narrows_limits_and_never_widens_them():
-    assert narrow_limits(PRICED, LimitRefusal(context_tokens=9000, reply_tokens=2000)) == PRICED
-    narrow = narrow_limits(PRICED, LimitRefusal(context_tokens=800))
-    assert (narrow.context_tokens, narrow.context_source) == (800, LimitSource.ENDPOINT)
-    assert (narrow.reply_tokens, narrow.reply_source) == (800, LimitSource.ENDPOINT)
 
 
 def test_tiered_price_is_the_highest_in_the_window():

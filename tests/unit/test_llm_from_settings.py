@@ -1,5 +1,6 @@
 """The models that the settings name, and their limits as these become known."""
 
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ from services.domain import Role
 from services.domain.context import ContextMessage
 from services.domain.model_failures import ModelUnavailable
 from services.domain.models import LimitSource
+from services.embedded.folders import free_port
 from services.llm import catalogue, from_settings, openai_model
 from services.llm.from_settings import configured_models
 from services.llm.model_spec import ModelSpec
@@ -84,6 +86,52 @@ def test_limits_of_the_listed_models_are_learned(threads):
     assert models.first.info.name == "scripted"
 
 
+def test_thread_of_the_list_notices_an_outage_and_its_end(threads):
+    port, lines = free_port(), []
+    url = f"http://127.0.0.1:{port}/v1"
+    chosen = Settings(OPENAI_BASE_URL=url, DAYBOOK_MODEL="scripted")
+    models = configured_models(chosen, tell=lines.append)
+    for _ in range(2):
+        threads["model-list"]()
+    assert [line.partition(". ")[0] for line in lines] == [f"No answer at {url}"]
+
+    with ModelServer(port):
+        threads["model-list"]()
+        assert models.first.info.context_tokens == 9_216
+
+    assert lines[1:] == [f"The model server answers: {url}"]
+
+
+def test_list_is_read_again_until_an_outage_ends(threads, monkeypatch):
+    port, lines, servers = free_port(), [], ExitStack()
+    url = f"http://127.0.0.1:{port}/v1"
+    monkeypatch.setattr(openai_model, "_PAUSES", ())
+    servers.enter_context(ModelServer(port))
+    models = configured_models(
+        Settings(OPENAI_BASE_URL=url, DAYBOOK_MODEL="scripted"), tell=lines.append
+    )
+
+    def fail_a_reply():
+        servers.close()
+        with pytest.raises(ModelUnavailable):
+            list(models.first.client.start([ContextMessage(Role.USER, "Hi")], max_tokens=9))
+
+    between = iter([fail_a_reply, lambda: servers.enter_context(ModelServer(port))])
+
+    def sleep(seconds):
+        step = next(between, None)
+        if step is None:
+            raise Pause
+        step()
+
+    monkeypatch.setattr(from_settings.time, "sleep", sleep)
+    with servers:
+        threads["model-list"]()
+
+    assert len(lines) == 2
+    assert lines[1] == f"The model server answers: {url}"
+
+
 @pytest.mark.slow
 def test_model_that_is_listed_as_reasoning_may_be_silent_longer(threads, monkeypatch):
     monkeypatch.setattr(openai_model, "is_nearby", lambda host: False)
@@ -114,6 +162,8 @@ def test_limit_named_by_a_refusal_is_remembered(threads):
         remembered = models.first.info
         threads["model-list"]()
 
-    assert (remembered.reply_tokens, remembered.reply_source) == (4096, LimitSource.ENDPOINT)
+    assert (remembered.reply_tokens, remembered.reply_source) == (4096, LimitSource.REFUSAL)
     assert (remembered.context_tokens, remembered.context_source) == (32_768, LimitSource.GUESS)
     assert (models.first.info.context_tokens, models.first.info.reply_tokens) == (16_384, 4096)
+    models.forget_refusals("scripted")
+    assert models.first.info.reply_tokens == 9_000

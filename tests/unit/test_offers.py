@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 from services.domain.models import (
+    LimitSource,
     ModelPrices,
     ModelSetting,
     ModelSettings,
     PriceSource,
 )
 from services.llm import Models, Offer
+from services.llm.model_spec import LimitRefusal
 from tests.fakes import INFO, LARGE, ScriptedModel
 
 PRICES = ModelPrices(input_micro=5, cached_input_micro=1, output_micro=9)
@@ -51,6 +53,32 @@ def test_learnt_limits_leave_the_known_price():
 
     assert models.known("scripted") == replace(INFO, context_tokens=999)
     assert models.first.info == learnt.priced(PRICES)
+
+
+def test_refusal_narrows_limits_and_never_widens_them():
+    models = offered()
+    models.narrow("large", LimitRefusal(context_tokens=500_000, reply_tokens=5_000))
+    assert models.named("large").info == LARGE
+
+    models.narrow("large", LimitRefusal(context_tokens=800))
+    models.narrow("large", LimitRefusal(context_tokens=900))
+
+    narrow = models.named("large").info
+    assert (narrow.context_tokens, narrow.context_source) == (800, LimitSource.REFUSAL)
+    assert (narrow.reply_tokens, narrow.reply_source) == (800, LimitSource.REFUSAL)
+    assert models.first.info == INFO
+
+
+def test_refusals_outlive_new_limits_until_they_are_forgotten():
+    models = offered()
+    models.narrow("large", LimitRefusal(reply_tokens=800))
+    models.learn(replace(LARGE, context_tokens=9_000))
+    assert models.named("large").info.reply_tokens == 800
+
+    models.forget_refusals("large")
+    models.forget_refusals("scripted")
+
+    assert models.named("large").info == replace(LARGE, context_tokens=9_000)
 
 
 def test_model_that_is_switched_off_is_passed_over():

@@ -79,6 +79,16 @@ def test_notice_of_the_start_stands_above_its_last_line(server, capsys):
     ]
 
 
+def test_later_notice_stands_above_the_address_too(server, capsys):
+    server.record(Running())
+    server.record(Notice("No answer."))
+
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "No answer.",
+        "Daybook is ready: open http://here",
+    ]
+
+
 @pytest.mark.parametrize(("was_open", "words"), [(False, "cannot start"), (True, "cannot go on")])
 def test_failure_ends_the_process_with_its_sentence(server, monkeypatch, capsys, was_open, words):
     ended = []
