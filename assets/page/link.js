@@ -1,6 +1,6 @@
-// Supabase Auth's link that confirms an address leads to the app, with tokens or an error behind "#", or with a
-// code in the query. Removes them at once, because the history would keep them, and reloads the page, which
-// then says what the link did. Only `error_code` is read; the other values are not.
+// Supabase Auth's link that confirms an address leads to the app, with tokens or an error behind "#", or
+// with a code in the query. Removes them at once, because the history would keep them, and reloads the
+// page, which then says what the link did. Only `error_code` is read; the other values are not.
 
 const ADDED = ["code", "error", "error_code", "error_description"];
 const url = new URL(location.href);

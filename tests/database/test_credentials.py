@@ -238,7 +238,8 @@ def test_attempt_brings_the_state_of_sign_ups(world):
 
     found = count(world)
 
-    assert found == expected | {"mode": "open", "is_invited": False, "is_first": False}
+    of_sign_ups = {"mode": "open", "is_invited": False, "is_first": False, "has_admin": False}
+    assert found == expected | of_sign_ups
     world.admin.execute(
         "update private.settings set first_account_is_admin = true, sign_ups = 'closed'"
     )

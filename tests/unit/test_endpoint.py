@@ -92,7 +92,7 @@ def test_endpoint_that_answers_from_the_start_is_no_news(model, port, lines):
         *({"fault": fault} for fault in ("refuse", "drop", "html", "empty", "malformed")),
         {"fault": "error-event"},
         {"fault": "hang", "tokens": 3, "after": 1},
-        {"fault": "hang"},  # headers, but no token
+        pytest.param({"fault": "hang"}, marks=pytest.mark.slow),  # headers, but no token
     ],
 )
 def test_failure_after_a_connection_is_no_outage(model, port, lines, script):
@@ -105,6 +105,7 @@ def test_failure_after_a_connection_is_no_outage(model, port, lines, script):
     assert error.for_admins == ModelUnavailable(error.failure).for_admins
 
 
+@pytest.mark.slow
 def test_silence_before_any_response_is_an_outage(model, port, lines):
     with ModelServer(port) as server:
         server.script(fault="hang-headers")

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import cast
 from uuid import UUID, uuid4
@@ -365,7 +365,8 @@ class SupabaseBackend:
         self.server.call("end_session", cookie=cookie_hash)
 
     def sign_up_state(self) -> SignUpState:
-        return _sign_up_state(self.server.call("sign_ups").values)
+        found = self.server.call("sign_ups").values
+        return replace(_sign_up_state(found), has_admin=found["has_admin"] is True)
 
     def count_attempt(self, attempt: Attempt) -> CountedAttempt:
         throttles = attempt.throttles
@@ -503,7 +504,6 @@ def _sign_up_state(found: Mapping[str, object]) -> SignUpState:
         confirms_by_code=found["confirms_by_code"] is True,
         requires_factor=found["requires_factor"] is True,
         is_invited=found.get("is_invited") is True,
-        has_admin=found.get("has_admin") is not False,
     )
 
 
