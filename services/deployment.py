@@ -19,19 +19,19 @@ from services.embedded.folders import choose_folders, write_private
 from services.embedded.plan import Endpoints, prepare
 from services.embedded.reports import (
     MAIL_IS_PRINTED,
-    NEW_STORE,
     NO_ADMIN,
     ONLY_PASSKEYS,
     Failed,
     Report,
     Running,
     address_notice,
+    new_store,
 )
 from services.embedded.stack import Stack
 from services.errors import Misconfigured, Refused, Unavailable
 from services.settings import Settings
 from services.store.tables.protocol import AllTables
-from services.stores import choose_first_admin, open_tables, place_of
+from services.stores import choose_first_admin, location, open_tables, place_of
 from services.web.server_health import SUPABASE, ServerHealth
 
 _SECRET_BYTES = 32
@@ -102,8 +102,8 @@ def read_deployment(url: str) -> Deployment:
     if secret:
         at = _secret_address(f"{at}/open/{secret}", folders.keys)
     health = ServerHealth(at, plan.endpoints, place.kind if place else SUPABASE)
-    if is_new:
-        health.record(NEW_STORE)
+    if chosen.store and is_new:
+        health.record(new_store(location(chosen.store)))
     if tables and not choose_first_admin(tables, is_public=is_public):
         health.record(NO_ADMIN)
     if chosen.prints_mail:

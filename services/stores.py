@@ -71,6 +71,11 @@ def path_of(store: str) -> Path:
         raise home_unknown() from error
 
 
+def location(store: str) -> str:
+    """Return where *store*, a value of DAYBOOK_STORE, is: the absolute path, or the value itself for Firestore."""
+    return store if store.startswith("firestore:") else str(path_of(store))
+
+
 def is_same_store(chosen: Settings, other: Settings) -> bool:
     """Return True if both settings name one store: Supabase, one database of Firestore, or one file or folder."""
     if chosen.store is None or other.store is None:

@@ -6,16 +6,32 @@ import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 from services.errors import Misconfigured
 
 
 def check_new(path: Path) -> None:
-    """Raise Misconfigured if no file or folder can be created at *path*."""
+    """Raise Misconfigured if no file or folder can be created at *path*. Its parent is not made: the path may have a typing error."""
     # not Path.exists, which raises an error for a path in a folder that this user cannot enter
     folder = next(one for one in path.parents if os.path.exists(one))
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise Misconfigured(f"{path} cannot be made: {folder} is not writable.")
+    if _is_missing(path.parent):
+        command = f"mkdir -p {quote(str(path.parent))}"
+        raise Misconfigured(
+            f"{path} cannot be made, because its folder is missing: run `{command}`."
+        )
+
+
+def _is_missing(folder: Path) -> bool:
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # such as a name that is too long, which the one who uses the folder reports
+        pass
+    return False
 
 
 def lasting_folder(path: Path) -> Path:

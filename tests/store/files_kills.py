@@ -22,6 +22,7 @@ def kills(folder, left):
     """Count the operations that open a store and write to it; *left*: the number of blocks in the journal of a killed process."""
 
     def place(number):
+        (folder / str(number) / "home").mkdir(mode=0o700, parents=True, exist_ok=True)
         return FilesPlace(folder / str(number) / "home" / "store")
 
     def leave(number):

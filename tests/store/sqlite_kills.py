@@ -19,6 +19,7 @@ def kills(folder, *, is_new):
     """Count the statements that make a store (*is_new*) or migrate an older one, and write to it."""
 
     def place(number, version=2):
+        (folder / str(number)).mkdir(mode=0o700, parents=True, exist_ok=True)
         return SqlitePlace(folder / str(number) / "store.db", _migrations(folder, version))
 
     def act(number, point, answered):

@@ -4,11 +4,13 @@ import base64
 import errno
 import fcntl
 import os
+import re
 import resource
 import stat
 import subprocess
 import sys
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -42,6 +44,7 @@ def place(request, folder):
 
 
 def _place(kind, folder):
+    (folder / "home").mkdir(mode=0o700, exist_ok=True)
     if kind == "sqlite":
         return SqlitePlace(folder / "home" / "daybook.db", wait_seconds=0.2)
     return FilesPlace(folder / "home" / "daybook")
@@ -144,7 +147,18 @@ def test_place_that_cannot_be_made_is_refused(place, folder, monkeypatch):
     with pytest.raises(Misconfigured, match="cannot be made"):
         place.open()
 
-    assert list(folder.iterdir()) == []
+    assert list(place.path.parent.iterdir()) == []
+
+
+def test_store_in_a_missing_folder_is_refused(place):
+    missing = replace(place, path=place.path.parent / "no such" / "folder" / "store")
+    command = f"mkdir -p '{missing.path.parent}'"
+
+    for call in (missing.exists, missing.open):
+        with pytest.raises(Misconfigured, match=re.escape(command)):
+            call()
+
+    assert list(place.path.parent.iterdir()) == []
 
 
 def test_store_in_use_by_another_process_is_refused(place, store):

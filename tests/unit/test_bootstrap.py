@@ -41,14 +41,7 @@ from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import StopCause, TurnState
 from services.embedded.plan import Endpoints
-from services.embedded.reports import (
-    IS_HTTP,
-    NEW_STORE,
-    NO_HOSTED_ADMIN,
-    SHARED_ADDRESS,
-    Failed,
-    Running,
-)
+from services.embedded.reports import IS_HTTP, NO_HOSTED_ADMIN, SHARED_ADDRESS, Failed, Running
 from services.errors import AdminsOnly, Misconfigured, ProxyUnusable, StoreUnavailable
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
@@ -616,12 +609,13 @@ def test_local_model_is_planned_where_no_endpoint_is_set(of_file, url):
 
 
 @pytest.mark.parametrize("store", ["sqlite", "json"])
-def test_start_says_that_it_made_a_store(of_file, capsys, store):
+def test_start_says_that_it_made_a_store(of_file, tmp_path, capsys, store):
     of_file(store)
     for is_made in (True, False):
         deployment.read_deployment("http://127.0.0.1:8501").tables.close()
 
-        assert (NEW_STORE.sentence in capsys.readouterr().out) is is_made
+        said = f"Daybook has made a new store: {tmp_path}/daybook.db\n"
+        assert (said in capsys.readouterr().out) is is_made
 
 
 @pytest.mark.parametrize(
@@ -632,6 +626,7 @@ def test_new_store_makes_only_folders_that_it_uses(
     of_file, monkeypatch, tmp_path, environment, made
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "volume").mkdir()
     store = f"sqlite:{tmp_path}/volume/daybook.db"
     of_file(DAYBOOK_STORE=store, DAYBOOK_SIGN_IN="local", **environment)
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from services.errors import Misconfigured, StoreBlocked
 from services.store.file_lock import FileLock
-from services.store.folders import check_new, make_folder, name_new, sync
+from services.store.folders import check_new, name_new, sync
 from services.store.operator import Finding, Mark
 from services.store.sqlite.store import SqliteBlock, SqliteStore, error_of
 from services.store.tables.protocol import StoreCheck
@@ -66,8 +66,7 @@ class SqlitePlace:
             return replace(self, path=real).open(is_app=is_app, check=check)
         locks = list[FileLock]()
         try:
-            if not self.exists():
-                make_folder(self.path.parent)
+            self.exists()  # before the locks, which are files beside the store
             locks = [FileLock(Path(f"{self.path}-{name}")) for name in ("lock", "app")]
             if is_app and not locks[1].try_lock():
                 raise Misconfigured(
