@@ -14,7 +14,6 @@ if __name__ != "__main__":
 
     try:
         _streamlit.check()
-        connections.limit_connections()
         _streamlit.forbid_pages_directory()
         _streamlit.drop_needless_messages()
         _streamlit.refuse_unreadable_values()
@@ -22,6 +21,7 @@ if __name__ != "__main__":
         _streamlit.keep_users_tabs()
         _streamlit.log_by(deployment.log_handler())
         begun = deployment.read_deployment(_streamlit.url())
+        connections.limit_connections(is_proxied=begun.settings.trusted_proxies > 0)
     except (Misconfigured, StoreUnavailable) as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
     signal.signal(signal.SIGINT, begun.end_process)

@@ -1,4 +1,5 @@
-"""Limits that Streamlit does not set: on the size of websocket messages, and on the time of requests, downloads and the shutdown.
+"""Limits that Streamlit does not set: on connections, the size of websocket messages, and the time of requests, downloads and the
+shutdown.
 
 uvicorn has no options for most of them. The server reads its options before it imports the app, so this module replaces
 uvicorn's protocol classes when the server starts to listen.
@@ -6,7 +7,9 @@ uvicorn's protocol classes when the server starts to listen.
 
 import asyncio
 import socket
+from collections import Counter
 from contextlib import suppress
+from ipaddress import ip_address
 from types import CodeType
 from typing import Any, Protocol, cast
 
@@ -33,11 +36,16 @@ _MESSAGE_BYTES = "daybook.message_bytes"  # key in a websocket's scope["state"]:
 # maximum unsent bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it
 # read nothing
 _UNSENT_BYTES = 16_384
+# maximum open connections of a network that reaches the app without a proxy; more would use up the process's open files
+MOST_OF_A_NETWORK = 400
 _VERSION = "0.54"
 
 
-def limit_connections() -> None:
-    """Make uvicorn use the classes of this module. Raise Misconfigured if uvicorn lacks an internal name that they need."""
+def limit_connections(*, is_proxied: bool) -> None:
+    """Make uvicorn use the classes of this module. Raise Misconfigured if uvicorn lacks an internal name that they need.
+
+    *is_proxied*: all connections come from a proxy, so that those of one address are not counted.
+    """
     listen = Server.startup
     known = {
         "Server.startup": "http_protocol_class" in _names(listen),
@@ -55,6 +63,7 @@ def limit_connections() -> None:
 
     async def startup(server: Server, sockets: list[socket.socket] | None = None) -> None:
         config = server.config
+        _open.is_counting = not is_proxied
         http = config.http_protocol_class
         if not issubclass(http, TimedRequests):  # an earlier call may have replaced the class
             timed = type("TimedHttp", (TimedRequests, http), {})
@@ -78,6 +87,59 @@ def _names(function: object) -> set[str]:
 def allow_large_messages(scope: Scope) -> None:
     """Allow messages of up to SESSIONS_MESSAGE_BYTES on the websocket of *scope*. Call this before the websocket is accepted."""
     scope.setdefault("state", {})[_MESSAGE_BYTES] = SESSIONS_MESSAGE_BYTES
+
+
+class _OpenConnections:
+    """The open connections of each network. Only the event loop's thread may use it."""
+
+    def __init__(self) -> None:
+        self.is_counting = False
+        self._networks: dict[asyncio.BaseTransport, list[str]] = {}
+        self._counts = Counter[str]()
+
+    def add(self, transport: asyncio.BaseTransport) -> bool:
+        """Count a connection, unless it is counted or comes from this machine; return False if it is one too many."""
+        from services.web.origin import (
+            networks_of,
+        )  # not at the top: the start of the server would be slower
+
+        peer = cast(tuple[object, ...] | str | None, transport.get_extra_info("peername"))
+        address = str(peer[0]) if isinstance(peer, tuple) else ""  # others: Unix sockets
+        if not self.is_counting or transport in self._networks or is_of_this_machine(address):
+            return True
+        networks = networks_of(address)
+        self._networks[transport] = names = [network.name for network in networks]
+        self._counts.update(names)
+        return all(
+            self._counts[network.name] <= MOST_OF_A_NETWORK * network.addresses
+            for network in networks
+        )
+
+    def drop(self, transport: asyncio.BaseTransport) -> None:
+        self._counts -= Counter(self._networks.pop(transport, []))
+
+
+def is_of_this_machine(address: str) -> bool:
+    """Return True for a loopback address, or "", that of a Unix socket."""
+    return not address or ip_address(address).is_loopback
+
+
+_open = _OpenConnections()
+
+
+class _Counted(asyncio.Protocol):
+    """Mixin for uvicorn's protocols: closes connections of a network that has too many."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not _open.add(transport):
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        _open.drop(self.transport)
 
 
 class _StallWatch(asyncio.Protocol):
@@ -122,7 +184,7 @@ class _StallWatch(asyncio.Protocol):
         self._look_later()
 
 
-class BoundedWebSocket(_StallWatch, WebSocketsSansIOProtocol):
+class BoundedWebSocket(_Counted, _StallWatch, WebSocketsSansIOProtocol):
     """A websocket that buffers a limited number of messages, and sends no pongs while the client does not read."""
 
     _frames = 0  # frames received since the last complete message
@@ -208,7 +270,7 @@ class _Cycle(Protocol):
     response_complete: bool
 
 
-class TimedRequests(_StallWatch):
+class TimedRequests(_Counted, _StallWatch):
     """Mixin for uvicorn's HTTP protocols: closes connections whose clients do not complete a request, or stop reading
     a response.
     """

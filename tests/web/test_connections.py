@@ -146,7 +146,7 @@ def times(monkeypatch):
 def server(request, monkeypatch, times):
     monkeypatch.setattr(uvicorn.Server, "startup", uvicorn.Server.startup)
     for _ in range(2):  # called twice, because tests of pages start the app, too
-        connections.limit_connections()
+        connections.limit_connections(is_proxied=False)
     with serving(request.param) as served:
         yield served
 
@@ -342,6 +342,25 @@ def test_open_websocket_outlives_the_time_of_its_headers(server, times):
         assert client.recv(SECONDS) == "4"
 
 
+@pytest.fixture
+def counted(monkeypatch):
+    """Connections of this machine count, and two of them are the most."""
+    monkeypatch.setattr(connections, "MOST_OF_A_NETWORK", 2)
+    monkeypatch.setattr(connections, "is_of_this_machine", lambda _: False)
+
+
+def test_connection_too_many_of_an_address_is_ended(counted, server):
+    port, _ = server
+    ask = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connected(port, upgrade("/tab")) as first, connected(port, ask) as second:
+        assert first.recv(1)
+        assert second.recv(1)
+        with connected(port, b"") as third:
+            assert ended(third)
+    with connected(port, ask) as fourth:
+        assert fourth.recv(1)
+
+
 def assert_goes_on_while_read_slowly(client, seen):
     until(lambda: seen.taken)
     for _ in range(8):
@@ -405,4 +424,4 @@ def test_unknown_uvicorn_is_refused(monkeypatch, name):
     monkeypatch.setattr(connections, name, type("Other", (), {"__init__": lambda self: None}))
 
     with pytest.raises(Misconfigured, match=rf"needs uvicorn .*{name}.*uv pip"):
-        connections.limit_connections()
+        connections.limit_connections(is_proxied=False)
