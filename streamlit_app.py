@@ -17,6 +17,7 @@ if __name__ != "__main__":
         _streamlit.forbid_pages_directory()
         _streamlit.drop_needless_messages()
         _streamlit.refuse_unreadable_values()
+        _streamlit.note_stale_widgets()
         _streamlit.bound_runs(run_budgets.RunBudgets().begin)
         _streamlit.keep_users_tabs()
         _streamlit.log_by(deployment.log_handler())
@@ -66,7 +67,7 @@ if begun:
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
     gc.enable()
     signal.signal(signal.SIGINT, ctrl_c)
-    process = bootstrap.build(begun, _streamlit.close_tabs)
+    process = bootstrap.build(begun, _streamlit.close_tabs, _streamlit.forget_text)
     app = st.App(
         __file__,
         routes=bootstrap.routes(process),

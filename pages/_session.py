@@ -171,7 +171,9 @@ def go_to_temporary() -> None:
 
 def note_start() -> None:
     """Note that a run of the page begins, for `turns.await_news`. Call this before anything that callbacks change is drawn."""
-    tab().callbacks.ended_before = tab().callbacks.ended
+    here = tab()
+    here.drawn_at = time.monotonic()
+    here.callbacks.ended_before = here.callbacks.ended
 
 
 def open_dialog() -> bool:
@@ -179,6 +181,7 @@ def open_dialog() -> bool:
     here = tab()
     _show_news(here)
     asked, here.dialog = here.dialog, None
+    here.is_dialog_open = asked is not None
     if asked is None:
         return False
     dialog, args = asked

@@ -5,20 +5,26 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial, partialmethod
 from inspect import signature
-from typing import TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, TypeVar, cast
+from uuid import UUID
+from weakref import WeakKeyDictionary, WeakSet
 
 import streamlit as st
 from starlette.websockets import WebSocket
 from streamlit import config, logger, runtime
 from streamlit.components.v2.bidi_component import serialization
 from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.runtime.app_session import AppSession
+from streamlit.runtime.caching.ttl_cache import TTLCache
+from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
+from streamlit.runtime.fragment import MemoryFragmentStorage
 from streamlit.runtime.memory_session_storage import MemorySessionStorage
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -29,13 +35,22 @@ from streamlit.runtime.scriptrunner_utils.script_requests import (
     ScriptRequestType,
 )
 from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext
-from streamlit.runtime.state.session_state import WStates
+from streamlit.runtime.session_manager import SessionInfo
+from streamlit.runtime.state.session_state import (
+    STREAMLIT_INTERNAL_KEY_PREFIX,
+    SessionState,
+    WStates,
+    _is_stale_widget,
+)
 from streamlit.runtime.websocket_session_manager import WebsocketSessionManager
 from streamlit.web.server.starlette import starlette_server, starlette_websocket
 from streamlit.web.server.starlette.starlette_websocket import StarletteSessionClient
 
-from services.domain import SessionId
+from services.domain import SessionId, UserId
 from services.errors import Misconfigured, UnreadableInput
+
+if TYPE_CHECKING:
+    from pages._tab import Tab
 
 Value = TypeVar("Value")
 _VERSION = "1.67"
@@ -45,6 +60,9 @@ _USUAL_PORT = 8501
 _MESSAGES = ("rerun_script", "stop_script", "app_heartbeat")
 # the largest number of users' disconnected tabs whose state is kept, for five minutes (.streamlit/config.toml)
 _DISCONNECTED_TABS = 2_000
+# seconds for which a widget that is no longer drawn keeps its callback, because a press of it may be under way
+_STALE_SECONDS = 5.0
+_known = WeakSet[AppSession]()  # the tabs, connected or not, at the last call of `forget_text`
 _closing = set[asyncio.Task[None]]()  # references to running tasks: asyncio's own are weak
 
 
@@ -88,6 +106,15 @@ def check() -> None:
         "WStates.__getitem__": hasattr(WStates, "__getitem__"),
         "WStates.get_serialized": hasattr(WStates, "get_serialized"),
         "serialization._LOGGER": hasattr(serialization, "_LOGGER"),
+        "SessionState._remove_stale_widgets": hasattr(SessionState, "_remove_stale_widgets"),
+        "SessionState._new_widget_state": "_new_widget_state"
+        in [field.name for field in fields(SessionState)],
+        "WStates.widget_metadata": "widget_metadata" in [field.name for field in fields(WStates)],
+        "AppSession._session_state": {
+            *("_session_state", "_fragment_storage", "_client_state", "_browser_queue")
+        }
+        <= {*AppSession.__init__.__code__.co_names},
+        "MemorySessionStorage._cache": "_cache" in MemorySessionStorage.__init__.__code__.co_names,
     }
     if missing := [name for name, is_known in known.items() if not is_known]:
         raise Misconfigured(
@@ -312,9 +339,6 @@ def close_tabs(session_id: SessionId) -> None:
 
 def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
     """Close the tabs of an ended app session. Must be called in the event loop's thread."""
-    # imported here, because this import loads the whole app, and the backend must start before that
-    from pages._tab import KEY, Tab
-
     server, is_any_left = runtime.get_instance(), False
     for tab in server._session_mgr.list_sessions():
         session = tab.session
@@ -322,13 +346,13 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
             continue
         # a tab that shows an unsent prompt stays open; a tab with a running callback is checked again later,
         # because the callback may be about to show an unsent prompt
-        left: Tab = session.session_state[KEY] if KEY in session.session_state else Tab()
-        if left.unsent:
+        left = _tab_of(session.session_state)
+        if left and left.unsent:
             continue
-        if left.callbacks.running:
+        if left and left.callbacks.running:
             is_any_left = True
             continue
-        server.close_session(session.id)
+        _close(server, session)
         if isinstance(tab.client, StarletteSessionClient):
             closing = loop.create_task(_hang_up(tab.client))
             _closing.add(closing)
@@ -336,6 +360,93 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
     # schedule one call for all remaining tabs: one call per tab would multiply the pending calls
     if is_any_left:
         loop.call_later(_CALLBACK_SECONDS, _close_tabs, loop, session_id)
+
+
+def note_stale_widgets() -> None:
+    """Note the widgets that a tab's last run did not draw again. Streamlit keeps their callbacks, whose arguments contain
+    users' text, as long as the tab; `forget_text` drops them.
+    """
+    remove = SessionState._remove_stale_widgets
+
+    def remove_and_note(state: SessionState, active_ids: frozenset[str]) -> None:
+        remove(state, active_ids)
+        context = get_script_run_ctx()
+        if context and (here := _tab_of(state)):
+            before, now = here.stale_widgets, time.monotonic()
+            # the widget that brings a component's events, which Streamlit does not count
+            events = {f"{STREAMLIT_INTERNAL_KEY_PREFIX}_{drawn}__events" for drawn in active_ids}
+            drawn_ids = active_ids | events
+            here.stale_widgets = {
+                widget_id: before[widget_id] if is_noted else (metadata, now)
+                for widget_id, metadata in list(state._new_widget_state.widget_metadata.items())
+                # each run that draws a widget gives it other metadata
+                if (is_noted := before.get(widget_id, (None, 0.0))[0] is metadata)
+                or _is_stale_widget(metadata, drawn_ids, context.fragment_ids_this_run)
+            }
+
+    setattr(SessionState, "_remove_stale_widgets", remove_and_note)  # noqa: B010
+
+
+def forget_text(deleted_at: Callable[[UserId], float]) -> None:
+    """Drop text that no tab needs any more: of widgets and actions that are no longer drawn, and of closed pages that may show
+    deleted chats or an ended temporary chat. Draw again what may still show deleted chats.
+
+    *deleted_at* returns the time of a user's latest deletion that can no longer be undone. Call this periodically.
+    """
+    if runtime.exists():
+        loop = runtime.get_instance()._get_async_objs().eventloop
+        loop.call_soon_threadsafe(_forget_text, deleted_at)
+
+
+def _forget_text(deleted_at: Callable[[UserId], float]) -> None:
+    """See `forget_text`. Must be called in the event loop's thread."""
+    global _known
+    server = runtime.get_instance()
+    storage = cast(WebsocketSessionManager, server._session_mgr)._session_storage
+    # otherwise Streamlit drops the state of pages that were closed long ago only when a further page is closed
+    cast(TTLCache[str, SessionInfo], cast(MemorySessionStorage, storage)._cache).expire()
+    sessions = WeakSet(info.session for info in server._session_mgr.list_sessions())
+    for session in _known - sessions:
+        _close(server, session)
+    _known = sessions
+    for session in list(sessions):
+        here, user_id = _tab_of(session.session_state), session._user_info.get("user_id")
+        if here is None or not user_id:
+            continue
+        here.drop_undone()
+        _drop_stale_widgets(here, session.session_state)
+        is_outdated = here.drawn_at < deleted_at(UserId(UUID(str(user_id))))
+        if not server.is_active_session(session.id):
+            if is_outdated or (here.temporary and here.temporary.is_over):
+                _close(server, session)
+        elif is_outdated and not here.is_dialog_open:
+            session.request_rerun(session._client_state)
+
+
+def _close(server: runtime.Runtime, session: AppSession) -> None:
+    """Close a tab and drop its state, also where Streamlit still refers to it, as to the tab to which it sent something last."""
+    server.close_session(session.id)
+    session.shutdown()
+    session._session_state, session._fragment_storage = SessionState(), MemoryFragmentStorage()
+    session._client_state, session._browser_queue = ClientState(), ForwardMsgQueue()
+
+
+def _drop_stale_widgets(here: "Tab", state: SessionState) -> None:
+    metadata, now = state._new_widget_state.widget_metadata, time.monotonic()
+    for widget_id, (stale, since) in list(here.stale_widgets.items()):
+        if now - since >= _STALE_SECONDS:
+            here.stale_widgets.pop(widget_id, None)
+            if metadata.get(widget_id) is stale:
+                del metadata[widget_id]
+
+
+def _tab_of(state: SessionState) -> "Tab | None":
+    # imported here, because this import loads the whole app, and the backend must start before that
+    from pages._tab import KEY
+
+    if KEY in state:
+        return state[KEY]
+    return None
 
 
 async def _hang_up(client: StarletteSessionClient) -> None:

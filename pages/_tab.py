@@ -1,5 +1,6 @@
 """The state of a browser tab, without the state of widgets. Each field is assigned by one module only, or by `Tab`."""
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -102,6 +103,15 @@ class Tab:
     new: NewConversation = field(default_factory=NewConversation)  # the choices made for a new chat
     undoable: list[Undoable] = field(default_factory=list[Undoable])
 
+    drawn_at: float = -math.inf  # the start of the last run for a signed-in user (`time.monotonic`)
+    # the widgets that the last run did not draw again: their metadata, and the time since when, by `pages._streamlit`
+    stale_widgets: dict[str, tuple[object, float]] = field(
+        default_factory=dict[str, tuple[object, float]]
+    )
+    is_dialog_open: bool = (
+        False  # true: the last run opened a dialog, which another run would close
+    )
+
     # --- turns
 
     # the conversation of the last sent prompt (None: a new conversation), and the turn whose reply the next run draws
@@ -159,6 +169,11 @@ class Tab:
     invitation: str = ""  # an invitation's code, shown until it is dismissed
     outcome: Outcome = field(default_factory=Outcome)
     audit_before: str = ""
+
+    def drop_undone(self) -> None:
+        """Drop the actions that can no longer be undone, with their text."""
+        now = time.monotonic()
+        self.undoable[:] = [undoable for undoable in self.undoable if undoable.until > now]
 
     def list_from_the_top(self, *, is_archive: bool = False) -> None:
         self.rows, self.is_archive = ROWS, is_archive

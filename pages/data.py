@@ -173,8 +173,8 @@ with frame.page() as user:
         st.markdown(
             "While you are signed in, the server keeps your keys, memories, titles, open chats and, after a search, a "
             "search index in memory, unencrypted. It is cleared when you sign out, or 30 minutes after you close the last "
-            "tab. “Clear” removes the text now, for all your devices on this server process; keys stay until you sign "
-            "out. Text is loaded again when needed."
+            "tab; of a deleted chat, ten seconds after Undo. “Clear” removes the text now, for all your devices on this "
+            "server process; keys stay until you sign out. Text is loaded again when needed."
         )
         quiet_button("Clear server memory", "memory", "drop-caches", _drop_caches)
     with _section(_DATABASE):

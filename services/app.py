@@ -4,7 +4,7 @@ import gc
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from threading import Event
 from uuid import UUID
@@ -37,12 +37,21 @@ _CHECK_SECONDS = 1.0
 class App:
     """The state of one server process, from its start to its end. Any thread may call any method."""
 
-    def __init__(self, deployment: Deployment, close_tabs: Callable[[SessionId], object]) -> None:
-        """*close_tabs* closes the tabs of an app session that has ended."""
+    def __init__(
+        self,
+        deployment: Deployment,
+        close_tabs: Callable[[SessionId], object],
+        forget_text: Callable[[Callable[[UserId], float]], object],
+    ) -> None:
+        """*close_tabs* closes the tabs of an app session that has ended.
+
+        *forget_text*, called every few seconds, drops what tabs no longer need. Its argument returns the time
+        (`time.monotonic`) of a user's latest deletion that can no longer be undone.
+        """
         self.deployment, self.health = deployment, deployment.health
         self.recent_calls = RecentCalls()
         self.mailer = open_mailer(deployment.settings, announce)  # None: the app sends no mail
-        self._close_tabs = close_tabs
+        self._close_tabs, self._forget_text = close_tabs, forget_text
         self._shared: Shared | None = None
         self._is_checked = Event()  # set after the first check of the backend
         # once true, this value is not read from the database again
@@ -211,9 +220,12 @@ class App:
 
         backend.start_upkeep(report)
         self._shared, cache = shared, shared.session_cache
-        acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
-        postponed = shared.background.begin_due
-        in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
+        acts = (
+            *(cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted),
+            partial(self._forget_text, shared.deleted_text.latest),
+            shared.background.begin_due,
+        )
+        in_thread("forgetting", lambda: keep_forgetting(*acts))
         self._once_checked("recall-imports", lambda: import_module("services.memory.recall"))
 
     def _once_checked(self, name: str, call: Callable[[], Result]) -> Future[Result]:

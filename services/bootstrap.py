@@ -16,7 +16,7 @@ from services.chat.temporary import TemporaryChat as TemporaryChat
 from services.chat.view import Affordable as Affordable
 from services.chat.view import ThreadView as ThreadView
 from services.deployment import Deployment
-from services.domain import SessionId
+from services.domain import SessionId, UserId
 from services.domain.sign_in_methods import SignInMethod
 from services.events import listen
 from services.users import UserServices as UserServices
@@ -64,10 +64,14 @@ _TAB_WAIT_SECONDS = 10.0
 _app: App | None = None
 
 
-def build(deployment: Deployment, close_tabs: Callable[[SessionId], object]) -> App:
-    """Build the app of this process. *close_tabs* closes the tabs of an app session that has ended."""
+def build(
+    deployment: Deployment,
+    close_tabs: Callable[[SessionId], object],
+    forget_text: Callable[[Callable[[UserId], float]], object],
+) -> App:
+    """Build the app of this process; for the arguments, see `App`."""
     global _app
-    _app = App(deployment, close_tabs)
+    _app = App(deployment, close_tabs, forget_text)
     return _app
 
 

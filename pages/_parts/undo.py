@@ -5,7 +5,6 @@ destroyed after these 20 seconds; facts and summaries are destroyed immediately,
 restore them.
 """
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -220,8 +219,7 @@ def _offer(made: Undoable) -> None:
 
 def draw() -> None:
     """Draw the Undo bar: a line for each action that can be undone. Called on every page."""
-    now = time.monotonic()
-    tab().undoable[:] = [one for one in tab().undoable if one.until > now]
+    tab().drop_undone()
     with st.container(key="undo", gap="xsmall"):
         for one in tab().undoable:
             _draw_line(one, "undo", "restore")
@@ -238,7 +236,8 @@ def _draw_line(one: Undoable, key: str, button_key: str) -> None:
     # each offer has its own key: with the same key, the browser would continue the animation that hides the older offer
     with row(f"{key}-{one.id}-{one.until}", wrap=False):
         st.html(f'<p role="status">{escape(one.sentence)}</p>', width="stretch")
-        quiet_button(words.UNDO, None, f"{button_key}-{one.id}", _restore, one)
+        # not *one* itself: the page keeps the button's arguments, and with them the deleted text, until it is drawn again
+        quiet_button(words.UNDO, None, f"{button_key}-{one.id}", _restore, one.id)
 
 
 def draw_mark(thread: Thread) -> None:
@@ -255,11 +254,12 @@ def draw_mark(thread: Thread) -> None:
                 quiet_button(words.UNDO, None, "restore-elsewhere", *args)
 
 
-def _restore(one: Undoable) -> None:
-    if one in tab().undoable:  # false for the second of two quick clicks
-        one.restore()
+def _restore(undoable_id: UUID) -> None:
+    # none after the first of two quick clicks, or when the time for it was up
+    for undoable in [undoable for undoable in tab().undoable if undoable.id == undoable_id]:
+        undoable.restore()
         # not `remove`: another run may have removed the action meanwhile, because its time was up
-        tab().undoable[:] = [each for each in tab().undoable if each is not one]
+        tab().undoable[:] = [other for other in tab().undoable if other is not undoable]
 
 
 def _restore_chats(ids: Collection[ConversationId]) -> None:

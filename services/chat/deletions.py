@@ -29,6 +29,9 @@ class Deletions:
     tasks: UserTasks
     open: Callable[[ConversationId], Thread]
     forget: Callable[[ConversationId], None]  # drops the cached data of a conversation
+    on_deleted: Callable[
+        [float], object
+    ]  # called with the seconds for which a deletion can be undone
 
     def discard(
         self,
@@ -47,6 +50,7 @@ class Deletions:
         self.tasks.store.conversations.discard(conversation_id, seconds)
         live_turns.drop(*key)
         self.forget(conversation_id)
+        self.on_deleted(seconds)
         facts = self._forget_facts_of(facts_of) if facts_of else ()
         return DeletedMemories(frozenset(facts_of), facts, None)
 
@@ -96,6 +100,7 @@ class Deletions:
         noted = background.noted(conversation_id)
         background.dismiss(conversation_id, tuple(one for one in noted if one.fact in facts))
         self.forget(conversation_id)
+        self.on_deleted(seconds)
         return DeletedMemories(frozenset(ids), facts, summary)
 
     def restore_messages(

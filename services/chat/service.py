@@ -55,11 +55,14 @@ class Chat:
         title: Callable[[str], str] = first_words,
         new_id: Callable[[], UUID] = uuid4,  # returns the id of a new conversation
         on_settled: Callable[[], None] = lambda: None,  # called after each turn is settled
+        # called after a deletion, with the seconds for which it can be undone
+        on_deleted: Callable[[float], object] = lambda _: None,
         owner: object = None,  # the session that owns the turns (see `LiveTurns.leaving`)
     ) -> None:
         self.store = store = choices.store
         self._choices, self._sweep, self.live_turns = choices, sweep, live_turns
         self._search, self._title, self._new_id, self.owner = search, title, new_id, owner
+        self._on_deleted = on_deleted
         self._counting, self._unanswered = Counting(), UnansweredCalls()
         self._calls = PaidCalls(store.turns, choices.counter, on_settled, owner)
         self._planning = Planning(
@@ -77,7 +80,9 @@ class Chat:
     @property
     def deletions(self) -> Deletions:
         """The service that deletes and restores conversations and messages."""
-        return Deletions(tasks=self.tasks, open=self.open, forget=self.forget)
+        return Deletions(
+            tasks=self.tasks, open=self.open, forget=self.forget, on_deleted=self._on_deleted
+        )
 
     def begin(
         self,

@@ -36,6 +36,7 @@ from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.opened import OpenedConversations
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.temporary import TemporaryRows
+from services.users.deleted_text import DeletedText
 from services.users.devices import Devices
 from services.users.factor_rule import FactorRule
 from services.users.full_export import FullExport
@@ -71,6 +72,7 @@ class Shared:
         titles = [Purpose.TITLE] if chosen.titles else []
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
         self.live_turns, self.temporary = LiveTurns(), TemporaryChats()
+        self.deleted_text = DeletedText()
         self.session_cache = SessionCache(
             accounts,
             on_add=self._add,
@@ -121,13 +123,14 @@ class Shared:
     def drop_caches(self, user_id: UserId) -> None:
         """Drop the cached text of a user by replacing the services of all their sessions.
 
-        Temporary chats are kept, because they are stored nowhere else. A call in progress keeps its text until it ends.
-        Raise Busy if a reply is streaming.
+        Temporary chats are kept, because they are stored nowhere else. A call in progress keeps its text until it ends, and other
+        tabs that are drawn keep theirs for some seconds. Raise Busy if a reply is streaming.
         """
         if self.live_turns.coming(user_id):
             raise Busy
         self.live_turns.drop_failed(user_id)
         self.background.drop_noted(user_id)
+        self.deleted_text.add(user_id, 0)
         for user in self._services_of(user_id):
             renewed, session_id = UserServices(user.session, self), user.session.id
             if self._users.get(session_id) is user:  # false if the session has just ended
@@ -237,6 +240,7 @@ class Shared:
         if not self._services_of(session.user_id):
             self.background.forget(session.user_id)
             self.live_turns.drop_failed(session.user_id)
+            self.deleted_text.forget(session.user_id)
         self._close_tabs(session.id)
 
 
@@ -273,6 +277,7 @@ class UserServices(ChatParts):
             live_turns=shared.live_turns,
             background=shared.background,
             on_settled=self._account.outdate,
+            on_deleted=partial(shared.deleted_text.add, self.user_id),
             owner=session.id,
             search=Search(store.corpus),
         )
@@ -410,6 +415,7 @@ class UserServices(ChatParts):
             live_turns=LiveTurns(),
             background=BackgroundTasks(Purpose.SUMMARY),
             on_settled=self._account.outdate,
+            on_deleted=partial(self._shared.deleted_text.add, self.user_id),
             search=Search(),
             title=lambda _: TEMPORARY_TITLE,
             new_id=lambda: chat_id,

@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from pages._parts import turns, undo
+from pages import _tab
+from pages._parts import turns
 from pages._tab import KEY, Undoable
 from services.errors import StoreUnavailable, TooLate
 from tests.pages.conftest import (
@@ -215,7 +216,7 @@ def test_undo_is_offered_for_a_while(open_app, maya, garden, monkeypatch):
     assert deleted(app.run())
 
     later = time.monotonic() + 21
-    monkeypatch.setattr(undo, "time", SimpleNamespace(monotonic=lambda: later))
+    monkeypatch.setattr(_tab, "time", SimpleNamespace(monotonic=lambda: later))
 
     assert deleted(app.run()) == []
 

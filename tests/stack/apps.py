@@ -61,6 +61,9 @@ class App:
     keys: Path = None
     checkout: Path = ROOT
     command: Sequence[str] = ("run", "streamlit_app.py")
+    program: Sequence[str] = (
+        "streamlit",
+    )  # the module that runs the command, with arguments before it
     # for tests: a DATABASE_URL of the schema's owner, if the app uses a Supabase that runs elsewhere
     database: str | None = field(default=None, repr=False)
     _family: dict[int, psutil.Process] = field(default_factory=dict)
@@ -81,7 +84,7 @@ class App:
         with self.console.open("wb") as output:
             self.started_at = time.monotonic()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamlit", *self.command, *port],
+                [sys.executable, "-m", *self.program, *self.command, *port],
                 cwd=self.checkout,
                 env={
                     "PATH": os.defpath,

@@ -446,7 +446,7 @@ def started(monkeypatch, *, is_hosted=False, health=None, broken=None, error=Non
     for module in (services_app, supabase_backend):
         monkeypatch.setattr(module, "in_thread", not_begun)
     backend = open_backend(begun.settings, begun.endpoints, begun.root_keys)
-    app = App(begun, lambda _: None)
+    app = App(begun, lambda _: None, lambda _: None)
     app.start(backend)
     return app, threads
 
@@ -742,7 +742,7 @@ def test_codes_are_printed_on_this_machine_alone(of_file, capsys, environment, u
 
     begun.tables.close()
     assert ("DAYBOOK_MAIL=console: mails are printed here" in capsys.readouterr().out) is is_printed
-    mailer = App(begun, None).mailer
+    mailer = App(begun, None, None).mailer
     assert (mailer is not None) is is_printed
     if mailer:
         printed = []
@@ -859,7 +859,7 @@ def test_next_account_is_the_admins_as_the_first_alone(
 ):
     state = SimpleNamespace(is_first_admin=is_first)
     backend = SimpleNamespace(sign_up_state=lambda: state)
-    app = App(SimpleNamespace(health=None, settings=Settings()), lambda _: None)
+    app = App(SimpleNamespace(health=None, settings=Settings()), None, None)
     monkeypatch.setattr(app, "has_accounts", lambda: has_accounts)
     monkeypatch.setattr(app, "shared", lambda: SimpleNamespace(backend=backend))
 
@@ -871,7 +871,9 @@ def not_started():
     """The app of a process whose backend has not started yet."""
     root_keys = RootKeys({1: new_key()}, current=1)
     return App(
-        SimpleNamespace(settings=Settings(), root_keys=root_keys, health=None, secret=None), None
+        SimpleNamespace(settings=Settings(), root_keys=root_keys, health=None, secret=None),
+        None,
+        None,
     )
 
 
