@@ -29,9 +29,8 @@ class Deletions:
     tasks: UserTasks
     open: Callable[[ConversationId], Thread]
     forget: Callable[[ConversationId], None]  # drops the cached data of a conversation
-    on_deleted: Callable[
-        [float], object
-    ]  # called with the seconds for which a deletion can be undone
+    # called with the seconds for which a deletion can be undone
+    on_deleted: Callable[[float], object]
 
     def discard(
         self,

@@ -22,6 +22,7 @@ MODEL = {
 @pytest.fixture
 def start(tmp_path, cache):
     def start(port=None, **environment):
+        (tmp_path / "store").mkdir(exist_ok=True)
         store = {"DAYBOOK_STORE": f"sqlite:{tmp_path}/store/daybook.db"}
         app = App(tmp_path / "home", cache, environment=MODEL | store | environment)
         return running(app)
@@ -77,6 +78,7 @@ def test_second_app_and_other_root_keys_are_refused(start, tmp_path):
 def test_start_without_sign_in_is_refused_to_several_accounts(start, tmp_path):
     key = urlsafe_b64encode(new_key()).decode()
     ring = RootKeys.parse(key)
+    (tmp_path / "store").mkdir()
     with closing(open_tables(SqlitePlace(tmp_path / "store" / "daybook.db"), ring)) as tables:
         accounts = WholeAccounts(TablesBackend(tables), ring, 3600, 3600)
         for name in ("maya", "omar"):

@@ -9,6 +9,7 @@ import shutil
 import sys
 import zlib
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -71,6 +72,7 @@ MAYA, OMAR = UserId(UUID(int=1)), UserId(UUID(int=2))
 @pytest.fixture
 def place():
     with folder_in_memory() as folder:
+        (folder / "home").mkdir(mode=0o700)
         yield FilesPlace(folder / "home" / "daybook")
 
 
@@ -180,10 +182,27 @@ def of_plain_texts(path):
     ],
 )
 def test_folder_that_cannot_be_used_is_refused_untouched(place, make, sentence):
-    place.path.parent.mkdir()
     make(place.path)
 
     check_refused(place, sentence)
+
+
+def test_folder_of_a_killed_start_is_on_the_disk(place, monkeypatch):
+    place = replace(place, path=place.path.parent / "below" / "daybook")
+    place.path.parent.mkdir(mode=0o700)
+    sync, synced = os.fsync, []
+
+    def noted(descriptor):
+        sync(descriptor)
+        synced.append(identity(os.fstat(descriptor)))
+
+    def identity(found):
+        return found.st_dev, found.st_ino
+
+    monkeypatch.setattr(os, "fsync", noted)
+    place.open().close()
+
+    assert {identity(one.stat()) for one in list(place.path.parents)[:3]} <= {*synced}
 
 
 def test_command_is_refused_while_daybook_runs(place, store):

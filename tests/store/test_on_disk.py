@@ -249,8 +249,7 @@ def moved_away(place):
 
 
 def test_backup_to_a_full_disk_names_the_target(tmp_path):
-    place = SqlitePlace(tmp_path / "home" / "daybook.db")
-    place.path.parent.mkdir()
+    place = _place("sqlite", tmp_path)
     with closing(place.open()) as store:
         put(store, 1)
 

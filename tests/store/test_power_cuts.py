@@ -176,7 +176,8 @@ class World:
 
     @staticmethod
     def _place(folder):
-        return FilesPlace(folder / "home" / "store")
+        folder.mkdir(exist_ok=True)
+        return FilesPlace(folder / "store")
 
 
 class WorldTables:

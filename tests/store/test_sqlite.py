@@ -56,6 +56,7 @@ NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def place(tmp_path):
+    (tmp_path / "home").mkdir(mode=0o700)
     return SqlitePlace(tmp_path / "home" / "daybook.db", wait_seconds=WAIT_SECONDS)
 
 
@@ -119,7 +120,6 @@ def of_a_log_alone(path):
     ],
 )
 def test_file_that_cannot_be_used_is_refused_untouched(place, make, sentence):
-    place.path.parent.mkdir()
     make(place.path)
 
     check_refused(place, sentence)
@@ -135,25 +135,6 @@ def test_damaged_row_is_told_without_its_text(place, store):
         numbers(store)
 
     assert "seen_at" not in "".join(traceback.format_exception(told.value))
-
-
-def test_folder_of_a_killed_start_is_on_the_disk(place, monkeypatch):
-    place = replace(place, path=place.path.parent / "below" / "daybook.db")
-    place.path.parent.parent.mkdir(mode=0o700)
-    place.path.parent.mkdir(mode=0o700)
-    sync, synced = os.fsync, []
-
-    def noted(descriptor):
-        sync(descriptor)
-        synced.append(identity(os.fstat(descriptor)))
-
-    def identity(found):
-        return found.st_dev, found.st_ino
-
-    monkeypatch.setattr(os, "fsync", noted)
-    place.open().close()
-
-    assert {identity(one.stat()) for one in list(place.path.parents)[:3]} <= {*synced}
 
 
 def test_sqlite_without_strict_tables_is_refused(place, monkeypatch):
