@@ -5,6 +5,7 @@ For identity headers see tests/web/test_session_middleware.py.
 
 import io
 import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -298,6 +299,19 @@ def test_widget_values_that_no_page_sends_are_refused(app, maya):
     tab.received = b""
     tab.run(maya.query)
     assert SECRET.encode() in tab.received
+
+
+def test_websocket_dropped_during_a_run_leaves_no_line(app, maya):
+    said, dropped = app.said(), connected(app, maya.cookie)
+    ask = BackMsg()
+    ask.rerun_script.query_string = maya.query
+    dropped.send(ask)
+
+    dropped.socket.socket.shutdown(socket.SHUT_RDWR)  # without a frame that closes the websocket
+
+    for _ in range(3):
+        maya.tab.run(maya.query)
+    assert app.said() == said
 
 
 MB = 1_000_000
