@@ -63,8 +63,7 @@ def draw(admin: UserServices) -> None:
     """Draw the current state of each part of Daybook, and a button that repeats the checks."""
     app = bootstrap.current_app()
     calls, server = app.recent_calls.summary(), app.health
-    endpoint = admin.offers.connection and admin.offers.connection.endpoint
-    is_here = endpoint is not None and endpoint.is_on_this_machine
+    model_server = admin.model_server
     _draw_part("Daybook", {"Version": server.version, "Store": server.store})
     for failure, times in app.recent_calls.failed_sign_ins().items():
         count = f"{words.number(len(times))} since the start, the last at {words.moment(times[-1])}"
@@ -75,7 +74,9 @@ def draw(admin: UserServices) -> None:
     _draw_part(
         "Models",
         {
-            "Model server": "On this machine" if is_here else _MODEL[server.model],
+            "Model server": (
+                "On this machine" if model_server.is_on_this_machine else _MODEL[server.model]
+            ),
             "Recent calls": words.number(calls.calls),
             "Failed calls": words.number(calls.failed),
             "Time to first token (median)": words.seconds(calls.first_token_ms),
@@ -85,8 +86,8 @@ def draw(admin: UserServices) -> None:
             ),
         },
     )
-    if endpoint and endpoint.outage:
-        st.warning(endpoint.outage)
+    if model_server.outage:
+        st.warning(model_server.outage)
     with row("connection-row"):
         connection.draw(admin)
     if app.mailer:

@@ -12,13 +12,25 @@ from services.llm import Models
 
 @dataclass(frozen=True, slots=True)
 class ModelServer:
-    """Tests the connection, and forgets limits that refusals have lowered. For users who are not admins, each call raises AdminsOnly.
+    """Tests the connection, and forgets limits that refusals have lowered. For users who are not admins, each method raises AdminsOnly.
 
     The role is the account's, as read at most a few seconds ago. Any thread may call any method.
     """
 
     models: Models = field(repr=False)
     account: Callable[[], Account] = field(repr=False)
+
+    @property
+    def outage(self) -> str:
+        """A sentence for admins, in Markdown, while the endpoint does not answer; else empty."""
+        connection = self.models.connection
+        return connection.endpoint.outage if connection else ""
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """True for an endpoint at a loopback address; False for the local model, too."""
+        connection = self.models.connection
+        return connection is not None and connection.endpoint.is_on_this_machine
 
     def test(self) -> ConnectionTest:
         """Test the connection, at most every five seconds; until then, return the last result.

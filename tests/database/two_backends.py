@@ -25,7 +25,7 @@ from services.rules.accounts import use_of
 from services.store.backend import NewSession, StoredCredentials
 from services.store.refusals import error_of
 from services.store.supabase.administration import SupabaseAdministration
-from services.store.supabase.api import RpcResult
+from services.store.supabase.api import RpcResult, StoredVersions
 from services.store.supabase.backend import SupabaseBackend, SupabaseUser
 from services.store.supabase.rows import SupabaseRows
 from services.store.tables.access import models_of, note, settings_of
@@ -147,8 +147,9 @@ class SessionCalls(SqlCalls):
     def select(self, verb, kind, /):
         return self.read(verb, kind)
 
-    def root_key_versions(self):
-        return sorted(self.call("root_key_versions").values["versions"])
+    def stored_versions(self):
+        stored = self.read("root_key_versions", StoredVersions)
+        return replace(stored, versions=sorted(stored.versions))
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,7 @@ def source(made, tmp_path):
 
 @pytest.fixture(params=["target.db", "target"], ids=["sqlite", "json"])
 def target(request, tmp_path):
+    (tmp_path / "new").mkdir()
     return tmp_path / "new" / request.param
 
 
@@ -215,7 +216,7 @@ def test_dry_run_writes_nothing(copy, target):
     code, said = copy("--dry-run")
 
     assert (code, "To be copied: " in said, "10 accounts" in said) == (0, True, True)
-    assert not target.parent.exists()
+    assert list(target.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("is_source", [True, False])

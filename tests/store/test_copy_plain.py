@@ -208,7 +208,7 @@ def test_notice_loses_the_name_of_its_browser(run, sealed, plain, tmp_path, is_s
 
 
 def test_dry_run_of_a_plain_copy_writes_nothing(run, sealed, tmp_path):
-    code, said = run("copy", named(sealed), named(tmp_path / "new" / "plain"), "--dry-run")
+    code, said = run("copy", named(sealed), named(tmp_path / "new"), "--dry-run")
 
     assert (code, "To be copied: " in said, "1 accounts" in said) == (0, True, True)
     assert not (tmp_path / "new").exists()

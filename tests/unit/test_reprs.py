@@ -8,9 +8,9 @@ from dataclasses import fields, is_dataclass
 
 import services
 
-# names from the code, names of models, hashes, and sealed texts
+# names from the code, names of models and of their endpoints' hosts, hashes, and sealed texts
 SHOWN = """sql bucket by_kind by_name column days kind model models missing_model name outcome policy role speaker table
-    titled_by url version field action figures cookie_hash returned last_failure reason"""
+    titled_by url version field action figures cookie_hash returned last_failure reason host"""
 SEALED = {"services.store.rows"}
 # packages without users' text
 OTHERS = {"services.embedded", "services.operate", "services.store.supabase"}

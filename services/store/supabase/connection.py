@@ -1,6 +1,5 @@
 """Connections to the database as the owner of its schema: over TLS, with no password on a command line."""
 
-import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,8 +50,8 @@ def _connect_with(url: str, password: Callable[[], str]) -> psycopg.Connection:
 def refusal_of(error: psycopg.Error) -> str:
     """Return the reason for which Postgres refused a connection; "" if it gave none. The reason has no part of the URL's secret."""
     # only the text of the error has it: the library knows it as an error of the connection
-    found = re.search(r"FATAL: +(.+)", str(error))
-    return found[1] if found else ""
+    reason = str(error).partition("FATAL:")[2]
+    return reason.partition("\n")[0].strip()
 
 
 def with_tls(url: str) -> str:
