@@ -355,10 +355,9 @@ def test_connection_too_many_of_an_address_is_ended(counted, server):
     with connected(port, upgrade("/tab")) as first, connected(port, ask) as second:
         assert first.recv(1)
         assert second.recv(1)
-        with connected(port) as third:
-            with suppress(ConnectionError):
-                third.sendall(upgrade("/tab"))
-                assert third.recv(1) == b""
+        with connected(port) as third, suppress(ConnectionError):
+            third.sendall(upgrade("/tab"))
+            assert third.recv(1) == b""
     with connected(port, ask) as fourth:
         assert fourth.recv(1)
 
