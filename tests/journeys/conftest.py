@@ -146,6 +146,14 @@ def person(request, browser, app):
         yield make
 
 
+@pytest.fixture
+def maya(person):
+    """A user on a fresh page."""
+    maya = person()
+    maya.arrives()
+    return maya
+
+
 @pytest.fixture(scope="module")
 def shared_person(request, browser, app):
     """Yield a function that makes a user for all tests of a module."""

@@ -137,13 +137,6 @@ class Look:
         expect(button).to_have_attribute("aria-expanded", "false")
 
 
-@pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
 def seed(app, person, *conversations):
     with second_process(app) as sessions:
         _, session = sessions.sign_in_with(person.email, PASSWORD)

@@ -4,13 +4,6 @@ import pytest
 from playwright.sync_api import expect
 
 
-@pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
 def asked(model):
     """Return the model and the first message of the last request."""
     body = model.requests[-1].body

@@ -1,16 +1,8 @@
 """Facts about a user: offered, noted, sent in other conversations and undone."""
 
-import pytest
 from playwright.sync_api import expect
 
 OFFER = "Let Daybook remember things about you between chats?"
-
-
-@pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
 
 
 def noted(maya):

@@ -25,13 +25,6 @@ def app(make_app, socket):
 
 
 @pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
-@pytest.fixture
 def new_tab(maya):
     """Return a function that opens another tab with the chat of Maya's first."""
 

@@ -26,13 +26,6 @@ def page_with(browser, script, content, platform="Linux"):
     return page
 
 
-@pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
 @pytest.mark.parametrize(
     ("state", "after", "stops"),
     [

@@ -8,13 +8,6 @@ from tests.journeys.seeds import hold, let_talk_fast, second_process
 from tests.stack.apps import until
 
 
-@pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
 def ask_each(maya, *names):
     for name in names:
         maya.begins_a_new_chat()

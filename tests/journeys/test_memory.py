@@ -17,13 +17,6 @@ PEAS, BEANS = "We sow peas in March. " * 100, "We sow beans in May. " * 100
 SUMMARY = "They_sow_peas_in_March."
 
 
-@pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
 def open_long(app, maya, policy, count, reply="A fine name."):
     """Open a conversation with *count* long turns after one about the kumquat."""
     let_talk_fast(app)

@@ -4,13 +4,6 @@ import pytest
 from playwright.sync_api import expect
 
 
-@pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
 @pytest.mark.long_run
 def test_failed_reply_is_kept_and_retried(maya, model):
     sentence = "The connection to the model was lost."

@@ -12,13 +12,6 @@ from tests.journeys.people import FOR_EVER, PHONE
 from tests.stack.apps import until
 
 
-@pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
 def test_a_day(person, model):
     maya = person()
     maya.signs_up()

@@ -17,13 +17,6 @@ UNKNOWN = "This chat does not exist."
 
 
 @pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
-@pytest.fixture
 def omar(person):
     omar = person("omar")
     omar.arrives()

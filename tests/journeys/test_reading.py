@@ -46,13 +46,6 @@ IN_VIEW = """() => {
 
 
 @pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
-@pytest.fixture
 def letters(app, maya):
     """Return Maya at a long conversation."""
     let_talk_fast(app)

@@ -1,14 +1,6 @@
 """Spaces: their instructions and notes, the conversations in them, and that deleting a space loses no conversation."""
 
-import pytest
 from playwright.sync_api import expect
-
-
-@pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
 
 
 def told(model):

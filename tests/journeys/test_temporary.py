@@ -10,13 +10,6 @@ from tests.test_privacy import found
 
 
 @pytest.fixture
-def maya(person):
-    maya = person()
-    maya.arrives()
-    return maya
-
-
-@pytest.fixture
 def word():
     return f"kestrel{secrets.randbelow(10**9):09}"
 
