@@ -3,14 +3,17 @@
 import logging
 from types import SimpleNamespace
 from unittest.mock import Mock
+from uuid import uuid4
 
 import pytest
 from streamlit.proto.WidgetStates_pb2 import WidgetStates
+from streamlit.runtime.memory_session_storage import MemorySessionStorage
 from streamlit.runtime.scriptrunner_utils.script_requests import (
     RerunData,
     ScriptRequests,
     ScriptRequestType,
 )
+from streamlit.runtime.state.session_state import SessionState
 
 from pages import _streamlit
 from pages._tab import KEY, Callbacks, Tab
@@ -91,6 +94,90 @@ def test_tabs_with_running_callbacks_are_checked_again_by_one_call(monkeypatch):
     _streamlit.close_tabs("a session")
 
     loop.call_later.assert_called_once()
+
+
+# --- text that is forgotten
+
+DELETED_AT = 100.0
+
+
+class KnownTab:
+    """A tab that the server knows, connected or not, as far as `forget_text` uses one."""
+
+    def __init__(self, *, is_connected, **fields):
+        self.id, self.is_connected, self.happened = uuid4(), is_connected, []
+        self._user_info, self._client_state = {"user_id": str(uuid4())}, None
+        self._session_state = SessionState()
+        self._session_state[KEY] = Tab(**fields)
+
+    @property
+    def session_state(self):
+        return self._session_state
+
+    def request_rerun(self, _):
+        self.happened.append("drawn again")
+
+    def shutdown(self):
+        self.happened.append("closed")
+
+
+@pytest.fixture
+def forget(monkeypatch):
+    """Return a function that drops the text of all *tabs* that the server knows."""
+    tabs = []
+    manager = SimpleNamespace(
+        list_sessions=lambda: [SimpleNamespace(session=tab) for tab in tabs],
+        _session_storage=MemorySessionStorage(),
+    )
+    server = SimpleNamespace(
+        _session_mgr=manager,
+        _get_async_objs=lambda: SimpleNamespace(
+            eventloop=SimpleNamespace(call_soon_threadsafe=lambda act, *given: act(*given))
+        ),
+        is_active_session=lambda tab_id: any(tab.id == tab_id and tab.is_connected for tab in tabs),
+        close_session=lambda _: None,
+    )
+    monkeypatch.setattr(_streamlit.runtime, "exists", lambda: True)
+    monkeypatch.setattr(_streamlit.runtime, "get_instance", lambda: server)
+
+    def forget(*known):
+        tabs[:] = known
+        _streamlit.forget_text(lambda _: DELETED_AT)
+
+    yield forget
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("is_connected", "drawn_at", "is_dialog_open", "happened"),
+    [
+        (True, DELETED_AT - 1, False, ["drawn again"]),
+        (True, DELETED_AT - 1, True, []),  # the dialog may have unsaved text
+        (True, DELETED_AT + 1, False, []),
+        (False, DELETED_AT - 1, True, ["closed"]),
+        (False, DELETED_AT + 1, False, []),
+    ],
+)
+def test_tabs_drawn_before_a_deletion_lose_its_text(
+    forget, is_connected, drawn_at, is_dialog_open, happened
+):
+    drawn = {"drawn_at": drawn_at, "is_dialog_open": is_dialog_open}
+    tab = KnownTab(is_connected=is_connected, **drawn)
+
+    forget(tab)
+
+    assert tab.happened == happened
+    assert (KEY in tab.session_state) is ("closed" not in happened)
+
+
+def test_closed_page_that_streamlit_has_dropped_keeps_no_state(forget):
+    tab = KnownTab(is_connected=False, drawn_at=DELETED_AT + 1)
+    forget(tab)
+    assert tab.happened == []
+
+    forget()
+
+    assert (tab.happened, KEY in tab.session_state) == (["closed"], False)
 
 
 # --- runs that wait

@@ -2,11 +2,13 @@
 
 import gc
 import json
+import math
 import os
 import pwd
 import signal
 import subprocess
 import sys
+import time
 from base64 import urlsafe_b64encode
 from collections import Counter
 from concurrent.futures import Future
@@ -342,6 +344,22 @@ def test_address_that_another_process_changed_reaches_the_session(shared, stored
     assert user.sign_in_details.is_confirmed
 
     assert user.email == shared.session_cache.by_id(user.session.id).email == new
+
+
+def test_cleared_memory_outdates_what_was_drawn_before(shared, user):
+    drawn_at = time.monotonic()
+
+    user.drop_caches()
+
+    assert shared.deleted_text.latest(user.user_id) >= drawn_at
+
+
+def test_deletions_are_forgotten_with_the_last_session(shared, user):
+    shared.deleted_text.add(user.user_id, 0)
+
+    end(shared, user.session)
+
+    assert shared.deleted_text.latest(user.user_id) == -math.inf
 
 
 def test_stopping_the_process_stops_temporary_chats(shared, maya):

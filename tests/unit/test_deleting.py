@@ -321,3 +321,15 @@ def test_reply_stored_after_its_chat_is_deleted_is_not_cached(maya, model, datab
 
     assert maya.conversations.cached_data().messages == 0
     assert not maya.chat._counting._calls.items()
+
+
+def test_deletions_tell_how_long_they_can_be_undone(maya, garden):
+    told = []
+    deletions = replace(maya.chat.deletions, on_deleted=told.append)
+
+    deletions.delete_messages(
+        garden, {message.id for message in maya.chat.open(garden).messages}, 20
+    )
+    deletions.discard(garden, 60)
+
+    assert told == [20, 60]
