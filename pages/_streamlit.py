@@ -185,9 +185,8 @@ def refuse_unreadable_values() -> None:
 class _Pending:
     """The requests for runs of one tab, joined by Streamlit into one, and the runner whose thread waits for its turn."""
 
-    runner: (
-        ScriptRunner | None
-    )  # None: the runner was stopped; the requests are left to the tab's next run
+    # None: the runner was stopped; the requests are left to the tab's next run
+    runner: ScriptRunner | None
     requests: ScriptRequests = field(default_factory=ScriptRequests)
     is_stopped: bool = False
 
@@ -196,9 +195,8 @@ class _PendingRuns:
     """The runs that wait for their turn, at most one of each tab. Any thread may call any method."""
 
     def __init__(self) -> None:
-        self._of_tabs = WeakKeyDictionary[
-            PagesManager, _Pending
-        ]()  # by an object that each tab has once
+        # by an object that each tab has once
+        self._of_tabs = WeakKeyDictionary[PagesManager, _Pending]()
         self._lock = threading.Lock()
 
     def add(self, runner: ScriptRunner, rerun_data: RerunData) -> _Pending:

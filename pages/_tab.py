@@ -108,9 +108,8 @@ class Tab:
     stale_widgets: dict[str, tuple[object, float]] = field(
         default_factory=dict[str, tuple[object, float]]
     )
-    is_dialog_open: bool = (
-        False  # true: the last run opened a dialog, which another run would close
-    )
+    # true: the last run opened a dialog, which another run would close
+    is_dialog_open: bool = False
 
     # --- turns
 

@@ -56,9 +56,8 @@ class App:
         self._is_checked = Event()  # set after the first check of the backend
         # once true, this value is not read from the database again
         self._has_accounts = False
-        self._is_told_of_admin = (
-            False  # true: it is known whether there is an admin, and the operator was told
-        )
+        # true: it is known whether there is an admin, and the operator was told
+        self._is_told_of_admin = False
 
     def shared(self) -> Shared:
         """Return the state that all users share. Raise StoreUnavailable until the backend has started."""

@@ -65,12 +65,7 @@ def draw(admin: UserServices) -> None:
     calls, server = app.recent_calls.summary(), app.health
     model_server = admin.model_server
     _draw_part("Daybook", {"Version": server.version, "Store": server.store})
-    for failure, times in app.recent_calls.failed_sign_ins().items():
-        count = f"{words.number(len(times))} since the start, the last at {words.moment(times[-1])}"
-        sentence = _FAILED_SIGN_INS[failure].format(count)
-        if failure is SignInFailure.CONFIRMATION and app.recent_calls.unsent_reason:
-            sentence += f" {_UNSENT[app.recent_calls.unsent_reason]}"
-        st.warning(sentence)
+    _draw_failed_sign_ins()
     _draw_part(
         "Models",
         {
@@ -127,6 +122,16 @@ def draw(admin: UserServices) -> None:
         st.warning(_LEFT_OUT.format(words.number(left_out)))
     if abs(database.clock_skew_seconds) > _SKEW_SECONDS:
         st.warning("The clocks differ: at a minute, the database refuses this server. Set them.")
+
+
+def _draw_failed_sign_ins() -> None:
+    calls = bootstrap.current_app().recent_calls
+    for failure, times in calls.failed_sign_ins().items():
+        count = f"{words.number(len(times))} since the start, the last at {words.moment(times[-1])}"
+        sentence = _FAILED_SIGN_INS[failure].format(count)
+        if failure is SignInFailure.CONFIRMATION and calls.unsent_reason:
+            sentence += f" {_UNSENT[calls.unsent_reason]}"
+        st.warning(sentence)
 
 
 def _figure(figure: int | str | datetime) -> str:

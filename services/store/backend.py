@@ -160,9 +160,8 @@ class SignUpState:
     confirms_by_code: bool
     requires_factor: bool = False  # true: no session begins without a second factor
     is_invited: bool = False  # true: the given invitation is valid
-    has_admin: bool = (
-        True  # false: no account is an active admin's; only `Backend.sign_up_state` tells
-    )
+    # false: no account is an active admin's; only `Backend.sign_up_state` tells
+    has_admin: bool = True
 
 
 @dataclass(frozen=True, slots=True)

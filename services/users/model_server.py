@@ -12,9 +12,9 @@ from services.llm import Models
 
 @dataclass(frozen=True, slots=True)
 class ModelServer:
-    """Tests the connection, and forgets limits that refusals have lowered. For users who are not admins, each method raises AdminsOnly.
+    """Says whether the endpoint answers, tests the connection, and forgets limits that refusals have lowered.
 
-    The role is the account's, as read at most a few seconds ago. Any thread may call any method.
+    `test` and `forget_refusals` raise AdminsOnly for users who are not admins; only admins' pages show the rest. The role is the account's, as read at most a few seconds ago. Any thread may call any method.
     """
 
     models: Models = field(repr=False)

@@ -9,7 +9,6 @@ import asyncio
 import socket
 from collections import Counter
 from contextlib import suppress
-from ipaddress import ip_address
 from types import CodeType
 from typing import Any, Protocol, cast
 
@@ -19,6 +18,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+from services.domain.hosts import is_this_machine
 from services.errors import Misconfigured
 
 STRANGERS_MESSAGE_BYTES, SESSIONS_MESSAGE_BYTES = 64_000, 4_000_000
@@ -95,17 +95,17 @@ class _OpenConnections:
     def __init__(self) -> None:
         self.is_counting = False
         self._networks: dict[asyncio.BaseTransport, list[str]] = {}
-        self._counts = Counter[str]()
+        self._counts = Counter[str]()  # by the names of networks
 
     def add(self, transport: asyncio.BaseTransport) -> bool:
         """Count a connection, unless it is counted or comes from this machine; return False if it is one too many."""
-        from services.web.origin import (
-            networks_of,
-        )  # not at the top: the start of the server would be slower
+        # not at the top: the start of the server would be slower
+        from services.web.origin import networks_of
 
         peer = cast(tuple[object, ...] | str | None, transport.get_extra_info("peername"))
         address = str(peer[0]) if isinstance(peer, tuple) else ""  # others: Unix sockets
-        if not self.is_counting or transport in self._networks or is_of_this_machine(address):
+        is_local = not address or is_this_machine(address)
+        if not self.is_counting or transport in self._networks or is_local:
             return True
         networks = networks_of(address)
         self._networks[transport] = names = [network.name for network in networks]
@@ -116,12 +116,10 @@ class _OpenConnections:
         )
 
     def drop(self, transport: asyncio.BaseTransport) -> None:
-        self._counts -= Counter(self._networks.pop(transport, []))
-
-
-def is_of_this_machine(address: str) -> bool:
-    """Return True for a loopback address, or "", that of a Unix socket."""
-    return not address or ip_address(address).is_loopback
+        for name in self._networks.pop(transport, ()):
+            self._counts[name] -= 1
+            if not self._counts[name]:
+                del self._counts[name]
 
 
 _open = _OpenConnections()

@@ -346,7 +346,7 @@ def test_open_websocket_outlives_the_time_of_its_headers(server, times):
 def counted(monkeypatch):
     """Connections of this machine count, and two of them are the most."""
     monkeypatch.setattr(connections, "MOST_OF_A_NETWORK", 2)
-    monkeypatch.setattr(connections, "is_of_this_machine", lambda _: False)
+    monkeypatch.setattr(connections, "is_this_machine", lambda _: False)
 
 
 def test_connection_too_many_of_an_address_is_ended(counted, server):

@@ -14,7 +14,7 @@ from services.domain.accounts import CredentialsAction, Limits
 from services.domain.addresses import NO_ADDRESS, EmailAddress
 from services.errors import BadInput, FileDamaged, Misconfigured, StoreUnavailable
 from services.rules import ADDRESS_TAKEN, Refusal, part_of
-from services.rules.accounts import Settings, change_refusal, differences, ways_in_refusal
+from services.rules.accounts import Lookup, Settings, change_refusal, differences, ways_in_refusal
 from services.rules.budget import Budget
 from services.store.backend import StoredCredentials
 from services.store.notices import operator_notice
@@ -111,6 +111,17 @@ class TablesOperator:
         findings["root keys"] = judge_root_keys({*needed} - {0}, keys.proof_keys, keys.current)
         if findings["root keys"][0] is Mark.FAIL:
             return findings | unchecked("the root keys", "credentials", "ways in", "look-ups")
+        return findings | self._check_sealed(keys, rows, former, accounts)
+
+    def _check_sealed(
+        self,
+        keys: PresentKeys,
+        rows: Sequence[CredentialsRow],
+        former: Sequence[Lookup],
+        accounts: Sequence[AccountRow],
+    ) -> dict[str, Finding]:
+        """Return the findings about what the root keys open: the credentials *rows*, and the look-up values *former*."""
+        findings = dict[str, Finding]()
         by_id = {row.id: row for row in rows}
         broken = [one for one in accounts if not (row := by_id.get(one.id)) or not keys.opens(row)]
         names = few_names([str(one.email) for one in broken], keys.most_named)

@@ -120,9 +120,8 @@ class ModelUsage(UsageSum):
     purpose: Purpose
     turns: int
     failed: int
-    interrupted: (
-        int  # the number of interrupted turns, with lapsed ones that were not finished later
-    )
+    # the number of interrupted turns, with lapsed ones that were not finished later
+    interrupted: int
     # the number of turns in each bucket (`bucket_of`) of the time to the first token
     first_tokens: Mapping[int, int]
 
