@@ -6,6 +6,7 @@ from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
+from streamlit import config
 from streamlit.proto.WidgetStates_pb2 import WidgetStates
 from streamlit.runtime.memory_session_storage import MemorySessionStorage
 from streamlit.runtime.scriptrunner_utils.script_requests import (
@@ -51,6 +52,12 @@ def test_url_names_the_address_that_streamlit_listens_on(monkeypatch, address, h
     monkeypatch.setattr(_streamlit.config, "get_option", options.get)
 
     assert _streamlit.url() == f"http://{host}:8501"
+
+
+def test_rich_prints_no_traceback_even_where_it_is_installed():
+    # Streamlit's default depends on whether rich is installed
+    assert config.get_where_defined("logger.enableRich").endswith("/.streamlit/config.toml")
+    assert config.get_option("logger.enableRich") is False
 
 
 def test_streamlit_logs_by_the_handler_of_the_app(monkeypatch):
