@@ -10,6 +10,7 @@ tutorial, which stores nothing.
 import argparse
 import itertools
 import json
+import time
 from collections.abc import Callable
 
 from playwright.sync_api import Browser, Page, expect
@@ -121,19 +122,26 @@ def _median(page: Page, runs: int, prepare: Callable[[], object] = lambda: None)
 
 def milliseconds(page: Page) -> float:
     """Send a prompt, wait until the reply is stored, and return the milliseconds to the first word."""
+    return reply_milliseconds(page, MARK, LAST)[0]
+
+
+def reply_milliseconds(page: Page, mark: str, last: str) -> tuple[float, float]:
+    """Send a prompt, wait until the reply is stored, and return the milliseconds to its first word, and from there to *last*."""
     rig.settle(page)
     composer = page.get_by_test_id("stChatInput").locator("textarea")
     prompt = f"Question {next(_numbers)}: how deep do they go?"
-    composer.fill(f"{prompt} {MARK}")
+    composer.fill(f"{prompt} {mark}")
     expect(page.get_by_test_id("stChatInputSubmitButton")).to_be_enabled()
     page.evaluate(STOPWATCH, [prompt, FIRST])
     composer.press("Enter")
     took = float(page.evaluate("window.took"))
+    begun = time.monotonic()
     expect(page.locator(".stChatMessage, .db-message").last).to_contain_text(
-        LAST, timeout=SECONDS * 1000
+        last, timeout=SECONDS * 1000
     )
+    streamed = 1000 * (time.monotonic() - begun)
     rig.settle(page)
-    return took
+    return took, streamed
 
 
 def _begin_new_chat(page: Page) -> None:
