@@ -19,6 +19,7 @@ from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import (
     AuditEntry,
+    SignInState,
     UserUsage,
 )
 from services.domain.context import ContextMessage
@@ -162,6 +163,8 @@ class FakePerson(ChatParts):
             last_way=None,
         )
         self.is_of_provider, self.left_out = False, lambda: 0
+        unknown = SignInState(begun_at=None, is_confirmed=False, has_app=False, asks_passkey=False)
+        self.sign_in_state_of = lambda _: unknown
         self.temporary, self.export = [], None
         self.account_bytes = None
         self.keys, this_one = throwaway_keys(self.user_id), NewDevice.unnamed()

@@ -81,6 +81,21 @@ begin
   );
 end $$;
 
+-- Return a list with the sealed credentials of an account, and the time at which it began (null: unknown); an empty list if there
+-- is no such account. The admin's page gets this time, and of the credentials only whether the address is confirmed and which
+-- second factor there is.
+create function private.read_sign_in(me uuid, person uuid) returns jsonb language plpgsql stable as $$
+begin
+  perform private.require_admin(me);
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object('credentials', private.credentials_of(stored), 'begun_at', (
+      select min(at) from private.audit where target = person and action = 'account.begin'
+    ))), '[]')
+    from private.credentials stored join private.roles using (user_id)
+    where user_id = person and deleted_at is null
+  );
+end $$;
+
 -- functions: sign-in and sign-up ------------------------------------------------------------------------
 
 -- Count a sign-in attempt before its result is known; return the credentials of an address, the wrapped keys

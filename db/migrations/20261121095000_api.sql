@@ -41,7 +41,7 @@ declare
     "authenticated": [
       "delete_account", "put_user_key", "change_credentials", "change_address", "my_account", "set_role", "suspend", "set_caps",
       "set_deployment_cap", "set_settings", "require_factor", "check_end", "sign_out_everywhere", "deployment_settings", "usage_report",
-      "list_users", "list_credentials", "list_audit", "preview_retention", "database_state", "set_model", "invite",
+      "list_users", "list_credentials", "read_sign_in", "list_audit", "preview_retention", "database_state", "set_model", "invite",
       "revoke_invitation", "list_invitations", "my_usage", "my_data", "poll",
       "my_ledger", "my_audit", "start_session", "my_sessions", "revoke_sessions", "prove_session", "dismiss_notices", "change_conversation",
       "discard_conversation", "restore_conversation", "begin_turn", "checkpoint_turn", "stop_turn", "stop_turns",

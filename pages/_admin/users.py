@@ -16,7 +16,7 @@ from pages._session import ask_for, find_user, show_errors
 from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import AccountRole, UserId
-from services.domain.accounts import Limits, UserOrder, UserUsage
+from services.domain.accounts import Limits, SignInState, UserOrder, UserUsage
 from services.domain.addresses import LONGEST_ADDRESS
 from services.errors import BadInput, LastAdmin, NotFound
 
@@ -30,6 +30,7 @@ _ORDERS = {
 _PAGE = 100
 _MOST = 500  # the largest number of users that the store lists at once
 _OPEN = "Open"  # the label of the column and of its buttons
+_STATE = "State"
 _LIST, _USER = "users", "user-actions"  # the places on the page where `outcomes` draws results
 _NAMED = 10  # a message names up to this many users; if there are more, it only says how many
 
@@ -41,12 +42,32 @@ def table_row(user: UserUsage) -> dict[str, object]:
     """
     return {
         words.USER: user.email,
-        "Role": "Suspended" if user.is_suspended else user.role.value.capitalize(),
+        "Role": user.role.value.capitalize(),
+        _STATE: _state(user),
         words.COST_TODAY: user.cost_today_micro / words.MILLION,
         words.COST_THIS_MONTH: user.cost_this_month_micro / words.MILLION,
         words.MESSAGES_THIS_MONTH: user.replies_this_month,
         words.LAST_MESSAGE: user.last_active_at,
     }
+
+
+def facts(user: UserUsage, sign_in: SignInState) -> list[str]:
+    """Return phrases about the account of *user*, in Markdown."""
+    begun_at, factors = sign_in.begun_at, ["an authenticator app"] * sign_in.has_app
+    factors += ["a passkey"] * sign_in.asks_passkey
+    last = user.last_active_at
+    return [
+        f"**{_state(user)}**" if user.is_suspended else _state(user),
+        user.role.value.capitalize(),
+        f"Account since {words.moment(begun_at, has_date=True) if begun_at else 'unknown'}",
+        "Email confirmed" if sign_in.is_confirmed else "Email not confirmed",
+        f"Second step: {' or '.join(factors) or 'none'}",
+        f"Last message {words.moment(last, has_date=True)}" if last else "No messages yet",
+    ]
+
+
+def _state(user: UserUsage) -> str:
+    return "Suspended" if user.is_suspended else "Active"
 
 
 def figures(user: UserUsage) -> list[GridRow]:
@@ -126,7 +147,8 @@ def _draw_table(users: Sequence[UserUsage]) -> None:
         "", width=64, type="tertiary", key="open-user", on_click=_open, args=(users,)
     )
     # not pinned, because Streamlit draws a pinned column in grey
-    address = st.column_config.TextColumn(width=280)
+    address = st.column_config.TextColumn(width=220)
+    state = st.column_config.TextColumn(width=96)  # shows "Suspended" uncut
     messages = st.column_config.Column(words.MESSAGES, help="This month")
     tables.draw(
         ({_OPEN: _OPEN} | table_row(user) for user in users),
@@ -134,7 +156,12 @@ def _draw_table(users: Sequence[UserUsage]) -> None:
         "Usage of each user, today and this month",
         missing="never",
         forms={words.COST_TODAY: _cents, words.COST_THIS_MONTH: _cents},
-        columns={_OPEN: button, words.USER: address, words.MESSAGES_THIS_MONTH: messages},
+        columns={
+            _OPEN: button,
+            words.USER: address,
+            _STATE: state,
+            words.MESSAGES_THIS_MONTH: messages,
+        },
     )
 
 
@@ -193,6 +220,8 @@ def _draw_user(admin: UserServices, user: UserUsage) -> None:
     # assets/page/reveal.js scrolls to the user
     reveal = f' data-reveal="{opened}"' if opened else ""
     st.html(f'<h3 class="db-who"{reveal}>{escape(user.email)}</h3>')
+    with show_errors():
+        st.caption(" · ".join(facts(user, admin.sign_in_state_of(user.user_id))))
     with row("user-actions"):
         label = "Remove admin role" if is_admin else "Make admin"
         _draw_action(label, "shield_person", "set-role", set_role)

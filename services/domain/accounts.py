@@ -277,6 +277,16 @@ class UserUsage(Limits):
     bytes: int  # the size of the user's stored messages
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignInState:
+    """What an admin sees of an account beside its usage."""
+
+    begun_at: datetime | None  # None: unknown, for example of an account from an earlier version
+    is_confirmed: bool  # true: the user has proved to receive mail at the address
+    has_app: bool  # true: the user signs in with an authenticator app as the second factor
+    asks_passkey: bool  # true: the user signs in with a passkey as the second factor
+
+
 class SignUps(StrEnum):
     """The mode of sign-ups: who may create an account. The values are spelt as in SQL."""
 

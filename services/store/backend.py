@@ -117,6 +117,14 @@ class StoredCredentials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSignIn:
+    """The sealed credentials of an account, and the time at which it began."""
+
+    begun_at: datetime | None  # None: the audit log has no entry of it
+    credentials: StoredCredentials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewAccount:
     """An account to create with the user's first session, in place of the pending sign-up."""
 
@@ -313,6 +321,8 @@ class Administration(Protocol):
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
         """Return the sealed credentials of at most 500 accounts, sorted by id; *after*: only accounts with a greater id."""
         ...
+
+    def read_sign_in(self, user_id: UserId) -> StoredSignIn: ...
 
     def health(self) -> StoreHealth: ...
 

@@ -17,7 +17,7 @@ from services.chat.setup import Choices
 from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
-from services.domain.accounts import Account, AccountNotice
+from services.domain.accounts import Account, AccountNotice, SignInState
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
@@ -326,6 +326,10 @@ class UserServices(ChatParts):
         A new count can raise AdminsOnly or StoreUnavailable.
         """
         return self._shared.ways_in.left_out(self.administration)
+
+    def sign_in_state_of(self, user_id: UserId) -> SignInState:
+        """Return how a user signs in, for admins. May raise AdminsOnly, NotFound, StoreUnavailable or Tampered."""
+        return self._shared.ways_in.state_of(user_id, self.administration)
 
     @property
     def notices(self) -> list[AccountNotice]:

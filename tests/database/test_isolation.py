@@ -164,7 +164,7 @@ FOR_ADMINS = {
     *("set_caps", "set_settings", "set_deployment_cap", "set_role", "suspend"),
     *("sign_out_everywhere", "deployment_settings", "usage_report", "require_factor"),
     *("preview_retention", "database_state"),
-    *("list_audit", "list_users", "list_credentials", "set_model"),
+    *("list_audit", "list_users", "list_credentials", "read_sign_in", "set_model"),
     *("invite", "revoke_invitation", "list_invitations"),
 }
 

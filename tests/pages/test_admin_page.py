@@ -13,7 +13,7 @@ from pages._admin.users import delete_dialog, suspend_dialog
 from pages._parts import words
 from services import bootstrap
 from services.domain import AccountRole, Purpose
-from services.domain.accounts import RetentionPreview, UserOrder
+from services.domain.accounts import RetentionPreview, SignInState, UserOrder
 from services.domain.addresses import NO_ADDRESS
 from services.domain.health import Abilities, MailHealth, StoreHealth, UnsentReason
 from services.domain.model_failures import ModelFailure
@@ -112,6 +112,32 @@ def test_opened_user_has_figures_of_today_and_this_month(open_user):
     assert figures["Cost"] == ["under $0.01", "$0.01"]
     assert figures["Limit"] == ["$1.00", "$10.00"]
     assert figures["Left"] == ["$1.00", "$9.99"]
+
+
+def test_opened_user_shows_state_age_and_second_step(open_user, ruth, database, jonas):
+    database.put_user(replace(jonas, is_suspended=True))
+    ruth.sign_in_state_of = lambda _: SignInState(
+        begun_at=datetime(2026, 3, 5, 9, tzinfo=UTC),
+        is_confirmed=True,
+        has_app=True,
+        asks_passkey=True,
+    )
+
+    app = open_user()
+
+    (line,) = [one.value for one in app.caption if one.value.startswith("**Suspended** · User · ")]
+    assert "Account since 5 Mar" in line
+    assert "Email confirmed · Second step: an authenticator app or a passkey" in line
+    assert [row["State"] for row in app.dataframe[0].value.to_dict("records")] == [
+        "Suspended",
+        "Active",
+    ]
+
+
+def test_account_without_a_recorded_begin_says_unknown(open_user):
+    (line,) = [one.value for one in open_user().caption if "Account since" in one.value]
+
+    assert "Account since unknown · Email not confirmed · Second step: none" in line
 
 
 def test_tokens_are_shown_beside_their_limit(open_user, database, jonas):
@@ -342,8 +368,8 @@ def test_several_suspended_users_are_restored(open_tab, ruth, database):
         for email in ("jonas@daybook.test", "kim@daybook.test")
     ]
     app = open_tab("Users")
-    roles = [row["Role"] for row in app.dataframe[0].value.to_dict("records")]
-    assert sorted(roles) == ["Admin", "Suspended", "Suspended"]
+    states = [row["State"] for row in app.dataframe[0].value.to_dict("records")]
+    assert sorted(states) == ["Active", "Suspended", "Suspended"]
     app.multiselect(key="chosen-users").set_value([jonas.user_id, kim.user_id]).run()
 
     pressed(app, "suspend")

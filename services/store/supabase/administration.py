@@ -19,7 +19,8 @@ from services.domain.accounts import (
 from services.domain.addresses import EmailAddress
 from services.domain.health import Abilities, StoreHealth
 from services.domain.usage import UsageReport
-from services.store.backend import LISTED_CREDENTIALS, StoredCredentials
+from services.errors import NotFound
+from services.store.backend import LISTED_CREDENTIALS, StoredCredentials, StoredSignIn
 from services.store.supabase.api import PAGE, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
 from services.store.supabase.schema import newest_version
@@ -121,6 +122,12 @@ class SupabaseAdministration:
     def list_credentials(self, after: UUID | None = None) -> list[StoredCredentials]:
         every = list[StoredCredentials]
         return self.calls.read("list_credentials", every, after=after, at_most=LISTED_CREDENTIALS)
+
+    def read_sign_in(self, user_id: UserId) -> StoredSignIn:
+        found = self.calls.read("read_sign_in", list[StoredSignIn], person=user_id)
+        if not found:
+            raise NotFound
+        return found[0]
 
     def health(self) -> StoreHealth:
         began = time.monotonic()

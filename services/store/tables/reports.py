@@ -19,10 +19,10 @@ from services.domain.accounts import (
 )
 from services.domain.health import Abilities, StoreHealth
 from services.domain.usage import UsageReport
-from services.rules import Refusal, part_of
+from services.rules import NOT_FOUND, Refusal, part_of
 from services.rules.accounts import ADMINS_ONLY, WARNING, Settings
 from services.rules.budget import NO_CAP
-from services.store.backend import LISTED_CREDENTIALS, StoredCredentials
+from services.store.backend import LISTED_CREDENTIALS, StoredCredentials, StoredSignIn
 from services.store.tables import schema
 from services.store.tables.access import Caller, deployment_of, settings_of
 from services.store.tables.blocks import accepted, found
@@ -147,6 +147,19 @@ class TablesReports:
         left = [row for row in rows if row.user_id and (after is None or row.id > after)]
         left.sort(key=lambda row: row.id)
         return [part_of(StoredCredentials, row) for row in left[:LISTED_CREDENTIALS]]
+
+    def read_sign_in(self, user_id: UserId) -> StoredSignIn:
+        def read(block: Block) -> StoredSignIn | Refusal:
+            account = block.get(schema.ACCOUNTS, user_id)
+            credentials = block.get(schema.CREDENTIALS, user_id)
+            if account is None or account.deleted_at or credentials is None:
+                return NOT_FOUND
+            changes = block.select(schema.AUDIT, {"target": user_id, "is_failure": False})
+            begun = (row.at for row in changes if row.action == "account.begin")
+            stored = part_of(StoredCredentials, credentials)
+            return StoredSignIn(begun_at=next(begun, None), credentials=stored)
+
+        return self.run("read_sign_in", read)
 
     def _days_of_all(self, verb: str, first: date, last: date) -> list[list[UsageDay]]:
         """Return the daily usage of each user, including deleted users."""

@@ -3,10 +3,12 @@
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 
-from services.domain.accounts import CredentialsAction
+from services.domain import UserId
+from services.domain.accounts import CredentialsAction, SignInState
 from services.domain.mails import NoticeKind
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
@@ -348,6 +350,25 @@ def test_admins_app_lists_the_credentials_of_all_accounts(deployment, admin, may
     assert {*listed} == {one.id for one in stored.values() if one.user_id}
     with pytest.raises((AdminsOnly, NotFound, StoreUnavailable)):
         maya.administration.list_credentials()
+
+
+def test_admin_reads_since_when_and_how_a_user_signs_in(deployment, admin, maya, omar):
+    confirm(deployment.accounts, maya.session)
+    ways_in = WaysIn(deployment.accounts)
+
+    begun_at = next(
+        entry.at
+        for entry in admin.administration.audit()
+        if (entry.action, entry.target) == ("account.begin", maya.email)
+    )
+    assert ways_in.state_of(maya.id, admin.administration) == SignInState(
+        begun_at=begun_at, is_confirmed=True, has_app=False, asks_passkey=False
+    )
+    assert not ways_in.state_of(omar.id, admin.administration).is_confirmed
+    with pytest.raises(NotFound):
+        ways_in.state_of(UserId(uuid4()), admin.administration)
+    with pytest.raises((AdminsOnly, NotFound, StoreUnavailable)):
+        maya.administration.read_sign_in(omar.id)
 
 
 def test_accounts_that_nothing_lets_in_are_counted_and_remembered(alone, monkeypatch):
