@@ -10,7 +10,8 @@ import streamlit as st
 
 from services.bootstrap import LiveTurn, TemporaryChat
 from services.domain import ConversationId, Fact, MessageId, NewConversation, SpaceId, UserId
-from services.domain.accounts import UserUsage
+from services.domain.accounts import OpenInvitation, UserUsage
+from services.domain.addresses import EmailAddress
 from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import AppError
@@ -88,6 +89,15 @@ class Outcome:
     of_fields: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+@dataclass(frozen=True, slots=True)
+class MadeInvitation:
+    """An invitation that the admin of this tab has just made."""
+
+    code: str = field(repr=False)
+    email: EmailAddress | None = field(repr=False)  # None: for anyone who has the code
+    is_mailed: bool
+
+
 @dataclass(slots=True, repr=False)
 class Tab:
     """The state that the runs and callbacks of one tab pass to each other."""
@@ -160,12 +170,17 @@ class Tab:
     # conversations whose replies stream in another process
     running_elsewhere: frozenset[str] = frozenset()
 
+    # --- the sign-in page
+
+    # the code of the invitation that this tab has asked for, and the answer
+    asked_invitation: tuple[str, OpenInvitation | None] = ("", None)
+
     # --- the admin page
 
     # the users that the admin has selected, with their figures at the time of the selection
     chosen_users: Mapping[UserId, UserUsage] = field(default_factory=dict[UserId, UserUsage])
     opened_rows: int = 0  # the number of times that a row of the users' table was opened
-    invitation: str = ""  # an invitation's code, shown until it is dismissed
+    invitation: MadeInvitation | None = None  # shown until it is dismissed
     outcome: Outcome = field(default_factory=Outcome)
     audit_before: str = ""
 

@@ -10,13 +10,14 @@ from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import browser, codes, factor, passkey_forms, providers, words
 from pages._parts.form_fields import PasswordKind, password_field, show_button
 from pages._parts.refusals import draw_form_title, refusal
 from pages._tab import tab
 from services import bootstrap
-from services.domain.accounts import REDIRECT_PARAMETERS, SessionEnd, SignUps
+from services.domain.accounts import REDIRECT_PARAMETERS, OpenInvitation, SessionEnd, SignUps
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import SignUpsClosed, Suspended
@@ -186,14 +187,37 @@ def _draw_forms() -> None:
     if not has_form:
         return
     takes_code = bool(code) or mode is SignUps.INVITED
+    invitation = _invitation(code)
+    email = (invitation and invitation.email) or ""
     if _takes_passwords():
-        create = _form("/account", _CREATE, "new-password", code, takes_code=takes_code)
+        create = _form("/account", _CREATE, "new-password", code, email, takes_code=takes_code)
     else:
         tabs[_CREATE].markdown("We will email you a code. You need no password.")
-        create = _form("/account", words.SEND_CODE, None, code, takes_code=takes_code)
+        create = _form("/account", words.SEND_CODE, None, code, email, takes_code=takes_code)
+    if code or mode is SignUps.INVITED:
+        _draw_invitation(tabs[_CREATE], code, invitation)
     tabs[_CREATE].html(create)
     if bootstrap.current_app().next_is_admin():
         tabs[_CREATE].caption("You will be the admin.")
+
+
+def _invitation(code: str) -> OpenInvitation | None:
+    """Return the open invitation with *code*. A tab asks for each code once."""
+    asked, found = tab().asked_invitation
+    if code != asked:
+        network = str(st.user.get("network") or "")
+        found = bootstrap.current_app().open_invitation(code, network)
+        tab().asked_invitation = code, found
+    return found
+
+
+def _draw_invitation(place: DeltaGenerator, code: str, invitation: OpenInvitation | None) -> None:
+    if invitation:
+        place.text(f"{invitation.invited_by} invites you.")
+    elif code:
+        place.warning("This invitation cannot be used. Ask whoever invited you for a new one.")
+    else:
+        place.caption("You need an invitation: ask an admin of this Daybook for one.")
 
 
 def _draw_end_of_link(*, is_expired: bool, has_form: bool) -> None:
@@ -296,7 +320,13 @@ def _sends_codes() -> bool:
 
 
 def _form(
-    action: str, verb: str, password: PasswordKind | None, code: str, *, takes_code: bool
+    action: str,
+    verb: str,
+    password: PasswordKind | None,
+    code: str,
+    email: str = "",
+    *,
+    takes_code: bool,
 ) -> str:
     fields = ""
     if password:
@@ -308,7 +338,7 @@ def _form(
     return f"""
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">
-        {_EMAIL}
+        {_EMAIL.replace("required", f'value="{escape(email)}" required')}
         {fields}
         {invite}
         <button type="submit">{verb}</button>

@@ -4,6 +4,7 @@ import gc
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from importlib import import_module
 from threading import Event
@@ -14,11 +15,13 @@ from services.crypto import PlainKeys, UserKeys
 from services.daemon_threads import Result, in_thread
 from services.deployment import Deployment
 from services.domain import SessionId, UserId
-from services.domain.accounts import SignUps
+from services.domain.accounts import OpenInvitation, SignUps
+from services.domain.addresses import EmailAddress
+from services.domain.mails import Invited, Mail
 from services.domain.sign_in_methods import SignInMethod
 from services.domain.single_sign_on import OfferedProvider
 from services.embedded.reports import NO_HOSTED_ADMIN, Failed, Notice
-from services.errors import Misconfigured, SignedOut, StoreUnavailable
+from services.errors import Misconfigured, SignedOut, StoreUnavailable, TooManyAttempts
 from services.identity.mailer import open_mailer
 from services.llm import Models
 from services.store.accounts import Accounts, AppSession, Cookie
@@ -26,12 +29,14 @@ from services.store.backend import Backend, StoredCredentials
 from services.store.sign_in_policy import SignInPolicy
 from services.stores import only_account, open_backend, unread_files
 from services.users import Shared, UserServices
+from services.web.attempts import Attempts
 from services.web.console import announce
 from services.web.recent_calls import RecentCalls
 from services.web.session_middleware import ENDS, MOVED, UNKNOWN
 from services.web.upkeep import failed_check, keep_forgetting
 
 _CHECK_SECONDS = 1.0
+_INVITATION_MAIL_LIFE = timedelta(days=1)  # for which sending is tried again
 
 
 class App:
@@ -107,6 +112,40 @@ class App:
             return self.shared().sign_ups.get().mode
         except StoreUnavailable:
             return SignUps.OPEN
+
+    @cached_property
+    def attempts(self) -> Attempts:
+        chosen = self.deployment.settings
+        return Attempts(self.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
+
+    def open_invitation(self, code: str, network: str) -> OpenInvitation | None:
+        """Return the open invitation with *code*, for a tab at the network address *network*, which may ask only so often.
+
+        None: there is no such invitation, or the answer is unknown because the database is unreachable.
+        """
+        try:
+            backend = self.shared().backend
+            return backend.open_invitation(code, self.attempts.step(network))
+        except (StoreUnavailable, TooManyAttempts):
+            return None
+
+    def mail_invitation(self, email: EmailAddress, invited: Invited, admin: UserId) -> bool:
+        """Mail the code of an invitation to *email*; return False if no more such mails may be sent now, or none can be."""
+        if self.mailer is None:
+            return False
+        now = datetime.now(UTC)
+        mail = Mail(
+            address=email,
+            content=invited,
+            browser=None,
+            at=now,
+            expires_at=now + _INVITATION_MAIL_LIFE,
+            is_known=False,
+        )
+        with suppress(TooManyAttempts):
+            self.shared().backend.count_throttles(self.attempts.invitation_mail(email, admin))
+            return self.mailer.send(mail)
+        return False
 
     @cached_property
     def providers(self) -> tuple[OfferedProvider, ...]:

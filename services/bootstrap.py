@@ -23,7 +23,6 @@ from services.users import UserServices as UserServices
 from services.users.full_export import FullExport as FullExport
 from services.web import streamlit_assets
 from services.web.address_codes import NewAddress, RestoreAddress
-from services.web.attempts import Attempts
 from services.web.code_routes import CodePurposeFlow, CodeRoutes
 from services.web.confirmation_codes import ConfirmAddress, SignUpByCode, SignUpCode
 from services.web.enrolments import Enrolments
@@ -85,7 +84,7 @@ def current_app() -> App:
 def routes(app: App) -> list[Route]:
     """Return all routes of the app. The routes for sign-in, codes, exports and polls work only once the backend has started."""
     chosen, origin = app.deployment.settings, _origin(app)
-    attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
+    attempts = app.attempts
     lanes = HashingLanes()
     notices = Notices(attempts, origin, app.mailer.send if app.mailer else None)
     start = SessionStart(app.shared, attempts, origin, chosen.session_lifetime_seconds, notices)

@@ -24,6 +24,19 @@ begin
   return private.throttle(throttles);
 end $$;
 
+-- Count a question in *throttles*, as `throttle` does. Return the address of the open invitation with *code* (null: for anyone
+-- who has the code) and that of its maker; nothing if there is no such invitation.
+create function private.open_invitation(throttles public.free_text, code public.free_text, nonce uuid) returns jsonb
+language plpgsql as $$
+begin
+  perform private.spend_nonce(nonce);
+  return private.throttle(throttles) || jsonb_build_object('invitation', (
+    select jsonb_build_object('email', invitation.email, 'invited_by', maker.email)
+    from private.invitations invitation join auth.users maker on maker.id = made_by
+    where code_hash = private.sha(code) and private.state_of(invitation) = 'open'
+  ));
+end $$;
+
 -- Store a step, or replace the step with the same key. Delete the browser's other steps of this kind except
 -- the three newest.
 create function private.begin_step(new_key text, new_kind_tag text, new_sealed public.sealed, nonce uuid) returns jsonb

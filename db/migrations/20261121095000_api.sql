@@ -51,7 +51,7 @@ declare
     "anon": [
       "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens", "end_session", "sweep_turns",
       "erase_log_entries", "model_settings", "sign_ups", "ended_sessions", "count_attempt", "put_sign_up",
-      "end_stranger", "count_throttles", "begin_step", "try_step", "end_step", "note_failure", "add_notice"
+      "end_stranger", "count_throttles", "open_invitation", "begin_step", "try_step", "end_step", "note_failure", "add_notice"
     ]
   }';
   exposed record;

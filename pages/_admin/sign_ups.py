@@ -17,12 +17,13 @@ from pages._parts.elements import (
     row,
 )
 from pages._session import ask_for, find_user, show_errors
-from pages._tab import tab
+from pages._tab import MadeInvitation, tab
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import AccountRole
 from services.domain.accounts import Invitation, SignUps
-from services.domain.addresses import LONGEST_ADDRESS
+from services.domain.addresses import LONGEST_ADDRESS, checked_address
+from services.domain.mails import Invited
 from services.errors import BadInput, NotFound
 
 _MODES = {
@@ -35,6 +36,7 @@ _CONFIRMED_ELSEWHERE = (
     "Supabase Auth confirms addresses itself. To confirm them with codes from Daybook, switch off Confirm email in Supabase, "
     "under Authentication, Sign In / Providers."
 )
+_MAIL_LIMITS = "at most one email an hour to an address, and 20 a day."
 _ANYONE = "Anyone with the link"
 _REVOKE = "Revoke"
 
@@ -44,9 +46,9 @@ def draw(admin: UserServices) -> None:
     draw_choice("Who can create an account", _MODES, mode := admin.sign_ups.mode(), _set_mode)
     if bootstrap.current_app().mailer:
         _draw_confirmation(admin)
-    if code := tab().invitation:
+    if made := tab().invitation:
         # the link is drawn in place of the form, so that a double click creates only one invitation
-        _draw_link(code)
+        _draw_link(made)
     elif mode is SignUps.CLOSED:
         st.caption("Invitations cannot be used while sign-ups are closed.")
     else:
@@ -85,12 +87,18 @@ def _draw_confirmation(admin: UserServices) -> None:
     )
 
 
-def _draw_link(code: str) -> None:
+def _draw_link(made: MadeInvitation) -> None:
     here = urlsplit(st.context.url or "")
     with st.container(border=True, key="invitation-link"):
+        if made.is_mailed:
+            st.text(f"The code is being emailed to {made.email}.")
+        elif made.email and bootstrap.current_app().mailer:
+            st.text(f"Not emailed to {made.email}: {_MAIL_LIMITS}")
         st.markdown("Copy this link now: it is shown only once, works once and expires in 7 days.")
-        st.code(f"{here.scheme}://{here.netloc}/?invite={code}", language=None, wrap_lines=True)
-        quiet_button(words.DISMISS, "close", "dismiss-link", _keep_code, "")
+        st.code(
+            f"{here.scheme}://{here.netloc}/?invite={made.code}", language=None, wrap_lines=True
+        )
+        quiet_button(words.DISMISS, "close", "dismiss-link", _dismiss)
 
 
 def _draw_invitations(invitations: list[Invitation]) -> None:
@@ -131,14 +139,20 @@ def _confirm(is_on: bool) -> None:
 def _invite() -> str:
     if tab().invitation:
         return ""
-    email, role = st.session_state["invitation-email"].strip(), st.session_state["invitation-role"]
-    _keep_code(find_user().sign_ups.invite(email, AccountRole(role)))
+    typed, role = st.session_state["invitation-email"].strip(), st.session_state["invitation-role"]
+    email, user = checked_address(typed) if typed else None, find_user()
+    code = user.sign_ups.invite(email or "", AccountRole(role))
+    host = urlsplit(st.context.url or "").netloc
+    invited = Invited(code=code, host=host, by=user.email)
+    process = bootstrap.current_app()
+    is_mailed = email is not None and process.mail_invitation(email, invited, user.user_id)
+    tab().invitation = MadeInvitation(code, email, is_mailed)
     st.session_state["invitation-email"] = ""
     return ""
 
 
-def _keep_code(code: str) -> None:
-    tab().invitation = code
+def _dismiss() -> None:
+    tab().invitation = None
 
 
 def _ask_to_revoke(labels: Mapping[UUID, str]) -> None:

@@ -307,6 +307,14 @@ class Invitation:
     state: Literal["open", "used", "revoked", "expired"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenInvitation:
+    """What a person with the code of an open invitation learns of it."""
+
+    email: str | None = field(repr=False)  # None: for anyone who has the code
+    invited_by: str = field(repr=False)  # the address of the admin who made it
+
+
 class UserOrder(StrEnum):
     """Sort orders of the list of users; spelt as in SQL. Costs, replies and tokens are those of the current month."""
 

@@ -58,6 +58,12 @@ class NoticeKind(StoredName):
     OPERATOR = "operator"  # an operator changed the account
 
 
+class OtherMail(StrEnum):
+    """The kinds of mails without a code of decimal digits that are about no account."""
+
+    INVITATION = "invitation"
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """The content of a mail with a code of decimal *digits*."""
@@ -81,6 +87,15 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Invited:
+    """The content of a mail with the *code* of an invitation; *host*: the deployment's host name; *by*: an admin's address."""
+
+    code: str = field(repr=False)
+    host: str = field(repr=False)
+    by: EmailAddress = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
     """A mail to one address.
 
@@ -91,7 +106,7 @@ class Mail:
     """
 
     address: EmailAddress = field(repr=False)
-    content: Code | NoCode | Notice
+    content: Code | NoCode | Notice | Invited
     browser: BrowserName | None = field(repr=False)
     at: datetime
     expires_at: datetime
@@ -105,11 +120,13 @@ class Mail:
             raise BadAddress
 
     @property
-    def kind(self) -> CodePurpose | NoCodeReason | NoticeKind:
+    def kind(self) -> CodePurpose | NoCodeReason | NoticeKind | OtherMail:
         """The content's purpose, reason or kind, which may be logged."""
         match self.content:
             case Code(kind) | NoCode(kind) | Notice(kind):
                 return kind
+            case Invited():
+                return OtherMail.INVITATION
 
 
 class LoginRefused(OSError):

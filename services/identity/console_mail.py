@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from services.domain.mails import Code, Mail
+from services.domain.mails import Mail
 from services.identity.mail_texts import text_of
 
 
@@ -13,7 +13,7 @@ class ConsoleSender:
         self._write = write
 
     def send(self, mail: Mail) -> bool:
-        subject = text_of(mail).subject
-        code = f" {mail.content.digits}" if isinstance(mail.content, Code) else ""
-        self._write(f"Mail to {mail.address}: {subject}{':' if code else ''}{code}")
+        text = text_of(mail)
+        code = f": {text.code}" if text.code else ""
+        self._write(f"Mail to {mail.address}: {text.subject}{code}")
         return True

@@ -6,7 +6,16 @@ from datetime import datetime
 from html import escape
 
 from services.domain.accounts import FEW_RECOVERY_CODES
-from services.domain.mails import Code, CodePurpose, Mail, NoCode, NoCodeReason, Notice, NoticeKind
+from services.domain.mails import (
+    Code,
+    CodePurpose,
+    Invited,
+    Mail,
+    NoCode,
+    NoCodeReason,
+    Notice,
+    NoticeKind,
+)
 
 # for each purpose of a code: the subject of the email, and a sentence about what the code does
 _CODES: Mapping[CodePurpose, tuple[str, str]] = {
@@ -141,7 +150,7 @@ _TAKE_BACK = (
     "“Take back an email address” and enter this address. All devices are signed out, and you may have to choose a new password."
 )
 _STYLE = "font-family:sans-serif;font-size:16px;line-height:1.5;color:#222;max-width:34em"
-_CODE_STYLE = "font-size:28px;letter-spacing:4px;font-weight:bold"
+_CODE_STYLE = "font-size:28px;letter-spacing:4px;font-weight:bold;word-break:break-all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +203,14 @@ def text_of(mail: Mail) -> MailText:
             advice = _TAKE_BACK if kind is NoticeKind.FORMER_ADDRESS else _IF_NOT_YOU
             paragraphs = (news, f"It happened {_origin(mail)}.", advice)
             return MailText(subject=subject, paragraphs=paragraphs, code=None)
+        case Invited(code=code, host=host, by=by):
+            paragraphs = (
+                f"{by} invites you to Daybook at {host}. Your invitation code:",
+                f"Open {host} in your browser, choose “Create account”, and enter this email address and the code. "
+                "The code works once, within 7 days.",
+                f"If you do not know {by}, ignore this email.",
+            )
+            return MailText(subject="You are invited to Daybook", paragraphs=paragraphs, code=code)
 
 
 def _origin(mail: Mail) -> str:

@@ -14,7 +14,7 @@ from typing import Protocol
 from services.daemon_threads import in_thread
 from services.domain.addresses import has_mailbox
 from services.domain.health import MailHealth
-from services.domain.mails import Code, LoginRefused, Mail, NoCode, Notice
+from services.domain.mails import Code, Invited, LoginRefused, Mail, NoCode, Notice
 from services.events import log_event
 from services.identity.console_mail import ConsoleSender
 from services.settings import Settings
@@ -57,7 +57,7 @@ def rank_of(mail: Mail) -> Rank:
     match mail.content:
         case Code() | NoCode():
             return Rank.KNOWN_DEVICE if mail.is_known else Rank.STRANGER
-        case Notice():
+        case Notice() | Invited():
             return Rank.NOTICE
 
 
@@ -100,7 +100,8 @@ class _Waiting:
     number: int
     retry_seconds: float
     due_at: float
-    is_counted: bool = False  # False: the hourly limit has no room for this notice yet
+    # False: the hourly limit has no room for this notice or invitation yet
+    is_counted: bool = False
 
     @property
     def order(self) -> tuple[Rank, int]:
@@ -111,8 +112,8 @@ class Mailer:
     """Sends emails from a separate thread, in the order of their ranks. Any thread may call any method.
 
     An email that the server does not accept is retried at growing intervals until it expires. If the server refuses the
-    login, all emails wait for such an interval, because more attempts could lock the mail account. A notice waits until
-    the hourly limit allows it, because a thief could use up the limit before signing in. Emails that are still waiting
+    login, all emails wait for such an interval, because more attempts could lock the mail account. A notice (and an
+    invitation) waits until the hourly limit allows it, because a thief could use up the limit before signing in. Emails that are still waiting
     when the process ends are lost.
     """
 
@@ -209,7 +210,7 @@ class Mailer:
         if not has_mailbox(mail.address):
             return MailRefusal.NO_MAILBOX
         has_room = self._limit.has_room(is_known=mail.is_known, queued=self._uncounted)
-        if not has_room and not isinstance(mail.content, Notice):
+        if not has_room and rank_of(mail) is not Rank.NOTICE:
             return MailRefusal.HOURLY_LIMIT
         return MailRefusal.FULL_QUEUE if self._is_full_for(rank_of(mail)) else None
 

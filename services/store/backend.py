@@ -19,6 +19,7 @@ from services.domain.accounts import (
     Exemption,
     Failure,
     Invitation,
+    OpenInvitation,
     ProofScope,
     RetentionPreview,
     SessionEnd,
@@ -562,6 +563,10 @@ class Backend(Protocol):
 
     def count_throttles(self, throttles: Sequence[Throttle]) -> None:
         """Count one attempt in each of *throttles*, in order. Raise TooManyAttempts at the first that exceeds its limit."""
+
+    def open_invitation(self, code: str, throttles: Sequence[Throttle]) -> OpenInvitation | None:
+        """Count the question in *throttles*, as `count_throttles` does; return the open invitation with *code*, if there is one."""
+        ...
 
     def begin_step(self, new: NewStep) -> None:
         """Store a step for ten minutes, with all its attempts left. It replaces a stored step with the same key.

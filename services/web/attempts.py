@@ -72,6 +72,7 @@ class Attempts:
     codes_of_a_day: int = 15
     factors_of_an_hour: int = 10  # maximum attempts per hour to enter a second factor
     factors_of_a_day: int = 30
+    invitations_of_a_day: int = 20  # maximum emails with invitations per day that one admin sends
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
@@ -232,6 +233,13 @@ class Attempts:
             return False
         seen = known.earlier.get(user_id, 0)
         return known.user_id == user_id or time.time() - seen < DEVICE_SECONDS
+
+    def invitation_mail(self, email: EmailAddress, admin: UserId) -> tuple[Throttle, ...]:
+        """Return the throttles for mailing an invitation to *email*."""
+        return (
+            self._throttle(f"invitations by {admin}", self.invitations_of_a_day, _DAY),
+            self._throttle(f"invitation to {email}", 1, _HOUR),
+        )
 
     def notice(self, kind: NoticeKind, user_id: UserId) -> Throttle:
         return self._throttle(f"notice {kind} to {user_id}", 1, _HOUR)

@@ -81,6 +81,7 @@ def server_calls():
         "put_sign_up": sign_up(),
         "end_stranger": {"address": "omar@daybook.test"},
         "count_throttles": {"throttles": "[]"},
+        "open_invitation": {"throttles": "[]", "code": "any"},
         "begin_step": {"new_key": new_key().hex(), "new_kind_tag": new_key().hex()},
         "try_step": {"step_key": new_key().hex()},
         "note_failure": {"person": uuid4(), "failure": "proof.fail"},

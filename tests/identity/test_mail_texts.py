@@ -6,7 +6,15 @@ from html import unescape
 import pytest
 
 from services.domain.browsers import BrowserName
-from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason, Notice, NoticeKind
+from services.domain.mails import (
+    Code,
+    CodePurpose,
+    Invited,
+    NoCode,
+    NoCodeReason,
+    Notice,
+    NoticeKind,
+)
 from services.identity.console_mail import ConsoleSender
 from services.identity.mail_texts import text_of
 from tests.identity.mails import DIGITS, FIREFOX, MAYA, a_mail
@@ -42,6 +50,17 @@ def test_contents_differ_in_their_words():
     texts = [text_of(a_mail(content)) for content in (*CODES, *OTHERS)]
 
     assert len({text.subject for text in texts}) == len({text.plain() for text in texts}) == 28
+
+
+def test_invitation_names_maker_host_and_code_and_has_no_link():
+    invited = Invited(code="Xk3-code", host="chat.example.org", by=MAYA)
+    text = text_of(a_mail(invited))
+
+    for words in (text.plain(), text.html()):
+        assert f"{MAYA} invites you to Daybook at chat.example.org." in words
+        assert "Xk3-code" in words
+        assert not re.search(r"href|src=|://|www", words)
+    assert "Xk3-code" not in text.subject
 
 
 def test_html_says_the_same_as_the_text_and_is_escaped():

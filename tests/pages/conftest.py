@@ -217,6 +217,7 @@ def maya(database, model):
 class _Process(SimpleNamespace):
     """The process that pages ask; codes sign in where mail is set."""
 
+    mail_invitation = staticmethod(lambda *_: False)
     mailer, off = None, frozenset()  # off: methods that DAYBOOK_SIGN_IN_METHODS leaves out
 
     @property
@@ -244,13 +245,24 @@ def health(monkeypatch):
 def tab(monkeypatch, health):
     """A browser tab: the signed-in user, if any; whether the app has accounts; and the mode of sign-ups."""
     tab = SimpleNamespace(
-        person=None, has_accounts=True, sign_ups=SignUps.OPEN, next_is_admin=False
+        person=None,
+        has_accounts=True,
+        sign_ups=SignUps.OPEN,
+        next_is_admin=False,
+        invitations={},
+        asked=[],
     )
     app = bootstrap.current_app()
     app.user = lambda session_id: tab.person
     app.has_accounts = lambda: tab.has_accounts
     app.sign_ups = lambda: tab.sign_ups
     app.next_is_admin = lambda: tab.next_is_admin
+
+    def open_invitation(code, network):
+        tab.asked.append(code)
+        return tab.invitations.get(code)
+
+    app.open_invitation = open_invitation
     return tab
 
 

@@ -12,7 +12,7 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from pages._parts.factor import TITLE as FACTOR_TITLE
 from services import bootstrap, deployment
-from services.domain.accounts import SIGN_IN_REASONS, SignUps
+from services.domain.accounts import SIGN_IN_REASONS, OpenInvitation, SignUps
 from services.domain.passwords import PASSWORD_RULE
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import (
@@ -124,6 +124,41 @@ def test_invitation_link_fills_the_code(open_app, tab):
     for form in shown.values():
         assert 'name="invite" value="a&quot;b"' in form
         assert 'name="next" value="/?c=1"' in form
+
+
+def test_open_invitation_fills_the_address_and_names_its_maker(open_app, tab):
+    tab.invitations["code"] = OpenInvitation(
+        email="omar@daybook.test", invited_by="ruth@daybook.test"
+    )
+
+    app = open_app(None, invite="code")
+
+    assert 'value="omar@daybook.test" required' in forms(app)["Create account"]
+    assert "omar@daybook.test" not in forms(app)["Sign in"]
+    assert [text.value for text in app.text] == ["ruth@daybook.test invites you."]
+    assert tab.asked == ["code"]
+    app.run()
+    assert tab.asked == ["code"]
+
+
+@pytest.mark.parametrize("mode", [SignUps.OPEN, SignUps.INVITED])
+def test_any_other_invitation_gives_one_page(open_app, tab, mode):
+    tab.sign_ups = mode
+
+    app = open_app(None, invite="used or made up")
+
+    assert [one.value for one in app.warning] == [
+        "This invitation cannot be used. Ask whoever invited you for a new one."
+    ]
+
+
+def test_stranger_reads_where_to_get_an_invitation(open_app, tab):
+    tab.sign_ups = SignUps.INVITED
+
+    captions = [one.value for one in open_app(None).caption]
+
+    assert "You need an invitation: ask an admin of this Daybook for one." in captions
+    assert tab.asked == []
 
 
 def test_account_that_waits_for_an_invitation_is_asked_at_sign_in(open_app, tab):

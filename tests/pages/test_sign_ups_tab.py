@@ -95,6 +95,38 @@ def test_link_of_an_invitation_is_shown_until_dismissed(open_tab, ruth, database
     assert links(pressed(app, "dismiss-link")) == []
 
 
+@pytest.mark.parametrize(
+    ("is_sent", "sentence"),
+    [
+        (True, "The code is being emailed to omar@daybook.test."),
+        (
+            False,
+            "Not emailed to omar@daybook.test: at most one email an hour to an address, and 20 a day.",
+        ),
+    ],
+)
+def test_invitation_is_mailed_where_there_is_mail(open_tab, ruth, is_sent, sentence):
+    process, mailed = bootstrap.current_app(), []
+    process.mailer = SimpleNamespace()
+    process.mail_invitation = lambda *mail: mailed.append(mail) or is_sent
+
+    app = invite(open_tab(), " omar@Daybook.test ")
+
+    [(email, invited, admin_id)] = mailed
+    assert (email, invited.by, admin_id) == ("omar@daybook.test", ruth.email, ruth.user_id)
+    assert links(app) == [f"invite={invited.code}"]
+    assert sentence in [text.value for text in app.text]
+
+
+def test_invitation_for_anyone_is_not_mailed(open_tab):
+    process, mailed = bootstrap.current_app(), []
+    process.mailer = SimpleNamespace()
+    process.mail_invitation = lambda *mail: mailed.append(mail)
+
+    assert links(invite(open_tab()))
+    assert mailed == []
+
+
 def test_refused_invitation_keeps_the_address(open_tab):
     app = invite(open_tab(), "omar")
 

@@ -39,12 +39,19 @@ from services.crypto import RootKeys, new_key
 from services.domain import AccountRole, ConversationId, MessageId, Purpose, SessionId, UserId
 from services.domain.accounts import SessionEnd, SignUps
 from services.domain.addresses import checked_address
+from services.domain.mails import Invited
 from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import StopCause, TurnState
 from services.embedded.plan import Endpoints
 from services.embedded.reports import IS_HTTP, NO_HOSTED_ADMIN, SHARED_ADDRESS, Failed, Running
-from services.errors import AdminsOnly, Misconfigured, ProxyUnusable, StoreUnavailable
+from services.errors import (
+    AdminsOnly,
+    Misconfigured,
+    ProxyUnusable,
+    StoreUnavailable,
+    TooManyAttempts,
+)
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
 from services.operate.__main__ import operate
@@ -467,6 +474,52 @@ def started(monkeypatch, *, is_hosted=False, health=None, broken=None, error=Non
     app = App(begun, lambda _: None, lambda _: None)
     app.start(backend)
     return app, threads
+
+
+@pytest.fixture
+def mailing(monkeypatch):
+    """Return a process that sends mail, with the mails that it has sent."""
+    begun = SimpleNamespace(settings=Settings(), root_keys=RootKeys({1: new_key()}, 1), health=None)
+    app, sent = App(begun, lambda _: None, lambda _: None), []
+    app.mailer = SimpleNamespace(send=lambda mail: sent.append(mail) or True)
+    shared = SimpleNamespace(backend=InMemoryDatabase(MAYA).backend)
+    monkeypatch.setattr(app, "shared", lambda: shared)
+    return app, sent
+
+
+def test_address_gets_one_invitation_an_hour(mailing):
+    app, sent = mailing
+    invited = Invited(code="code", host="chat.example.org", by=MAYA_ADDRESS)
+
+    assert [app.mail_invitation(MAYA_ADDRESS, invited, MAYA) for _ in range(2)] == [True, False]
+
+    assert [(mail.address, mail.content) for mail in sent] == [(MAYA_ADDRESS, invited)]
+
+
+def test_admin_mails_twenty_invitations_a_day(mailing):
+    app, sent = mailing
+    invited = Invited(code="code", host="chat.example.org", by=MAYA_ADDRESS)
+    addresses = [checked_address(f"omar{number}@daybook.test") for number in range(21)]
+
+    assert [app.mail_invitation(one, invited, MAYA) for one in addresses] == [True] * 20 + [False]
+
+    assert len(sent) == 20
+
+
+@pytest.mark.parametrize("error", [TooManyAttempts(9), StoreUnavailable()])
+def test_refused_question_for_an_invitation_is_answered_with_none(mailing, monkeypatch, error):
+    app, asked = mailing[0], []
+
+    def refuse(code, throttles):
+        asked.append((code, throttles))
+        raise error
+
+    shared = SimpleNamespace(backend=SimpleNamespace(open_invitation=refuse))
+    monkeypatch.setattr(app, "shared", lambda: shared)
+
+    assert app.open_invitation("code", "192.0.2.7") is None
+
+    assert asked == [("code", app.attempts.step("192.0.2.7"))]
 
 
 def test_openai_and_numpy_are_imported_after_the_first_check(monkeypatch):

@@ -21,6 +21,7 @@ from services.domain.accounts import (
     CredentialsAction,
     Exemption,
     Failure,
+    OpenInvitation,
     ProofScope,
     SessionEnd,
     SignUps,
@@ -88,6 +89,7 @@ _PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # seconds; a later response co
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _KEYS = TypeAdapter(tuple[WrappedKey, ...])
 _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
+_INVITATION = TypeAdapter[OpenInvitation | None](OpenInvitation | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +406,14 @@ class SupabaseBackend:
 
     def count_throttles(self, throttles: Sequence[Throttle]) -> None:
         _counted(self.server.call("count_throttles", throttles=_buckets(throttles), nonce=uuid4()))
+
+    def open_invitation(self, code: str, throttles: Sequence[Throttle]) -> OpenInvitation | None:
+        found = _counted(
+            self.server.call(
+                "open_invitation", throttles=_buckets(throttles), code=Hidden(code), nonce=uuid4()
+            )
+        )
+        return _INVITATION.validate_python(found.get("invitation"))
 
     def begin_step(self, new: NewStep) -> None:
         self.server.call(

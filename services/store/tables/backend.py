@@ -16,6 +16,7 @@ from services.domain.accounts import (
     Expiring,
     Failure,
     NoticeRow,
+    OpenInvitation,
     ProofScope,
     SessionEnd,
 )
@@ -630,6 +631,17 @@ class TablesBackend:
     @atomic
     def count_throttles(self, block: Block, throttles: Sequence[Throttle]) -> Refusal | None:
         return _count(block, throttles, self.now())
+
+    @atomic
+    def open_invitation(
+        self, block: Block, code: str, throttles: Sequence[Throttle]
+    ) -> OpenInvitation | Refusal | None:
+        now, opened = self.now(), None
+        for row in block.select(schema.INVITATIONS, {"code_hash": sha(code)}, limit=1):
+            maker = block.get(schema.ACCOUNTS, row.made_by)
+            if maker and row.state(maker, now) == "open":
+                opened = OpenInvitation(email=row.email, invited_by=maker.email or "")
+        return _count(block, throttles, now) or opened
 
     @atomic
     def begin_step(self, block: Block, new: NewStep) -> None:

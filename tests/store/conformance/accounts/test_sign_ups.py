@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from services.crypto import sha
+from services.crypto import new_key, sha
 from services.domain import AccountRole
-from services.domain.accounts import SignUps
+from services.domain.accounts import OpenInvitation, SignUps
 from services.errors import (
     BadAddress,
     InvitationMissing,
@@ -16,8 +16,10 @@ from services.errors import (
     NotFound,
     SignUpsClosed,
     StoreUnavailable,
+    TooManyAttempts,
     WrongCredentials,
 )
+from services.store.backend import Throttle
 from services.store.credentials import open_stored
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conftest import PASSWORD, new_email
@@ -150,6 +152,30 @@ def test_invitation_for_anyone_begins_an_account_of_a_user(deployment, sign_ups)
 
     assert (invitation.email, invitation.role, invitation.state) == (None, "user", "open")
     assert deployment.sign_up(invitation=code).account().role is AccountRole.USER
+
+
+def test_code_of_an_open_invitation_tells_its_address_and_maker(deployment, admin, sign_ups):
+    email = new_email()
+    code, for_anyone = (sign_ups.invite(address, AccountRole.USER) for address in (email, ""))
+    ask = partial(deployment.accounts.backend.open_invitation, throttles=())
+
+    assert ask(code) == OpenInvitation(email=email, invited_by=admin.email)
+    assert ask(for_anyone) == OpenInvitation(email=None, invited_by=admin.email)
+
+    deployment.sign_up(email, invitation=code)
+    sign_ups.revoke(next(one.id for one in sign_ups.invitations() if one.state == "open"))
+    assert [ask(other) for other in (code, for_anyone, sha(code), "")] == [None] * 4
+
+
+def test_questions_about_invitations_are_counted(deployment, sign_ups):
+    code = sign_ups.invite("", AccountRole.USER)
+    ask = deployment.accounts.backend.open_invitation
+    throttles = [Throttle(new_key().hex(), 2, 60)]
+
+    assert ask(code, throttles)
+    assert ask("another", throttles) is None
+    with pytest.raises(TooManyAttempts):
+        ask(code, throttles)
 
 
 def test_hash_of_an_invitation_begins_no_account(deployment, sign_ups):
