@@ -9,31 +9,8 @@ from tests.journeys.conftest import (  # noqa: F401
     person,
     pytest_runtest_makereport,
 )
-from tests.runs import IS_WHOLE
 from tests.stack.apps import running
 from tests.store.conftest import addresses, hashes, process, wire  # noqa: F401
-
-# with DAYBOOK_TESTS=all: every run has them on the embedded stack or SQLite, in tests/journeys or
-# tests/pages
-_IN_WHOLE_RUNS = {
-    "test_account_tells_here_too",
-    "test_admin_looks_after_people_and_exports_everything",
-    "test_codes_alone_here_too",
-    "test_freed_address_is_its_owners_here_too",
-    "test_message_is_found_in_the_usage_here_too",
-    "test_passkey_here_too",
-    "test_providers_here_too",
-    "test_required_factor_of_a_provider_here_too",
-    "test_rules_of_a_provider_here_too",
-}
-
-
-def pytest_collection_modifyitems(config, items):
-    left_out = [
-        one for one in items if not IS_WHOLE and getattr(one, "originalname", "") in _IN_WHOLE_RUNS
-    ]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [one for one in items if one not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -110,6 +110,7 @@ def test_account_changes_hands_and_comes_back(app, mails, person, open_rig):
         assert secret not in app.said()
 
 
+@pytest.mark.long_run
 def test_freed_address_is_its_owners_here_too(app, mails, person):
     old, new = new_email(), new_email()
     with second_process(app) as accounts:

@@ -130,6 +130,8 @@ def test_user_from_before_daybook_keeps_the_address(hosted, process):
 
         with pytest.raises(AddressTaken):
             process.sign_in_with(email, PASSWORD)
+    with hosted.connect() as database:  # `operate check` of other tests would name the user
+        database.execute("delete from auth.users where email = %s", [email])
 
 
 def test_stranger_who_prepares_an_address_does_not_get_its_account(hosted, process, wire):

@@ -10,10 +10,10 @@ from playwright.sync_api import Error, expect
 from tests.journeys.admins import look_after
 from tests.journeys.people import PASSWORD
 from tests.journeys.test_notices import (
-    test_account_tells_of_a_second_browser_and_of_failures_until_it_ends as test_account_tells_here_too,  # noqa: F401
+    test_account_tells_of_a_second_browser_and_of_failures_until_it_ends as account_tells,
 )
 from tests.journeys.test_usage import (
-    test_message_is_found_in_the_usage_and_its_file as test_message_is_found_in_the_usage_here_too,  # noqa: F401
+    test_message_is_found_in_the_usage_and_its_file as message_is_found,
 )
 from tests.stack.apps import running
 
@@ -177,6 +177,17 @@ def test_tab_of_another_process_goes_on_after_a_proof(app, second, open_rig, per
     assert maya.complaints() == []
 
 
+@pytest.mark.long_run
+def test_account_tells_here_too(app, person):
+    account_tells(app, person)
+
+
+@pytest.mark.long_run
+def test_message_is_found_in_the_usage_here_too(person):
+    message_is_found(person)
+
+
+@pytest.mark.long_run
 def test_admin_looks_after_people_and_exports_everything(app, open_rig, person):
     maya, admin = person(), person("admin")
     for one in (maya, admin):

@@ -34,14 +34,17 @@ def app(site):
     return site.app
 
 
+@pytest.mark.long_run
 def test_required_factor_of_a_provider_here_too(person, site):
     meets_a_required_factor(person, site, CORP, f"noor-7@{DOMAIN}")
 
 
+@pytest.mark.long_run
 def test_rules_of_a_provider_here_too(person, site):
     goes_by_the_rules(person, site)
 
 
+@pytest.mark.long_run
 def test_codes_alone_here_too(make_hosted_app, person):
     with started_app(make_hosted_app) as app:
         operator_of(app).grant_admin(OLD)

@@ -34,6 +34,7 @@ def app(site):
     return site.app
 
 
+@pytest.mark.long_run
 def test_providers_here_too(person, site):
     goes_all_ways(person, site)
 
@@ -49,6 +50,7 @@ def lea(app, person, site):
     return lea
 
 
+@pytest.mark.long_run
 def test_passkey_here_too(app, lea):
     goes_through(lea, app)
 
