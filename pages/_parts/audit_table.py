@@ -24,7 +24,7 @@ _ACTIONS = {
     "address.fail": "Wrong code for an email address",
     "address.restore": "Email address taken back",
     "address.set": "Email address set",
-    "caps.deployment": "Shared budget changed",
+    "caps.deployment": "Shared monthly limit changed",
     "caps.set": "Limits changed",
     "change.fail": "Account change refused",
     "factor.add": "Authenticator app set up",
@@ -69,7 +69,7 @@ _VALUES = words.LIMIT_NAMES | {
     "confirms_by_code": "Email addresses confirmed",
     "requires_factor": "Two-step verification required",
     "retention_days": "Days unused",
-    "sign_ups": "Mode",
+    "sign_ups": "Who can create an account",
     "count": "Attempts",
 }
 
@@ -129,9 +129,11 @@ def _written(name: str, value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case int() if name.endswith("_micro"):
-            return words.dollars(value)
+            return words.price(value)
         case int():
             return words.number(value)
+        case str() if name == "sign_ups":
+            return {str(mode): text for mode, text in words.SIGN_UP_MODES.items()}.get(value, value)
         case None:
             return "none"
         case _:

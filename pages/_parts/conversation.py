@@ -34,7 +34,7 @@ from services.errors import AppError, NotFound
 _MENU = "conversation-menu"
 _NOTHING_KEPT = (
     "Not saved and not used for memory. Deleted when you reload this page, or 20 seconds after you leave it.  \n"
-    "Still counts towards your budget."
+    "Still counts towards your limits."
 )
 _IN_VIEW = 3  # the number of earlier exchanges that are drawn first, because they are in view
 _DRAWN = 20  # the usual number of messages on a page: hundreds would take seconds to draw

@@ -359,6 +359,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "taken": errors.AddressTaken,
     "weak": errors.WeakPassword,
     "address": errors.BadAddress,
+    "letters": errors.AddressNotPlain,
     "name": errors.BadName,
     "not-allowed": errors.AddressNotAllowed,
     "closed": errors.SignUpsClosed,

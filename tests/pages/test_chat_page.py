@@ -130,7 +130,7 @@ def test_prompt_over_budget_returns_to_the_composer(open_app, maya, database):
 
     [warning] = app.warning
     assert re.fullmatch(
-        r"Not enough budget left today: \\\$0\.00 left, a short reply may need up to \\\$0\.\d\d\. "
+        r"Daily limit reached: \\\$0\.00 left, a short reply may need up to \\\$0\.\d{2,4}\. "
         r"Resets at 00:00, your time\.",
         warning.value,
     )
@@ -802,7 +802,7 @@ def test_edit_that_is_refused_stays_in_its_field(open_app, maya, database):
 
     app = edit(open_app(maya, c=str(garden)), database, garden, 0, "Half shade?")
 
-    assert "budget" in app.warning[0].value
+    assert "Daily limit reached" in app.warning[0].value
     assert [field.value for field in app.text_area] == ["Half shade?"]
     app.button(key="leave-message").click().run()
     assert said(app) == ["Shade?", "Ferns."]
