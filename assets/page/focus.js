@@ -1,13 +1,13 @@
 // The composer gets the focus after a load and when a chat is opened or begun. It also gets the keys that are
-// typed while no element, or only a switch on the page, has the focus. If a dialog, or a form for a code,
-// begins with a text field, this field gets the focus when the dialog opens or the form appears. All this is
-// off on touch screens, where each focus would open the keyboard.
+// typed while no element, or only a switch on the page, has the focus. If a dialog begins with a text field,
+// this field gets the focus when the dialog opens. On the sign-in page, the field that was refused has it, or the
+// first one. All this is off on touch screens, where each focus would open the keyboard.
 
 const FIELD = ':is(input:not([type="hidden"], [hidden]), textarea)';
 
 let isComing = false; // true while a reply streams
 let place = null; // the path and the chat of the page that was last drawn; null: a page without a composer
-let coded = null; // the first field of the form for a code at the last redraw, if there was one
+let entered = null; // the form of the sign-in page that was in view at the last redraw, if there was one
 let opened = null; // the dialog that was open at the last redraw; null: none, or one without fields
 
 // On touch screens, keeps Streamlit from focusing the composer, which it would do after each sent prompt.
@@ -48,11 +48,13 @@ daybook.onDraw(() => {
 });
 
 daybook.onDraw(() => {
-  const isOfCode = new URLSearchParams(location.search).has("code");
-  const field = isOfCode && document.querySelector(`.st-key-login .db-form ${FIELD}:not([type="checkbox"])`);
-  const isNew = field !== coded;
-  coded = field;
-  if (field && isNew && document.activeElement === document.body && !daybook.isTouch()) field.focus();
+  const all = document.querySelectorAll(`.st-key-login .db-form ${FIELD}:not([type="checkbox"])`);
+  const shown = [...all].filter((field) => field.offsetParent);
+  const form = shown[0]?.form ?? null,
+    field = shown.find((one) => one.ariaInvalid) ?? shown[0];
+  const isNew = form !== entered;
+  entered = form;
+  if (form && isNew && document.activeElement === document.body && !daybook.isTouch()) field.focus();
 });
 
 daybook.capture(document, "click", ({ target }) => {

@@ -5,6 +5,7 @@ import streamlit as st
 from services.domain.accounts import SIGN_IN_REASONS
 from services.errors import TooManyAttempts, WeakPassword
 
+_JOINER = "\u2060"  # an invisible character
 _LONGEST_WAIT = 86_400  # the longest wait that a page shows, in seconds
 
 
@@ -18,7 +19,9 @@ def refusal(reason: str) -> str | None:
         case "weak":
             return WeakPassword(st.query_params.get("why", "")).public
         case _:
-            return SIGN_IN_REASONS[reason].public if reason in SIGN_IN_REASONS else None
+            error = SIGN_IN_REASONS.get(reason)
+            # Markdown would make a link of the example of an address
+            return error.public.replace("@", f"@{_JOINER}") if error else None
 
 
 def draw_form_title(title: str) -> None:

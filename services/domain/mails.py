@@ -10,6 +10,9 @@ from services.domain.browsers import BrowserName
 from services.domain.names import StoredName
 from services.errors import BadAddress
 
+# the link on the sign-in page that leads to `CodePurpose.RESTORE_ADDRESS`; mails name it, too
+UNDO_CHANGE = "Undo a change of email address"
+
 
 class CodePurpose(StrEnum):
     """The purposes of a code."""
@@ -56,6 +59,7 @@ class NoticeKind(StoredName):
     IDENTITY_ADDED = "identity_added"
     IDENTITY_REMOVED = "identity_removed"
     OPERATOR = "operator"  # an operator changed the account
+    ACCOUNT_DELETED = "account_deleted"  # mailed only: the account's notices are deleted with it
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ _KEPT = "kept"
 _FORMS = {"factor", "recovery", PASSKEY, _KEPT}
 # values of the query parameter `by`: the kinds of factors that are accepted; "": only an authenticator app
 _KINDS = {"passkey", "both"}
+# the reasons in the URL of the first page after an entry (`_session.tell_outcome`)
+_OUTCOMES = {Way.RESET: "password-reset", Way.RESTORE: "address-restored"}
 # errors after which the user can try again in the same step, unless the step has already ended
 _GOES_ON = *REFUSED_FACTOR, FactorRequired, TooManyAttempts, StoreUnavailable
 
@@ -331,6 +333,8 @@ class Entries:
     ) -> Response:
         """Notify the user of the changes, and begin the session in the browser; *page*: as in `SessionStart.answer`."""
         session, backend = entered.session, self.start.accounts.backend
+        if reason := _OUTCOMES.get(entry.way):
+            target = with_query(target, reason=reason)
         if entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
             await run_sync(self.notices.tell, request, backend, session, kind)

@@ -104,7 +104,8 @@ class PageAssets:
         )
         self._links = f"{links}{streamlit_assets.preload_links()}".encode()
         not_found = (assets / "not_found.html").read_text("utf-8")
-        self._not_found = not_found.replace("</head>", f"{links}</head>").encode()
+        fonts = f'<link rel="stylesheet" href="{streamlit_assets.font_style()}">'
+        self._not_found = not_found.replace("</head>", f"{fonts}{links}</head>").encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app

@@ -189,7 +189,7 @@ class SignInRoutes:
         except errors.StoreUnavailable:  # the cookie stays, so that the user can try again
             return RedirectResponse(with_query(_ACCOUNT, reason="still-signed-in"), 303)
         provider = self.start.origin.provider_cookie(request)
-        answer = RedirectResponse(with_query("/", left=provider), 303)
+        answer = RedirectResponse(with_query("/", left=provider, reason="left"), 303)
         for name in ("sid", *(["provider"] if provider else [])):
             self.start.origin.set_cookie(answer, request, name, "", 0)
         return answer
@@ -282,6 +282,7 @@ class SignInRoutes:
                 note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
             return RedirectResponse(with_reason(_ACCOUNT, error), 303)
         log_event("account.deleted", user=session.user_id)
+        self.start.notices.mail_of_deletion(request, session)
         if cookie := self.start.origin.session_cookie(request):
             with suppress(errors.StoreUnavailable):  # the database has already ended the session
                 await run_sync(self.start.shared().session_cache.leave, cookie)

@@ -84,7 +84,7 @@ def test_one_person_alone_on_a_file(make_alone, person, tmp_path):
         maya.visit("/data")
         maya.sees("stored encrypted, in SQLite")
         maya.page.get_by_role("link", name="Manage or delete your account").click()
-        maya.page.get_by_label("Type delete to confirm").fill("delete")
+        maya.page.get_by_label("Type “delete” to confirm").fill("delete")
         maya.page.get_by_role("button", name="Delete account").click()
         maya.sees("Your account has been deleted.")
         again.interrupt()

@@ -11,7 +11,7 @@ from services.store.notices import new_notice, operator_notice
 from tests.pages.conftest import html, press, pressed
 
 FIREFOX = BrowserName("Firefox on Linux")
-SHOWN = {*NoticeKind} - {NoticeKind.FORMER_ADDRESS}  # which is mailed alone
+SHOWN = {*NoticeKind} - {NoticeKind.FORMER_ADDRESS, NoticeKind.ACCOUNT_DELETED}  # mailed alone
 
 
 @pytest.fixture

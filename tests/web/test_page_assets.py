@@ -84,7 +84,7 @@ def test_address_without_a_page_answers_404(client):
     assert answer.status_code == 404
     assert "Nothing here" in answer.text
     assert "<script" in answer.text  # the script sets the theme
-    assert 'rel="stylesheet"' in answer.text
+    assert f'<link rel="stylesheet" href="{streamlit_assets.font_style()}">' in answer.text
     assert client.get("/form", headers=BROWSER).text == "<form></form>"
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -628,6 +629,21 @@ def test_account_is_not_deleted_by_an_old_proof(session_cache, account, stack, d
     assert session_cache.accounts.ended([session]) == {}
     prove()
     assert delete().headers["location"] == "/?reason=deleted"
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_deletion_is_mailed_to_a_confirmed_address_alone(session_cache, is_confirmed):
+    accounts, email = session_cache.accounts, new_email()
+    cookie, session = accounts.sign_up(accounts.find_for_sign_up(email, NOT_COUNTED), None)
+    session_cache.add(cookie, replace(session, is_confirmed=is_confirmed))
+    mails = Mails()
+
+    browser(session_cache, mails=mails).post(
+        "/account/end", data={"address": email}, headers=sent(cookie)
+    )
+
+    told = [(mail.address, mail.content) for mail in mails.sent]
+    assert told == ([(email, Notice(NoticeKind.ACCOUNT_DELETED))] if is_confirmed else [])
 
 
 def test_first_password_is_added_and_ends_no_session(session_cache):
