@@ -108,6 +108,7 @@ else:
         if left := temporary.leave_if_elsewhere(page):
             undo.offer_temporary(left)
         _session.go_to_destination(page)
+        _session.tell_outcome()
         undo.draw()
     if health.problem:
         st.warning(health.problem)

@@ -411,7 +411,7 @@ def _forget_text(deleted_at: Callable[[UserId], float]) -> None:
         here, user_id = _tab_of(session.session_state), session._user_info.get("user_id")
         if here is None or not user_id:
             continue
-        here.drop_undone()
+        here.drop_ended_lines()
         _drop_stale_widgets(here, session.session_state)
         is_outdated = here.drawn_at < deleted_at(UserId(UUID(str(user_id))))
         if not server.is_active_session(session.id):

@@ -1,6 +1,6 @@
 """The "Your data" page: the data in the browser, the server's memory and the store, how to clear it, and a full export."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -8,9 +8,11 @@ import streamlit as st
 
 from pages._parts import (
     browser,
+    clear_browser,
     conversation_menu,
     frame,
     full_export,
+    outcomes,
     safe_md,
     undo,
     usage_chart,
@@ -23,15 +25,13 @@ from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import ConversationId
 from services.domain.data import StoredData
+from services.domain.models import ModelState
 from services.domain.usage import UsageReport
 
 _BROWSER, _SERVER, _DATABASE = "This browser", "This server session", "Database"
 _MODEL = "AI model"
 _LISTED = 100  # the largest number of conversations that the user can choose from
-_CLEAR_TAB = """
-  <div class="db-menu"><button type="button" data-clear-tab>
-    <span class="db-icon" aria-hidden="true">mop</span>Clear this browser
-  </button></div>"""
+_CLEAR_CONTEXT, _DROP = "clear-context", "drop-caches"
 # a plain link, because `st.page_link` may not find the page until the second run
 _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Manage or delete your account</a>'
 
@@ -54,11 +54,12 @@ def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) ->
         "Not encrypted" if bootstrap.current_app().is_plain else "Encrypted",
     ]
     under_way = len(user.chat.coming())
+    is_local = bootstrap.current_app().health.model is not ModelState.REMOTE
     model = [
         words.count(requests, "request") + (f", {under_way} under way" if under_way else ""),
         f"{words.number(tokens[words.INPUT_TOKENS])} tokens sent",
         f"{words.number(tokens[words.OUTPUT_TOKENS])} received",
-        "The provider can read it",
+        "Runs on this server" if is_local else "The provider can read it",
     ]
     drawing = diagram(
         Layer(_BROWSER, ["Unsent drafts", "Not encrypted"], "data-tab-figures"),
@@ -69,9 +70,9 @@ def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) ->
     browser.draw_svg(drawing, key="data-layers")
 
 
-def _drop_caches() -> None:
+def _drop_caches() -> str:
     find_user().drop_caches()
-    st.toast("Server memory cleared.")
+    return "Server memory cleared."
 
 
 def _draw_database(user: UserServices, stored: StoredData) -> None:
@@ -137,38 +138,45 @@ def _draw_model(user: UserServices, today: UsageReport) -> None:
         format_func=lambda chat_id: titles.get(chat_id, words.UNTITLED),
         key="to-clear",
     )
-    quiet_button(words.CLEAR_CONTEXT, "restart_alt", "clear-context", _clear_context)
+    _draw_action(words.CLEAR_CONTEXT, "restart_alt", _CLEAR_CONTEXT, _clear_context)
     st.caption("The model starts fresh from here in this chat. Your messages are kept.")
 
 
-def _clear_context() -> None:
+def _draw_action(label: str, icon: str, key: str, act: Callable[[], str]) -> None:
+    """Draw a button, and its result beside it."""
+    with row():
+        quiet_button(label, icon, key, outcomes.act_at, key, act)
+        outcomes.draw(key)
+
+
+def _clear_context() -> str:
     user = find_user()
     # read here, not passed as an argument: the page may not have been redrawn since another chat was chosen
     chosen: ConversationId = st.session_state["to-clear"]
     user.conversations.start_anew(user.chat.open(chosen))
-    st.toast("Context cleared.")
+    return "Context cleared."
 
 
 @contextmanager
 def _section(title: str) -> Generator[None]:
     with st.container(gap="xsmall"):
-        st.subheader(title, anchor=False)
+        st.header(title, anchor=False)
         yield
 
 
 with frame.page() as user:
     today = datetime.now(UTC).date()
     stored, used = user.usage.stored(), user.usage.report(today, today)
-    frame.draw_heading(
-        words.YOUR_DATA, "Where your data is right now, and how to export or clear it."
-    )
+    frame.draw_heading(words.YOUR_DATA, "Where your data is right now.")
     _draw_diagram(user, stored, used)
     with _section(_BROWSER):
         st.markdown(
             "This browser stores unsent drafts and your theme. Drafts are removed when you send them, when you sign out, "
-            "or after 30 days. Clearing deletes the drafts of all tabs."
+            "or after 30 days."
         )
-        st.html(_CLEAR_TAB, width="content")
+        quiet_button(
+            clear_browser.LABEL, "mop", "clear-browser", ask_for, clear_browser.clear_dialog
+        )
     with _section(_SERVER):
         st.markdown(
             "While you are signed in, the server keeps your keys, memories, titles, open chats and, after a search, a "
@@ -176,7 +184,7 @@ with frame.page() as user:
             "tab; of a deleted chat, ten seconds after Undo. “Clear” removes the text now, for all your devices on this "
             "server process; keys stay until you sign out. Text is loaded again when needed."
         )
-        quiet_button("Clear server memory", "memory", "drop-caches", _drop_caches)
+        _draw_action("Clear server memory", "memory", _DROP, _drop_caches)
     with _section(_DATABASE):
         _draw_database(user, stored)
     with _section(_MODEL):

@@ -1,5 +1,5 @@
-// While the server is unreachable, a line says that the page is reconnecting, and Streamlit's dialog,
-// which would cover the text, is closed. If the server refuses the connection, this script asks for the
+// While the server is unreachable, a line above the composer says that the page is reconnecting, and Streamlit's
+// dialog, which would cover the text, is closed. If the server refuses the connection, this script asks for the
 // reason, which Streamlit does not show. A line also appears if the server does not respond to a sent
 // message.
 
@@ -11,6 +11,9 @@ let wasConnected = false,
 let sentAt = 0; // the time when a message was last sent; 0: never, or the server has responded
 
 const notice = () => document.querySelector(".db-refused");
+// Returns the element whose end the line is at: the bar of the composer; without it, the page.
+const place = () =>
+  document.querySelector('[data-testid="stBottom"]') ?? daybook.page() ?? document.body;
 const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {
@@ -54,13 +57,14 @@ async function look() {
   isLooking = true;
   const words = await reason().finally(() => (isLooking = false)),
     shown = notice();
-  if (!words) shown?.remove();
-  else if (!shown) {
+  if (!words || (shown && shown.parentElement !== place())) shown?.remove();
+  if (!words) return;
+  if (!shown?.isConnected) {
     const line = document.createElement("p");
     line.className = "db-refused";
     line.setAttribute("role", "alert");
     line.textContent = words;
-    document.body.append(line);
+    place().append(line);
   } else if (shown.textContent !== words) shown.textContent = words;
 }
 

@@ -11,7 +11,15 @@ import streamlit as st
 from pages._parts import conversation_menu, editing, safe_md, spaces, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.fact_list import FactList
-from pages._session import CHAT, ask_for, find_user, run_to_end, show_errors, user_services
+from pages._session import (
+    CHAT,
+    ask_for,
+    find_user,
+    run_to_end,
+    show_errors,
+    tell,
+    user_services,
+)
 from pages._tab import tab
 from services.bootstrap import ThreadView, UserServices
 from services.domain import (
@@ -88,7 +96,7 @@ def _announced(user: UserServices, one: NotedFact) -> str:
 def _choose(is_wanted: bool) -> None:
     find_user().profile.change(lambda now: now.with_memory(is_wanted, datetime.now(UTC)))
     if is_wanted:
-        st.toast(f"Memory is on. You can see and edit it under {words.MEMORY}.")
+        tell(f"Memory is on. You can see and edit it under {words.MEMORY}.")
 
 
 def note_left(user: UserServices, conversation: Conversation | None) -> None:

@@ -35,7 +35,7 @@ _UNVERIFIED = "This message failed its integrity check and is hidden. Contact yo
 _MORE = '<button class="db-act db-details" aria-expanded="false" aria-label="Details" data-icon="more_horiz"></button>'
 
 _UNANSWERED = (
-    '<details class="db-unanswered"><summary>Unanswered - not part of the chat</summary>'
+    '<details class="db-unanswered"><summary>Unanswered, not part of the chat</summary>'
     "No reply was received. Later messages are sent without this one.</details>"
 )
 

@@ -7,7 +7,7 @@ import streamlit as st
 from pages._parts import new_conversation, safe_md, words
 from pages._parts.elements import key_showing, popover, quiet_button
 from pages._parts.temporary import services_of
-from pages._session import ask_for, attempt, find_user
+from pages._session import ask_for, attempt, find_user, tell
 from services import bootstrap
 from services.bootstrap import ChatParts, ThreadView
 from services.domain import ConversationId, Role
@@ -162,4 +162,4 @@ def choose(conversation_id: ConversationId | None, name: str) -> None:
 
 def _make_default(name: str) -> None:
     find_user().profile.change(lambda now: replace(now, model=name))
-    st.toast(f"{safe_md.label(name)} is your default model now.")
+    tell(f"{name} is your default model now.")

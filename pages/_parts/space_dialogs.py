@@ -95,7 +95,7 @@ def delete_dialog(space: Space) -> None:
     if editing.is_confirmed(_DELETE, "space-goes"):
         with run_to_end():
             user_services().spaces.forget(space.id)
-            tell(f"“{name}” is deleted. Its chats are kept.")
+            tell(f"Deleted “{name}”. Its chats are kept.")
             go_to_space(None, is_staying=True)
         st.rerun()
 
@@ -118,8 +118,8 @@ def move_dialog(conversation: Conversation) -> None:
         )
         if editing.is_submitted("Move"):
             to = labels[label]
-            where = f"moved to “{label}”" if to else "removed from its space"
-            sentence = f"“{conversation.title or words.UNTITLED}” is {where}"
+            moved = f"“{conversation.title or words.UNTITLED}”"
+            sentence = f"Moved {moved} to “{label}”" if to else f"Removed {moved} from its space"
             with run_to_end():
                 user.conversations.move(conversation.id, to)
                 undo.offer(
@@ -209,8 +209,8 @@ def _offer_undo(moved: Space) -> None:
         if st.query_params.get("c") == opened:
             go_to_space(moved.id, is_staying=True)
 
-    outcome = "archived" if moved.is_archived else "back in the list"
-    undo.offer(moved.id, "archive", f"“{spaces.plain_name(moved)}” is {outcome}", restore)
+    deed = "Archived" if moved.is_archived else "Unarchived"
+    undo.offer(moved.id, "archive", f"{deed} “{spaces.plain_name(moved)}”", restore)
 
 
 def _as_text(space: Space) -> str:

@@ -20,6 +20,7 @@ from services.store.device_names import NewDevice
 from services.store.tables import schema
 from tests.fakes import NOON, FakePerson, an_entry
 from tests.pages.conftest import audit, html, in_dialog, press, replace_the_run
+from tests.pages.test_conversation_list import undo_lines
 from tests.unit.test_passkeys import LAPTOP
 
 
@@ -56,7 +57,7 @@ def test_form_asks_for_a_new_password_after_a_proof(open_account):
 
     kinds = {name: (one["type"], one["autocomplete"]) for name, one in fields.items() if name}
     assert kinds == {"password": ("password", "new-password")}
-    assert fields["password"]["minlength"] == "12"
+    assert fields["password"]["data-least"] == "12"
     assert "maxlength" not in fields["password"]
 
 
@@ -146,7 +147,7 @@ def test_device_is_signed_out(open_account, phone):
 
     press(app, "Sign out: Safari on iPhone")
 
-    assert [one.value for one in app.toast] == ["Signed out: Safari on iPhone."]
+    assert undo_lines(app) == ["Signed out: Safari on iPhone."]
     assert list(listed(app)) == ["An unknown browser"]
     assert not [one for one in app.button if one.label.startswith("Sign out")]
 
@@ -159,7 +160,7 @@ def test_all_other_devices_are_signed_out_once_that_is_confirmed(open_account, p
     press(in_dialog(app, devices.others_dialog), "Sign out")
 
     assert [one.is_this_one for one in maya.devices.all()] == [True]
-    assert [one.value for one in app.toast] == ["Signed out on 1 device."]
+    assert undo_lines(app) == ["Signed out on 1 device."]
 
 
 def test_sign_out_whose_dialog_is_closed_meanwhile_is_told(open_account, phone, maya, monkeypatch):
@@ -175,7 +176,7 @@ def test_sign_out_whose_dialog_is_closed_meanwhile_is_told(open_account, phone, 
     app.run()
 
     assert list(listed(app)) == ["An unknown browser"]
-    assert [one.value for one in app.toast] == ["Signed out on 1 device."]
+    assert undo_lines(app) == ["Signed out on 1 device."]
 
 
 def test_device_is_not_signed_out_by_a_proof_that_has_become_old(open_account, database, phone):
@@ -259,7 +260,7 @@ def test_proof_that_has_become_old_is_not_confirmed(open_account, database, reas
     app = open_account(reason=reason, **query)
 
     assert said(app) == []
-    assert words.CONFIRM_IDENTITY in [one.value for one in app.subheader]
+    assert words.CONFIRM_IDENTITY in [one.value for one in app.header]
 
 
 def test_every_refusal_of_a_change_has_a_sentence(open_account):
@@ -572,7 +573,7 @@ def test_nothing_of_two_step_verification_is_shown_without_sign_in(open_account)
     app = open_account()
 
     assert not forms_of_factor(app)
-    assert "Two-step verification" not in [one.value for one in app.subheader]
+    assert "Two-step verification" not in [one.value for one in app.header]
     assert (
         "Why there is no password, and how to export or delete everything" in app.markdown[0].value
     )
@@ -659,7 +660,7 @@ def test_account_is_deleted_by_its_address_and_no_password(open_account):
 
     assert list(fields) == ["address"]
     assert 'data-person="' in found  # the browser then drops the user's drafts
-    assert "Type delete" not in found
+    assert "Type “delete”" not in found
     assert "<label>Type your email to confirm<input" in found
 
 
@@ -686,7 +687,7 @@ def test_refused_deletion_is_told_below_its_form(open_account):
 
     parts = [one.type for one in app.run().main]
 
-    assert "error" not in parts[: -parts[::-1].index("subheader")]
+    assert "error" not in parts[: -parts[::-1].index("header")]
     assert "data-reveal" in form(app, "/account/end")[0]
 
 
@@ -696,12 +697,12 @@ def test_account_without_sign_in_is_deleted_by_a_typed_word(open_account, monkey
     app = open_account()
     found, _ = form(app, "/account/end")
 
-    assert "Type delete to confirm" in found
+    assert "Type “delete” to confirm" in found
     assert "password" not in found
     app.query_params["reason"] = "email"
     [refused] = said(app.run())
     assert refused.endswith(
-        "not deleted. Type delete to confirm, and your email if it is asked for."
+        "not deleted. Type “delete” to confirm, and your email if it is asked for."
     )
 
 
@@ -769,7 +770,7 @@ def test_news_of_another_email_says_if_it_can_be_taken_back(open_account, takes_
 
     [news] = [one.value for one in open_account(reason="moved").info]
 
-    assert ("taken back for three days" in news) is takes_back
+    assert ("can undo this for three days" in news) is takes_back
 
 
 # --- a proof in part
@@ -802,7 +803,7 @@ def test_proof_in_part_offers_what_it_covers(open_account, database, maya, phone
     assert fields["use"]["value"] == "add"
     assert "others" not in fields
     assert not [one for one in app.button if one.label.startswith("Sign out")]
-    assert words.CONFIRM_IDENTITY in [one.value for one in app.subheader]
+    assert words.CONFIRM_IDENTITY in [one.value for one in app.header]
 
 
 @pytest.mark.usefixtures("in_part")

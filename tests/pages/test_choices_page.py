@@ -30,6 +30,7 @@ from tests.pages.conftest import (
     warnings,
 )
 from tests.pages.test_chat_page import menu, said, send
+from tests.pages.test_conversation_list import undo_lines
 
 LINES_OF_README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
@@ -205,7 +206,7 @@ def test_default_model_answers_where_none_was_chosen(open_app, maya, garden, dat
     pressed(app, "make-default")
 
     assert maya.store.profile.preferences().model == "large"
-    assert [toast.value for toast in app.toast] == ["large is your default model now."]
+    assert undo_lines(app) == ["large is your default model now."]
     assert not [button for button in app.button if button.key == "make-default"]
     assert picker(open_app(maya, c=str(garden))).value == "large"
     assert picker(open_app(maya, c=str(other))).value == "scripted"
@@ -580,7 +581,7 @@ def test_size_out_of_bounds_is_refused_below_its_field(open_app, maya):
 def test_saved_preferences_say_so(open_app, maya):
     app = save_preferences(pressed(open_app(maya), "preferences"))
 
-    assert [each.value for each in app.toast] == ["Saved."]
+    assert undo_lines(app) == ["Saved."]
 
 
 def test_cancelled_preferences_are_not_saved(open_app, maya):
@@ -590,7 +591,7 @@ def test_cancelled_preferences_are_not_saved(open_app, maya):
     app = press(in_dialog(app, preferences_dialog), "Cancel")
 
     assert maya.store.profile.preferences() == Preferences()
-    assert not app.toast
+    assert undo_lines(app) == []
     assert "theme" not in [each.key for each in app.radio]
 
 

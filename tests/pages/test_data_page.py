@@ -11,11 +11,13 @@ from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunCon
 from pages._parts.undo import chats_dialog
 from services import bootstrap
 from services.domain import Fact, FactId
+from services.domain.models import ModelState
 from services.errors import TooLate
 from services.rules.accounts import Settings
 from services.store.tables.schema import SETTINGS
 from tests.fakes import NOON
 from tests.pages.conftest import html, in_dialog, press, pressed, replace_the_run
+from tests.pages.test_conversation_list import undo_lines
 from tests.stores import USAGE
 
 
@@ -101,6 +103,38 @@ def test_clearing_server_memory_leaves_no_opened_chat(open_data, database, maya)
     app = pressed(open_data(), "drop-caches")
 
     assert any(text.startswith("0 chats open: 0 messages") for text in diagram(app))
+
+
+def test_result_of_clearing_is_beside_its_button(open_data, database):
+    database.hold("Garden", "One", "Two")
+
+    app = pressed(open_data(), "drop-caches")
+    assert "Server memory cleared.</p>" in html(app)
+
+    app = pressed(app, "clear-context")
+    assert "Context cleared.</p>" in html(app)
+    assert "Server memory cleared." not in html(app)
+
+
+def test_browser_is_cleared_after_a_question_and_told(open_data, open_app, maya):
+    app = open_data()
+    assert "data-clear-tab" not in html(app)
+    assert "data-clear-tab" in html(pressed(app, "clear-browser"))
+
+    app = open_app(maya, reason="cleared")  # where assets/page/data.js leads
+
+    assert undo_lines(app) == ["This browser is cleared."]
+    assert "reason" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [(ModelState.READY, "Runs on this server"), (ModelState.REMOTE, "The provider can read it")],
+)
+def test_diagram_names_a_provider_only_where_there_is_one(open_data, monkeypatch, state, told):
+    monkeypatch.setattr(bootstrap.current_app().health, "model", state)
+
+    assert diagram(open_data())[-1] == told
 
 
 def test_context_of_the_chosen_chat_is_cleared(open_data, database):

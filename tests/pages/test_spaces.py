@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from pages import _session
+from pages import _session, _tab
 from pages._parts import spaces as parts
 from pages._parts.space_dialogs import delete_dialog, move_dialog, new_space_dialog, space_dialog
 from services.domain import MessageId, Retrieval, SpaceId, Window
@@ -29,7 +29,7 @@ from tests.pages.conftest import (
 from tests.pages.test_chat_page import menu as menu_above
 from tests.pages.test_chat_page import said, send
 from tests.pages.test_choices_page import captions, pressed, told
-from tests.pages.test_conversation_list import look_for, toasts, undo_lines
+from tests.pages.test_conversation_list import look_for, undo_lines
 from tests.store.conformance.talk import a_fact, a_space, stored_space
 
 
@@ -386,7 +386,7 @@ def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
 
     fill(app, latin, instructions="Typed.")
     press_in_dialog(app, latin, "Archive space")
-    assert undo_lines(app) == ["“Latin” is archived"]
+    assert undo_lines(app) == ["Archived “Latin”"]
     stored = maya.store.spaces.find(latin.id)
     assert stored == replace(latin, is_archived=True, instructions="Typed.")
     assert address(app) == {"c": str(garden)}
@@ -401,7 +401,7 @@ def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
     edit(app, maya, latin)
     press_in_dialog(app, maya.store.spaces.find(latin.id), "Unarchive space")
     assert not maya.store.spaces.find(latin.id).is_archived
-    assert undo_lines(app) == ["“Latin” is back in the list"]
+    assert undo_lines(app)[0] == "Unarchived “Latin”"
 
 
 def test_archiving_a_space_is_undone(open_app, maya, latin, garden):
@@ -439,12 +439,12 @@ def test_deleting_a_space_keeps_conversations_and_deletes_notes(
     assert address(app) == {"c": str(garden)}
     assert app.title[0].value == "Garden"
     assert listed(app)[1:] == ["Garden"]
-    deleted = ["“Latin” is deleted. Its chats are kept."]
-    assert toasts(app) == deleted
-    assert toasts(app.run()) == deleted  # a browser that skips a run shows the news of the next
+    deleted = ["Deleted “Latin”. Its chats are kept."]
+    assert undo_lines(app) == deleted
+    assert undo_lines(app.run()) == deleted  # a browser that skips a run shows the news of the next
     later = time.monotonic() + _session._NEWS_SECONDS
-    monkeypatch.setattr(_session, "time", SimpleNamespace(monotonic=lambda: later))
-    assert toasts(app.run()) == []
+    monkeypatch.setattr(_tab, "time", SimpleNamespace(monotonic=lambda: later))
+    assert undo_lines(app.run()) == []
 
 
 def test_dialog_keeps_no_text_of_another_space(open_app, maya, latin):
@@ -475,14 +475,14 @@ def test_conversation_moves_into_a_space_and_out(open_app, maya, latin, garden, 
 
     move(app, database.thread(garden).conversation, "Latin")
     assert database.thread(garden).conversation.space_id == latin.id
-    assert undo_lines(app) == ["“Garden” is moved to “Latin”"]
+    assert undo_lines(app) == ["Moved “Garden” to “Latin”"]
     assert app.button(key="space-sign").label == "Latin"
 
     menu_above(app, "Move to space")
     assert app.selectbox(key="move-to").value == "Latin"
     move(app, database.thread(garden).conversation, "No space")
     assert database.thread(garden).conversation.space_id is None
-    assert undo_lines(app) == ["“Garden” is removed from its space"]
+    assert undo_lines(app) == ["Removed “Garden” from its space"]
     assert "space-sign" not in keys(app)
 
     press(app, "Undo")
