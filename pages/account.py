@@ -111,7 +111,7 @@ def _draw_outcome(scope: ProofScope) -> None:
 
 
 def _draw_password(user: UserServices) -> None:
-    st.subheader(words.PASSWORD, anchor=False)
+    st.header(words.PASSWORD, anchor=False)
     if user.sign_in_details.has_password:
         button = "Change password"
         st.markdown("A new password signs you out on all other devices.")
@@ -125,7 +125,7 @@ def _draw_account(user: UserServices) -> None:
     if not has_mailbox(user.email):
         change = _CHANGE_IT if bootstrap.current_app().mailer else _STAYS
         st.warning(f"{_PLACEHOLDER} {change}")
-    st.subheader("Email", anchor=False)
+    st.header("Email", anchor=False)
     st.text(user.email)
     if new_address.is_open() and not user.is_of_provider:
         with show_errors():
@@ -161,10 +161,10 @@ def _draw_account(user: UserServices) -> None:
 
 def _draw_end(user: UserServices, *, is_proven: bool) -> None:
     """Draw the parts that every account has: recent activity, export and deletion."""
-    st.subheader("Recent activity", anchor=False)
+    st.header("Recent activity", anchor=False)
     if st.toggle("Show changes and failed attempts", key="show-activity"):
         audit_table.draw(user.usage.account_changes(), names_users=False)
-    st.subheader(words.EXPORT, anchor=False)
+    st.header(words.EXPORT, anchor=False)
     st.markdown("All chats, memories, spaces, preferences and usage as a zip file, not encrypted.")
     full_export.draw_button()
     full_export.draw_progress()
