@@ -12,8 +12,7 @@ let sentAt = 0; // the time when a message was last sent; 0: never, or the serve
 
 const notice = () => document.querySelector(".db-refused");
 // Returns the element whose end the line is at: the bar of the composer; without it, the page.
-const place = () =>
-  document.querySelector('[data-testid="stBottom"]') ?? daybook.page() ?? document.body;
+const place = () => document.querySelector('[data-testid="stBottom"]') ?? daybook.page() ?? document.body;
 const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {

@@ -32,6 +32,8 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     other.composer.fill("And a cherry?")
     until(lambda: "cherry" in other.stored())
     maya.page.get_by_role("button", name="Clear this browser").click()
+    maya.page.get_by_role("dialog").get_by_role("button", name="Clear this browser").click()
+    maya.sees("This browser is cleared.")
     expect(layers).to_contain_text("0 unsent drafts")
     assert "plum" not in maya.stored()
     expect(other.composer).to_have_value("")

@@ -145,6 +145,17 @@ def test_email_and_length_of_a_password_are_checked_before_sending(
     assert not name or page.evaluate("document.activeElement.name") == name
 
 
+@pytest.mark.parametrize(("reason", "kept"), [("wrong", "maya@daybook.test"), ("left", None)])
+def test_entered_address_is_kept_for_a_refused_form_alone(page, reason, kept):
+    page.goto(f"https://app.test/?reason={reason}")
+    page.evaluate("sessionStorage['daybook-address'] = 'maya@daybook.test'")
+    for name in ("_shared.js", "address.js"):
+        script = (_ASSETS / "page" / name).read_text("utf-8")
+        page.add_script_tag(content=f"{{{script}}}")
+
+    assert page.evaluate("sessionStorage.getItem('daybook-address')") == kept
+
+
 def test_kept_choices_of_a_reset_are_restored_when_drawn_again(page):
     page.add_script_tag(content=f"{{{(_ASSETS / 'page' / 'kept.js').read_text('utf-8')}}}")
     draw = """async () => {
