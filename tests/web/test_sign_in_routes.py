@@ -254,7 +254,7 @@ def test_sign_out_ends_the_session_and_clears_the_cookie(session_cache, account)
 
     answer = client.post("/session/end", headers=sent(cookie))
 
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?reason=left")
     assert "Max-Age=0" in answer.headers["set-cookie"]
     assert session_cache.find(cookie) is None
 
