@@ -125,7 +125,7 @@ def _draw_account(user: UserServices) -> None:
     if not has_mailbox(user.email):
         change = _CHANGE_IT if bootstrap.current_app().mailer else _STAYS
         st.warning(f"{_PLACEHOLDER} {change}")
-    st.header("Email", anchor=False)
+    st.header(words.EMAIL, anchor=False)
     st.text(user.email)
     if new_address.is_open() and not user.is_of_provider:
         with show_errors():

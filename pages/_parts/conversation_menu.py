@@ -103,5 +103,5 @@ def _archive(conversation: Conversation) -> None:
         if conversation.pinned_at:  # archiving removed the pin, so it is set again
             conversations.pin(conversation.id)
 
-    deed = "Archived" if is_archived else "Unarchived"
-    undo.offer(conversation.id, "archive", f"{deed} “{plain_title(conversation)}”", restore)
+    deed = words.ARCHIVE if is_archived else words.UNARCHIVE
+    undo.offer(conversation.id, "archive", f"{deed}d “{plain_title(conversation)}”", restore)

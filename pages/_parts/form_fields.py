@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Literal
 
+from pages._parts import words
 from services.domain.addresses import ADDRESS_PATTERN
 from services.domain.passwords import PASSWORD_BYTES, PASSWORD_CHARACTERS, PASSWORD_RULE
 from services.errors import AddressNotPlain, BadAddress, WeakPassword
@@ -19,7 +20,7 @@ def hidden_fields(values: Mapping[str, object]) -> str:
     )
 
 
-def email_field(label: str = "Email", autocomplete: str = "username", state: str = "") -> str:
+def email_field(label: str = words.EMAIL, autocomplete: str = "username", state: str = "") -> str:
     """Return the HTML of a field for an email address, which assets/page/check.js checks; *state*: more attributes."""
     return f"""<label>{label}<input name="email" type="email" autocomplete="{autocomplete}" required {state}
           placeholder="you@example.org" data-pattern="{escape(ADDRESS_PATTERN)}"

@@ -209,8 +209,8 @@ def _offer_undo(moved: Space) -> None:
         if st.query_params.get("c") == opened:
             go_to_space(moved.id, is_staying=True)
 
-    deed = "Archived" if moved.is_archived else "Unarchived"
-    undo.offer(moved.id, "archive", f"{deed} “{spaces.plain_name(moved)}”", restore)
+    deed = words.ARCHIVE if moved.is_archived else words.UNARCHIVE
+    undo.offer(moved.id, "archive", f"{deed}d “{spaces.plain_name(moved)}”", restore)
 
 
 def _as_text(space: Space) -> str:
