@@ -120,9 +120,9 @@ def page() -> None:
         with st.container(gap="xsmall", horizontal_alignment="center"):
             st.image("assets/logo.svg", width=168, alt="Daybook")
             st.markdown(":gray[Private AI chat]", width="content")
-        if not is_reloading:  # a reload would lose text typed into a form
-            with st.container(key="login", border=True):
-                _draw_end(ended, unsent)
+        with st.container(key="login", border=True):
+            _draw_end(ended, unsent)
+            if not is_reloading:  # a reload would lose text typed into a form
                 if bootstrap.current_app().is_alone:
                     is_deleted = _reason() == "deleted" or ended == SessionEnd.DELETED
                     st.markdown(_RESTART if is_deleted else _OPEN_THE_ADDRESS)

@@ -1,7 +1,7 @@
-// While the server is unreachable, a line above the composer says that the page is reconnecting, and Streamlit's
-// dialog, which would cover the text, is closed. If the server refuses the connection, this script asks for the
-// reason, which Streamlit does not show. A line also appears if the server does not respond to a sent
-// message.
+// While the server is unreachable, a line above the composer says that the page is reconnecting, and
+// Streamlit's dialog, which would cover the text, is closed. If the server refuses the connection, this
+// script asks for the reason, which Streamlit does not show. A line also appears if the server does not
+// respond to a sent message.
 
 const PATIENCE = 2000, // milliseconds to wait for a response before the page says that there is none
   ANSWER = 4000; // milliseconds after which a request of this script is cancelled

@@ -1,7 +1,7 @@
 // The composer gets the focus after a load and when a chat is opened or begun. It also gets the keys that are
 // typed while no element, or only a switch on the page, has the focus. If a dialog begins with a text field,
-// this field gets the focus when the dialog opens. On the sign-in page, the field that was refused has it, or the
-// first one. All this is off on touch screens, where each focus would open the keyboard.
+// this field gets the focus when the dialog opens. On the sign-in page, the field that was refused has it,
+// or the first one. All this is off on touch screens, where each focus would open the keyboard.
 
 const FIELD = ':is(input:not([type="hidden"], [hidden]), textarea)';
 

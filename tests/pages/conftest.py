@@ -166,7 +166,7 @@ def messages(app):
 def unanswered(app):
     """Return the prompts that are marked as unanswered, as HTML."""
     return [
-        each for each in _PROMPT.findall(html(app)) if "Unanswered - not part of the chat" in each
+        each for each in _PROMPT.findall(html(app)) if "Unanswered, not part of the chat" in each
     ]
 
 

@@ -180,14 +180,14 @@ def test_refusal_by_tokens_offers_nothing_that_is_only_cheaper(open_app, databas
 
     app = send(open_app(person), "When?")
 
-    assert "Not enough tokens left today" in app.warning[0].value
+    assert "Daily token limit reached" in app.warning[0].value
     assert not [button for button in app.button if str(button.key).startswith(("use-", "sw"))]
     assert "An admin can raise the limit." in [caption.value for caption in app.caption]
 
 
 @pytest.mark.parametrize(
     ("limit", "said"),
-    [("daily_micro", "Today's budget is 0."), ("deployment_share", "Shared monthly budget is 0.")],
+    [("daily_micro", "Daily limit is 0."), ("deployment_share", "Shared monthly limit is 0.")],
 )
 def test_refusal_by_a_limit_of_zero_promises_no_reset(open_app, database, model, limit, said):
     setattr(database.ledger, limit, 0)
