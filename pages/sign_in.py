@@ -4,7 +4,6 @@ The forms are native, because a Streamlit script cannot set the session cookie, 
 session. Every URL of the app shows this page to users who are signed out, and the sign-in leads back to the same URL.
 """
 
-from collections.abc import Mapping
 from html import escape
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
@@ -31,9 +30,13 @@ _SIGN_UP = "sign_up"
 # values of the URL parameter `reason` after Supabase Auth's link that confirms an address (assets/page/link.js)
 _FOLLOWED, _LINK_EXPIRED = "link-followed", "link-expired"
 # the field that gets the focus after a refusal; after any other, it is the email
-_REFUSED_FIELDS: Mapping[str, str] = dict.fromkeys(("wrong", "weak"), "password") | dict.fromkeys(
-    ("invitation", "no-invitation", "uninvited"), "invite"
-)
+_REFUSED_FIELDS = {
+    "wrong": "password",
+    "weak": "password",
+    "invitation": "invite",
+    "no-invitation": "invite",
+    "uninvited": "invite",
+}
 # a field for password managers, which assets/page/address.js fills in
 _ACCOUNT = '<input name="email" autocomplete="username" readonly hidden>'
 _NEW_PASSWORD = (

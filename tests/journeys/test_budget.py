@@ -34,7 +34,7 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser, store):
         until(lambda: _bottom(last) <= above.bounding_box()["y"])  # also on a fresh page
         maya.page.set_viewport_size(DESK)
         maya.asks_in_vain("How do I prune a pear?")
-        maya.sees("Daily limit reached: $0.00 left, a short reply may need up to $0.01.")
+        maya.sees("Daily limit reached: $0.0004 left, a short reply may need up to $0.0024.")
         maya.sends()  # the typed text also stays at the second refusal
         expect(maya.composer).to_have_value("How do I prune a pear?")
         link = maya.page.get_by_role("link", name="Raise the limit")
