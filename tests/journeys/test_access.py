@@ -558,12 +558,13 @@ def test_screen_readers_hear_that_a_reply_comes_and_ends(maya, model):
     maya.asks(f"Go on {FOR_EVER}")
     maya.hears("word3")
     maya.stops()
-    hears_aloud("A reply is coming.", "You stopped this reply.")
+    hears_aloud("A reply is coming.", "You stopped this reply. The partial reply is saved.")
 
     model.script(status=500, times=9)
     maya.asks("And by sea?")
     maya.sees("Your message is saved")
     maya.sees_no_reply_coming()
+    expect(maya.page.locator(".db-heard")).to_contain_text("Your message is saved; try again.")
     model.script(tokens=30, rate=12)  # slow enough to be drawn while the reply streams
     maya.page.evaluate(_LISTEN)
 

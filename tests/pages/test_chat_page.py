@@ -409,38 +409,102 @@ def test_failed_model_is_reported_with_retry(open_app, maya, model):
     model.pieces, model.failure = (), ModelUnavailable(ModelFailure.BUSY)
     app = send(open_app(maya), "When?")
 
-    [error] = app.error
-    assert error.value == "The model is busy (rate limit). Your message is saved; try again."
+    assert "The model is busy (rate limit). Your message is saved; try again." in captions(app)
     assert said(app) == ["When?"]
     model.pieces, model.failure = ("In March.",), None
     app.button(key="retry").click().run()
     assert said(app) == ["When?", "In March."]
-    assert not app.error
+    assert "try again" not in captions(app)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "sentence"),
+    ("outcome", "sentence", "buttons"),
     [
-        (Outcome.STOPPED, "You stopped this reply."),
-        (Outcome.FAILED, "The model did not finish this reply. The partial reply is saved."),
-        (Outcome.INTERRUPTED, "This reply was interrupted. The partial reply is saved."),
+        (Outcome.CUT, "The reply was cut off at its length limit.", ["Continue"]),
+        (
+            Outcome.STOPPED,
+            "You stopped this reply. The partial reply is saved.",
+            ["Continue", "Retry"],
+        ),
+        (
+            Outcome.FAILED,
+            "The model did not finish this reply. The partial reply is saved.",
+            ["Continue", "Retry"],
+        ),
+        (
+            Outcome.INTERRUPTED,
+            "This reply was interrupted. The partial reply is saved.",
+            ["Continue", "Retry"],
+        ),
     ],
 )
-def test_outcome_of_a_reply_is_marked(open_chat, outcome, sentence):
+def test_ending_of_a_reply_is_a_line_then_buttons_then_icons(open_chat, outcome, sentence, buttons):
     app, _ = open_chat("When?", "Pru", outcome=outcome)
 
-    assert sentence in [caption.value for caption in app.caption]
-    assert app.button(key="retry").label == "Retry"
+    line, row, icons = in_order(app)
+    assert line.endswith(sentence)
+    assert row == buttons
+    assert 'aria-label="Copy reply"' in icons
+    assert ('aria-label="Regenerate"' in icons) == ("Retry" not in buttons)
     assert not [words.value for words in app.main.markdown if "-badge[" in words.value]
     assert len(send(app, "Go on").chat_message[0].markdown) == 2  # the mark of the reply stays
 
 
-def test_cut_reply_can_be_copied_and_regenerated(open_chat):
-    app, _ = open_chat("When?", "Pru", outcome=Outcome.CUT)
+def in_order(app):
+    """Return the line, the labels of the buttons, and the icons below the last message, in the order of the page."""
+    found = []
+    for part in app.main:
+        match part.type:
+            case "caption" if not found:
+                found.append(part.value)
+            case "button" if len(found) == 1 and part.label in ("Continue", "Retry"):
+                found.append([part.label])
+            case "button" if len(found) == 2 and part.label == "Retry":
+                found[1].append(part.label)
+            case "html" if len(found) == 2 and "Copy reply" in part.proto.body:
+                found.append(part.proto.body)
+            case _:
+                pass
+    return found
 
-    assert any("Cut off at the length limit" in words.value for words in app.markdown)
-    assert 'aria-label="Regenerate"' in html(app)
-    assert len(send(app, "Go on").chat_message[0].markdown) == 2  # the mark of the reply stays
+
+@pytest.mark.parametrize(
+    ("pieces", "failure", "sentence"),
+    [
+        (
+            ("Pru",),
+            ModelFailure.BROKEN,
+            "returned an error. The partial reply is saved; try again.",
+        ),
+        ((), ModelFailure.DROPPED, "The connection to the model was lost. Your message is saved."),
+        (("Pru",), ModelFailure.DROPPED, "to the model was lost. The partial reply is saved."),
+    ],
+)
+def test_failure_says_what_is_saved(open_app, maya, model, monkeypatch, pieces, failure, sentence):
+    announced = []
+    monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
+    model.pieces, model.failure = pieces, ModelUnavailable(failure)
+
+    app = send(open_app(maya), "When?")
+
+    assert sentence in captions(app)
+    assert sentence in announced[-1]
+
+
+def test_busy_model_disables_retry_while_it_asks_to_wait(open_app, maya, model, monkeypatch):
+    busy = ModelUnavailable(ModelFailure.BUSY, wait_seconds=40)
+    model.pieces, model.failure = ("Pru",), busy
+    app = send(open_app(maya), "When?")
+    assert "The partial reply is saved. Try again in 40 s." in captions(app)
+    assert app.button(key="retry-later").disabled
+    assert app.button(key="continue").disabled
+
+    monkeypatch.setattr(ModelUnavailable, "wait_seconds", 0)
+    app.run()
+
+    assert "The partial reply is saved; try again." in captions(app)
+    assert not app.button(key="retry").disabled
+    assert not app.button(key="continue").disabled
 
 
 @pytest.mark.parametrize(
@@ -509,8 +573,7 @@ def test_failure_tells_who_can_mend_it(open_app, database, failure, told, told_a
 
     app = send(open_app(FakePerson(database, model, role)), "When?")
 
-    [said_why] = [each.value for each in app.error]
-    assert (told_admins if role is AccountRole.ADMIN else told) in said_why
+    assert (told_admins if role is AccountRole.ADMIN else told) in captions(app)
 
 
 @pytest.mark.parametrize("role", AccountRole)
@@ -520,25 +583,21 @@ def test_address_of_a_silent_endpoint_is_for_admins(open_app, database, role):
 
     app = send(open_app(FakePerson(database, model, role)), "When?")
 
-    [told] = [error.value for error in app.error]
-    is_admin = role is AccountRole.ADMIN
-    assert told == (
-        f"{outage} Your message is saved."
-        if is_admin
-        else "The model cannot be reached. Your message is saved; try again."
-    )
+    for_all = "The model cannot be reached. Your message is saved; try again."
+    for_admins = f"{outage} Your message is saved."
+    assert (for_admins in captions(app)) == (role is AccountRole.ADMIN)
+    assert (for_all in captions(app)) == (role is not AccountRole.ADMIN)
 
 
 def test_empty_reply_says_that_it_was_empty(open_app, maya, model):
     model.pieces = ("\n", Usage(60, 1))
     app = send(open_app(maya), "When?")
 
-    [why] = [each.value for each in app.error]
-    assert why == "The model sent an empty reply. Your message is saved; try again."
+    assert "The model sent an empty reply. Your message is saved; try again." in captions(app)
     model.pieces = ("In March.",)
     app.button(key="retry").click().run()
     assert said(app) == ["When?", "In March."]
-    assert not app.error
+    assert "try again" not in captions(app)
 
 
 @pytest.mark.parametrize(
@@ -657,7 +716,7 @@ def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, database):
     app.button(key="stop").click().run()
 
     assert said(app) == ["When?", "Prune"]
-    assert "You stopped this reply." in [caption.value for caption in app.caption]
+    assert "You stopped this reply." in captions(app)
     assert "stop" not in [button.key for button in app.button]
 
 

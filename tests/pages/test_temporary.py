@@ -150,8 +150,7 @@ def test_left_temporary_chat_leaves_no_summary_in_the_tab(app, maya):
 def test_temporary_chat_is_called_kept_but_not_saved(app, maya, model):
     model.pieces, model.failure = ("Prune ",), ModelUnavailable(ModelFailure.BUSY)
     asks(switches(app), "Hello")
-    [error] = [one.value for one in app.error]
-    assert error == "The model is busy (rate limit). Your message is kept; try again."
+    assert "The model is busy (rate limit). The partial reply is kept; try again." in captions(app)
 
     model.pieces, model.failure = ("\n", " "), None
     model.gate.clear()
