@@ -1,6 +1,7 @@
 // A button with `data-copy` (base64) copies that text to the clipboard, if the browser allows it. When the
 // user copies selected text, or code by Streamlit's button, this script removes the word joiners: invisible
-// characters by which pages/_parts/safe_md.py keeps Streamlit from making links.
+// characters by which pages/_parts/safe_md.py keeps Streamlit from making links. In selected text, a formula
+// becomes its TeX between dollars.
 
 const { clipboard } = navigator; // undefined without https
 const write = (text) => Clipboard.prototype.writeText.call(clipboard, text);
@@ -24,10 +25,40 @@ document.addEventListener("click", async ({ target }) => {
   setTimeout(() => show("content_copy", button.title), 1400);
 });
 
+// Returns the selected text, with TeX in place of formulas: it replaces them while the browser reads the text.
+function selectedText() {
+  const selection = getSelection(),
+    range = selection.rangeCount && selection.getRangeAt(0);
+  const formulas = [...document.querySelectorAll(".katex")].filter((formula) =>
+    selection.containsNode(formula, true),
+  );
+  if (!formulas.length) return String(selection);
+  const { startContainer, startOffset, endContainer, endOffset } = range;
+  const inside = (node) => formulas.find((formula) => formula.contains(node));
+  if (inside(startContainer)) range.setStartBefore(inside(startContainer));
+  if (inside(endContainer)) range.setEndAfter(inside(endContainer));
+  const tex = formulas.map((formula) => {
+    const source = formula.querySelector("annotation").textContent.trim();
+    const isWide = formula.parentElement.matches(".katex-display");
+    const text = document.createElement("span");
+    text.textContent = isWide ? `$$\n${source}\n$$` : `$${source}$`;
+    formula.classList.add("db-as-tex");
+    formula.append(text);
+    return text;
+  });
+  const text = String(selection);
+  for (const span of tex) {
+    span.parentElement.classList.remove("db-as-tex");
+    span.remove();
+  }
+  range.setStart(startContainer, startOffset);
+  range.setEnd(endContainer, endOffset);
+  return text;
+}
+
 document.addEventListener("copy", (event) => {
-  const selected = String(getSelection()),
-    text = withoutJoiners(selected);
-  if (text === selected) return;
+  const text = withoutJoiners(selectedText());
+  if (text === String(getSelection())) return;
   event.clipboardData.setData("text/plain", text);
   event.preventDefault();
 });

@@ -1,5 +1,6 @@
-// Additions to Streamlit's Markdown: the direction of text, room for the numbers of long lists, keyboard
-// scrolling of wide tables, and a line above code with its language and a button that wraps lines.
+// Additions to Streamlit's Markdown: the direction of text, line breaks in list items, room for the numbers of
+// long lists, keyboard scrolling of wide tables, formulas and code, names of check boxes, and a line above code
+// with its language and a button that wraps lines.
 
 const DIRECTED = [
   "> p",
@@ -12,6 +13,9 @@ const DIRECTED = [
   .map((part) => `.stMarkdown [data-testid="stMarkdownContainer"] ${part}:not([dir])`)
   .concat([".st-key-chat-head h1", "textarea", ".stTextInput input"].map((field) => `${field}:not([dir])`))
   .join();
+
+const BLOCKS = ".stMarkdown li:not(:has(> p)) > :is(ul, ol, blockquote, table, div, hr, .katex-display)";
+const WIDE = ".stMarkdown :is(table, .katex-display, .stCode > pre):not([tabindex])";
 
 function headOf(block) {
   const known = block.querySelector(":scope > .db-code-head");
@@ -38,9 +42,16 @@ daybook.onDraw(() => {
   for (const list of document.querySelectorAll(".stMarkdown ol")) {
     list.style.setProperty("--digits", String(list.start + list.childElementCount - 1).length);
   }
-  for (const table of document.querySelectorAll(".stMarkdown table:not([tabindex])")) {
-    if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;
+  // the stylesheet draws a line end in a list item as a break: those beside a block are none of the text
+  for (const block of document.querySelectorAll(BLOCKS)) {
+    for (const beside of [block.previousSibling, block.nextSibling])
+      if (beside?.nodeType === Node.TEXT_NODE && !beside.data.trim()) beside.data = "";
   }
+  for (const wide of document.querySelectorAll(WIDE)) {
+    if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
+  }
+  for (const box of document.querySelectorAll(".stMarkdown .task-list-item input:not([aria-label])"))
+    box.ariaLabel = "Task";
   for (const block of document.querySelectorAll(".stMarkdown .stCode")) {
     const [, language = ""] = block.querySelector("code")?.className.match(/language-(\w+)/) ?? [];
     const name = headOf(block).firstChild,
