@@ -25,18 +25,17 @@ document.addEventListener("click", async ({ target }) => {
   setTimeout(() => show("content_copy", button.title), 1400);
 });
 
-// Returns the selected text, with TeX in place of formulas: it replaces them while the browser reads the text.
+// Returns the selected text, in which TeX stands for each formula: it does on the page, too, for a moment.
 function selectedText() {
-  const selection = getSelection(),
-    range = selection.rangeCount && selection.getRangeAt(0);
+  const selection = getSelection();
   const formulas = [...document.querySelectorAll(".katex")].filter((formula) =>
     selection.containsNode(formula, true),
   );
   if (!formulas.length) return String(selection);
-  const { startContainer, startOffset, endContainer, endOffset } = range;
-  const inside = (node) => formulas.find((formula) => formula.contains(node));
-  if (inside(startContainer)) range.setStartBefore(inside(startContainer));
-  if (inside(endContainer)) range.setEndAfter(inside(endContainer));
+  const range = selection.getRangeAt(0);
+  const { endContainer, endOffset } = range;
+  const last = formulas.find((formula) => formula.contains(endContainer));
+  if (last) range.setEndAfter(last);
   const tex = formulas.map((formula) => {
     const source = formula.querySelector("annotation").textContent.trim();
     const isWide = formula.parentElement.matches(".katex-display");
@@ -51,7 +50,6 @@ function selectedText() {
     span.parentElement.classList.remove("db-as-tex");
     span.remove();
   }
-  range.setStart(startContainer, startOffset);
   range.setEnd(endContainer, endOffset);
   return text;
 }

@@ -1,6 +1,6 @@
-// Additions to Streamlit's Markdown: the direction of text, line breaks in list items, room for the numbers of
-// long lists, keyboard scrolling of wide tables, formulas and code, names of check boxes, and a line above code
-// with its language and a button that wraps lines.
+// Additions to Streamlit's Markdown: the direction of text, line breaks in list items, room for the numbers
+// of long lists, keyboard scrolling of wide tables, formulas and code, names of check boxes, and a line above
+// code with its language and a button that wraps lines.
 
 const DIRECTED = [
   "> p",

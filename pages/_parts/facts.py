@@ -43,7 +43,7 @@ def draw_noted(user: UserServices, view: ThreadView) -> None:
     if not noted or not asked:
         return
     here = view.thread.conversation.id
-    scopes = [_scope(user, one.fact) for one in noted]
+    scopes = [_scope(user, new.fact) for new in noted]
     shared = f" <small>{scopes[0]}</small>" if len(set(scopes)) == 1 else ""
     has_head = len(noted) > 1
     with st.container(key="noted", gap=None):

@@ -492,8 +492,8 @@ def test_failure_says_what_is_saved(open_app, maya, model, monkeypatch, pieces, 
 
 
 def test_busy_model_disables_retry_while_it_asks_to_wait(open_app, maya, model, monkeypatch):
-    busy = ModelUnavailable(ModelFailure.BUSY, wait_seconds=40)
-    model.pieces, model.failure = ("Pru",), busy
+    monkeypatch.setattr(ModelUnavailable, "wait_seconds", 40)
+    model.pieces, model.failure = ("Pru",), ModelUnavailable(ModelFailure.BUSY)
     app = send(open_app(maya), "When?")
     assert "The partial reply is saved. Try again in 40 s." in captions(app)
     assert app.button(key="retry-later").disabled
