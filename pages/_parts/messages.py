@@ -334,10 +334,12 @@ def act(conversation_id: ConversationId, model: str, request: Mapping[str, str])
 
 
 def ending(view: ThreadView) -> str:
-    """Return a sentence on how the last reply ended."""
+    """Return a sentence on how the last reply ended, without Markdown."""
     end = _end(view)
     last = view.thread.branch()[-1]
-    return _true_here(end, last, view.failure) if end else "The reply is complete."
+    if end is None:
+        return "The reply is complete."
+    return _true_here(end, last, view.failure).replace("`", "")
 
 
 def _copy(message: Message) -> str:

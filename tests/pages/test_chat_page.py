@@ -491,6 +491,20 @@ def test_failure_says_what_is_saved(open_app, maya, model, monkeypatch, pieces, 
     assert sentence in announced[-1]
 
 
+def test_failure_before_the_page_is_drawn_is_announced(open_app, maya, model, monkeypatch):
+    announced, retry = [], maya.chat.retry
+    model.pieces, model.failure = (), ModelUnavailable(ModelFailure.BUSY)
+    turn = maya.chat.begin(None, "When?")
+    assert turn.wait(SECONDS)
+    app = open_app(maya, c=str(turn.conversation_id))
+    monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
+    monkeypatch.setattr(type(maya.chat), "retry", lambda _, *a, **k: retry(*a, **k).wait(SECONDS))
+
+    app.button(key="retry").click().run()
+
+    assert announced == ["The model is busy (rate limit). Your message is saved; try again."]
+
+
 def test_busy_model_disables_retry_while_it_asks_to_wait(open_app, maya, model, monkeypatch):
     monkeypatch.setattr(ModelUnavailable, "wait_seconds", 40)
     model.pieces, model.failure = ("Pru",), ModelUnavailable(ModelFailure.BUSY)
