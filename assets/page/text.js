@@ -14,7 +14,7 @@ const DIRECTED = [
   .concat([".st-key-chat-head h1", "textarea", ".stTextInput input"].map((field) => `${field}:not([dir])`))
   .join();
 
-const BLOCKS = ".stMarkdown li:not(:has(> p)) > :is(ul, ol, blockquote, table, div, hr, .katex-display)";
+const BLOCKS = ".stMarkdown li > :is(ul, ol, blockquote, table, div, hr, .katex-display):not([data-apart])";
 const WIDE = ".stMarkdown :is(table, .katex-display, .stCode > pre):not([tabindex])";
 
 function headOf(block) {
@@ -44,8 +44,9 @@ daybook.onDraw(() => {
   }
   // the stylesheet draws a line end in a list item as a break: those beside a block are none of the text
   for (const block of document.querySelectorAll(BLOCKS)) {
+    block.dataset.apart = "";
     for (const beside of [block.previousSibling, block.nextSibling])
-      if (beside?.nodeType === Node.TEXT_NODE && !beside.data.trim()) beside.data = "";
+      if (beside?.nodeType === Node.TEXT_NODE && /^\s+$/.test(beside.data)) beside.data = "";
   }
   for (const wide of document.querySelectorAll(WIDE)) {
     if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
