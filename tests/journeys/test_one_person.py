@@ -86,7 +86,8 @@ def test_a_day_on_a_phone(person):
     maya.page.reload()
     maya.stops()
     maya.sees("You stopped this reply.")
-    expect(maya.page.get_by_role("button", name="Edit reply")).to_be_visible()  # beside no Details
+    maya.page.get_by_role("button", name="Details").last.tap()
+    expect(maya.page.get_by_role("button", name="Edit reply").last).to_be_visible()
 
     maya.page.get_by_test_id("stHeader").get_by_role("button", name="New chat").tap()
     expect(maya.messages).to_have_count(0)
