@@ -610,10 +610,10 @@ def test_prompt_does_not_follow_a_redirect(make, monkeypatch):
     ("event", "failure"),
     [
         (": still thinking", None),
-        ("data: {", ModelFailure.GARBLED),
-        ("data: null", ModelFailure.GARBLED),
-        ('data: "\xff"', ModelFailure.GARBLED),
-        ("data: Internal error", ModelFailure.GARBLED),
+        ("data: {", ModelFailure.BROKEN),
+        ("data: null", ModelFailure.BROKEN),
+        ('data: "\xff"', ModelFailure.BROKEN),
+        ("data: Internal error", ModelFailure.BROKEN),
     ],
 )
 def test_malformed_event_ends_the_reply(make, monkeypatch, event, failure):
