@@ -48,6 +48,7 @@ class _Ending(NamedTuple):
 
 
 _AWAY = ":material/cloud_off:"
+_EDITED = _Ending("Edited", ":material/edit:", "You edited this reply.")
 _SAVED, _PART_SAVED = "Your message is saved", "The partial reply is saved"
 _ENDINGS = {
     Outcome.CUT: _Ending(
@@ -63,7 +64,7 @@ _ENDINGS = {
         _AWAY,
         f"The model did not finish this reply. {_PART_SAVED}.",
     ),
-    Outcome.EDITED: _Ending("Edited", ":material/edit:", "You edited this reply."),
+    Outcome.EDITED: _EDITED,
     Outcome.INTERRUPTED: _Ending(
         "Interrupted",
         ":material/bolt:",
@@ -156,13 +157,15 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
     thread, last = view.thread, view.thread.branch()[-1]
     others = thread.versions(last) if last.role is Role.ASSISTANT else ()
     choices = versions.choices(services)
+    end = _NEWER if thread.is_newer else _end(view)
+    tip = thread.tip if last.is_unfinished and not thread.is_newer else None
     # if there is a reply and a failure, a request for another version of the reply has failed
     has_retry = not thread.is_newer and (view.failure is not None or not last.is_answer)
-    if end := _NEWER if thread.is_newer and not view.failure else _end(view):
+    if end and end is not _EDITED:  # an edited reply has a badge
         with st.container(key="reply-failed" if view.failure else "reply-ended", gap="xsmall"):
             st.caption(f"{end.icon} {_true_here(end, last, view.failure)}")
-            if has_retry or (last.is_unfinished and thread.tip):
-                _draw_remedies(view, last, choices, has_retry=has_retry)
+            if tip or has_retry:
+                _draw_remedies(view, tip, choices, has_retry=has_retry)
     if last.role is Role.ASSISTANT:
         costs = view.costs([last])
         st.html(below(last, others, costs, choices, has_retry=has_retry))
@@ -170,20 +173,23 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
 
 
 def _draw_remedies(
-    view: ThreadView, last: Message, choices: Iterable[str], *, has_retry: bool
+    view: ThreadView, tip: Message | None, choices: Iterable[str], *, has_retry: bool
 ) -> None:
-    """Draw Continue, if the last reply ended early, and Retry; both are disabled while the endpoint asks to wait."""
-    thread, model = view.thread, view.setup.offer.info.name
-    wait = _wait_seconds(view.failure)
+    """Draw Continue, if the last reply, whose last part is *tip*, ended early, and Retry.
+
+    Both are disabled while the endpoint asks to wait.
+    """
+    conversation_id, model = view.thread.conversation.id, view.setup.offer.info.name
+    last, wait = view.thread.branch()[-1], _wait_seconds(view.failure)
     with row("reply-buttons"):
-        if last.is_unfinished and thread.tip and not thread.is_newer:
+        if tip:
             st.button(
                 "Continue",
                 icon=":material/play_arrow:",
                 key="continue",
                 disabled=wait > 0,
                 on_click=attempt,
-                args=[turns.continue_reply, thread.conversation.id, thread.tip.id, model],
+                args=[turns.continue_reply, conversation_id, tip.id, model],
             )
         if not has_retry:
             return
@@ -193,7 +199,7 @@ def _draw_remedies(
             key="retry-later" if wait else "retry",
             disabled=wait > 0,
             on_click=attempt,
-            args=[turns.retry, thread.conversation.id, last.id, model],
+            args=[turns.retry, conversation_id, last.id, model],
         )
         st.html(_choice(last, choices), width="content")
         if wait:
@@ -233,7 +239,7 @@ def _end(view: ThreadView) -> _Ending | None:
     if view.failure:
         return _Ending("", _AWAY, reason(view.failure))
     if last.role is not Role.USER:
-        return None if last.outcome is Outcome.EDITED else _ending_of(last)
+        return _ending_of(last)
     missing = view.thread.missing_reply
     match missing.outcome if missing and missing.prompt_id == last.id else None:
         case Outcome.STOPPED | Outcome.INTERRUPTED as outcome:

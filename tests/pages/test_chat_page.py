@@ -450,6 +450,13 @@ def test_ending_of_a_reply_is_a_line_then_buttons_then_icons(open_chat, outcome,
     assert len(send(app, "Go on").chat_message[0].markdown) == 2  # the mark of the reply stays
 
 
+def test_edited_reply_has_no_line_below(open_chat):
+    app, _ = open_chat("When?", "Pru", outcome=Outcome.EDITED)
+
+    assert any("Edited" in badge.value for badge in app.main.markdown)
+    assert "You edited this reply." not in captions(app)
+
+
 def in_order(app):
     """Return the line, the labels of the buttons, and the icons below the last message, in the order of the page."""
     found = []
