@@ -165,8 +165,8 @@ with frame.page() as user:
     _draw_diagram(user, stored, used)
     with _section(_BROWSER):
         st.markdown(
-            "This browser stores unsent drafts and your theme. Drafts are removed when you send them, when you sign out, "
-            "or after 30 days. Clearing deletes the drafts of all tabs."
+            "This browser stores unsent drafts, your theme and whether Enter sends. Drafts are removed when you send "
+            "them, when you sign out, or after 30 days. Clearing deletes the drafts of all tabs."
         )
         st.html(_CLEAR_TAB, width="content")
     with _section(_SERVER):

@@ -1,8 +1,16 @@
 // Helpers for the other page scripts, which are loaded after this file, and for the scripts of Streamlit
 // components.
 
+// Safari before 17.4 does not have it
+Element.prototype.checkVisibility ??= function () {
+  return this.getClientRects().length > 0;
+};
+
 const drawn = [];
 let frame = 0; // the id of the animation frame in which the functions in `drawn` will run; 0: none
+// the storage key of the choice in Preferences whether Enter sends, and the choice that this page last showed
+const ENTER = "daybook-enter";
+let enter = null;
 
 window.daybook = {
   // The CSS selector of the buttons that open another chat.
@@ -49,6 +57,15 @@ window.daybook = {
 
   isTouch: () => matchMedia("(hover: none)").matches,
 
+  // Returns true if Enter sends the composer's text or, if `isEdited`, that of an edited message.
+  entersSend(isEdited = false) {
+    const chosen = enter ?? localStorage.getItem(ENTER) ?? "device";
+    return chosen === "device" ? !isEdited && !daybook.isTouch() : chosen === "always";
+  },
+
+  // The key that is held for shortcuts.
+  control: /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl",
+
   // Shows a sentence at the end of `place` until the next key press or click.
   tell(place, sentence) {
     if (!place) return;
@@ -81,6 +98,12 @@ window.daybook = {
     field.dispatchEvent(new Event("input", { bubbles: true }));
   },
 };
+
+daybook.onDraw(() => {
+  const shown = document.querySelector("i[data-enter]")?.dataset.enter ?? enter;
+  if (shown !== enter) daybook.store(ENTER, shown); // for the next page, until it is drawn
+  enter = shown;
+});
 
 // Hides key presses that belong to an input method (for example for Japanese) from all other scripts. Safari
 // marks such key presses only by the key code 229.

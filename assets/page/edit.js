@@ -1,5 +1,6 @@
 // Editing a message in place: its field gets the focus, Escape leaves the field, and Ctrl+Enter or Send
-// brings the sent prompt into view. (Streamlit itself sends on Ctrl+Enter.) The server gets the text only
+// brings the sent prompt into view. (Streamlit itself sends on Ctrl+Enter, and this script on Enter if
+// Preferences say so.) The server gets the text only
 // when it is sent, so drafts.js keeps it until the server has taken it, or until Escape or Cancel is pressed.
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
@@ -50,7 +51,8 @@ daybook.onDraw(() => {
 });
 
 function send(event) {
-  if (daybook.isTooLong(field().value.trim(), field().closest(".st-key-edit-prompt, .st-key-edit-reply"))) {
+  const place = field().closest(".st-key-edit-prompt, .st-key-edit-reply");
+  if (daybook.isAway() || daybook.isTooLong(field().value.trim(), place)) {
     event.preventDefault();
     event.stopPropagation();
     return;
@@ -90,5 +92,12 @@ daybook.capture(window, "keydown", (event) => {
     if (emptyIfTooLong())
       setTimeout(leave); // Streamlit takes the empty text only after this listener
     else leave();
-  } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send(event);
+  } else if (event.key !== "Enter") return;
+  else if (event.ctrlKey || event.metaKey) send(event);
+  else if (daybook.entersSend(true) && !event.shiftKey && !event.altKey) {
+    event.preventDefault();
+    event.stopPropagation();
+    const keys = { key: "Enter", ctrlKey: true, bubbles: true, cancelable: true };
+    event.target.dispatchEvent(new KeyboardEvent("keydown", keys));
+  }
 });

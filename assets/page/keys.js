@@ -9,8 +9,8 @@ const rows = () =>
 // the filter text for which Enter was pressed: its first result is opened once found, unless the user presses
 // another key or button first
 let sought = "";
-const isMac = /^Mac|^iP/.test(navigator.platform),
-  control = isMac ? "⌘" : "Ctrl";
+const { control } = daybook,
+  isMac = control === "⌘";
 
 function focus(tries) {
   if (isInView()) field().select();
@@ -44,13 +44,13 @@ function open(row) {
 
 function sheet() {
   const known = document.querySelector(".db-keys");
-  if (known) return known;
+  known?.remove(); // Preferences may have changed what sends
   const made = document.createElement("dialog");
   made.className = "db-keys";
   made.setAttribute("aria-labelledby", "keys-title");
   const written = [
-    [daybook.isTouch() ? [control, "Enter"] : ["Enter"], "Send"],
-    [daybook.isTouch() ? ["Enter"] : ["Shift", "Enter"], "New line"],
+    [daybook.entersSend() ? ["Enter"] : [control, "Enter"], "Send"],
+    [daybook.entersSend() ? ["Shift", "Enter"] : ["Enter"], "New line"],
     [["Escape"], "Stop the reply"],
     [[control, "Shift", "O"], "New chat"],
     [[control, "K"], "Search titles"],

@@ -11,7 +11,10 @@ const HINT = /^Press (.+) to (submit form|apply)$/;
 daybook.onDraw(() => {
   for (const hint of document.querySelectorAll('[data-testid="InputInstructions"] > *')) {
     const [, keys] = hint.textContent.match(HINT) ?? [];
-    if (keys) hint.textContent = `${keys} to ${hint.closest(".st-key-edit-prompt") ? "send" : "save"}`;
+    if (!keys) continue;
+    const isMessage = hint.closest(".st-key-edit-prompt, .st-key-edit-reply") !== null;
+    const shown = isMessage && daybook.entersSend(true) ? "Enter" : keys;
+    hint.textContent = `${shown} to ${hint.closest(".st-key-edit-prompt") ? "send" : "save"}`;
   }
   for (const toast of document.querySelectorAll('[data-testid="stToast"]:not([aria-label])')) {
     toast.removeAttribute("aria-labelledby");

@@ -6,7 +6,7 @@ from html import escape
 import streamlit as st
 from streamlit.components.v2 import component
 
-from services.domain import MessageId, Role, Theme, Thread, UserId
+from services.domain import MessageId, Preferences, Role, Thread, UserId
 
 # Buttons in the list and below messages are plain HTML, because so many Streamlit widgets would slow
 # down the page.
@@ -169,9 +169,9 @@ def mark_choices() -> None:
     st.html("<i hidden data-chosen></i>")
 
 
-def set_theme(theme: Theme) -> None:
-    """Show all pages in *theme* in this browser (assets/page/theme.js)."""
-    st.html(f'<i hidden data-theme="{theme}"></i>')
+def apply_preferences(chosen: Preferences) -> None:
+    """Use the chosen theme (assets/page/theme.js) and meaning of Enter (send.js) on all pages in this browser."""
+    st.html(f'<i hidden data-theme="{chosen.theme}" data-enter="{chosen.enter_sends}"></i>')
 
 
 def reload() -> None:

@@ -80,7 +80,7 @@ def draw_rest(
         listed, found = conversation_list.draw(user, opened, space, running)
         with st.container(key="account", gap=None):
             _draw_account(user)
-        browser.set_theme(user.profile.preferences().theme)
+        browser.apply_preferences(user.profile.preferences())
         news.watch(user, opened, space, found)
     with st.sidebar:
         browser.hear_acts(partial(attempt, act))

@@ -19,8 +19,8 @@ def page_with(browser, script, content, platform="Linux"):
     page.add_init_script(
         f"Object.defineProperty(navigator, 'platform', {{ get: () => '{platform}' }})"
     )
-    page.goto("about:blank")
-    page.set_content(content)
+    page.route("**/*", lambda route: route.fulfill(body=content, content_type="text/html"))
+    page.goto("https://app.test/")
     for name in ("_shared.js", script):
         page.add_script_tag(path=_SCRIPTS / name)
     return page

@@ -443,17 +443,21 @@ def test_preferences_hold_for_all_conversations(open_app, maya, large):
     assert told(large) == "Be brief."
 
 
-def test_theme_is_stored_for_every_browser(open_app, maya, monkeypatch):
+@pytest.mark.parametrize(
+    ("key", "chosen"),
+    [("theme", Preferences(theme="dark")), ("enter-sends", Preferences(enter_sends="never"))],
+)
+def test_choice_is_stored_for_every_browser(open_app, maya, monkeypatch, key, chosen):
     told = []
-    monkeypatch.setattr("pages._parts.browser.set_theme", told.append)
+    monkeypatch.setattr("pages._parts.browser.apply_preferences", told.append)
     app = pressed(open_app(maya), "preferences")
 
-    app.radio(key="theme").set_value("dark")
+    app.radio(key=key).set_value(getattr(chosen, key.replace("-", "_")))
     save_preferences(app)
 
-    assert maya.store.profile.preferences() == Preferences(theme="dark")
+    assert maya.store.profile.preferences() == chosen
     open_app(maya)
-    assert (told[0], told[-1]) == ("system", "dark")
+    assert (told[0], told[-1]) == (Preferences(), chosen)
 
 
 def test_tab_shows_the_title_if_chosen(open_app, maya, garden, monkeypatch):
