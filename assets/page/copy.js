@@ -7,11 +7,14 @@ const write = (text) => Clipboard.prototype.writeText.call(clipboard, text);
 const withoutJoiners = (text) => text.replaceAll("\u2060", "");
 if (clipboard) clipboard.writeText = (text) => write(withoutJoiners(text));
 
+// Returns the text that `button` copies.
+daybook.copied = (button) =>
+  new TextDecoder().decode(Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0)));
+
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest("button[data-copy]");
   if (!button) return;
-  const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
-  const writing = clipboard && write(new TextDecoder().decode(bytes));
+  const writing = clipboard && write(daybook.copied(button));
   const isCopied = await writing?.then(
     () => true,
     () => false,

@@ -10,8 +10,21 @@ const DIRECTED = [
   '> [data-testid="stHeadingWithActionElements"] > *',
 ]
   .map((part) => `.stMarkdown [data-testid="stMarkdownContainer"] ${part}:not([dir])`)
-  .concat([".st-key-chat-head h1", "textarea", ".stTextInput input"].map((field) => `${field}:not([dir])`))
+  .concat([".st-key-chat-head h1", ".stTextInput input"].map((field) => `${field}:not([dir])`))
   .join();
+
+// the first character with a direction of its own, and those written from right to left
+const STRONG = /[\p{L}\u200e\u200f\u061c]/u,
+  RIGHT_TO_LEFT = /[\u0590-\u08ff\u200f\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u,
+  SEARCHED = 1000; // characters
+
+// Sets the direction of a field by its first strong character. `dir="auto"` would make Chromium search each
+// line of a long text, which takes minutes for 20,000 lines.
+function direct(field) {
+  const [first = ""] = field.value.slice(0, SEARCHED).match(STRONG) ?? [];
+  const dir = RIGHT_TO_LEFT.test(first) ? "rtl" : "ltr";
+  if (field.dir !== dir) field.dir = dir;
+}
 
 function headOf(block) {
   const known = block.querySelector(":scope > .db-code-head");
@@ -29,6 +42,7 @@ const NAMES = { diagram: "mermaid" };
 
 daybook.onDraw(() => {
   for (const part of document.querySelectorAll(DIRECTED)) part.dir = "auto";
+  for (const field of document.querySelectorAll("textarea")) direct(field);
   for (const reply of document.querySelectorAll(
     '[class*="st-key-past-"] .stMarkdown:not([role], .stChatMessage *)',
   )) {
@@ -48,6 +62,8 @@ daybook.onDraw(() => {
     if (name.textContent !== shown) name.textContent = shown; // the name grows while the reply streams
   }
 });
+
+daybook.capture(document, "input", ({ target }) => target.localName === "textarea" && direct(target));
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-wrap");

@@ -260,5 +260,7 @@ def draw_field(
             key=key,
             on_change=act,
         )
+        # for assets/page/paste.js: Streamlit does not say the limit of a narrow field
+        st.html(f'<i hidden data-most="{limit}"></i>')
         st.button(words.SAVE, icon=":material/check:", key=save_key, type="tertiary", on_click=act)
         quiet_button(words.CANCEL, "close", f"leave-{noun}", leave)
