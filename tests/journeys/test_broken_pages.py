@@ -105,7 +105,7 @@ PRINTED = """
 )
 
 
-def test_print_has_the_fonts_of_the_system_and_no_notices(opens):
+def test_print_has_system_fonts_and_no_notices(opens):
     page = opens(PRINTED, "print")
     page.emulate_media(media="print")
 

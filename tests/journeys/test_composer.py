@@ -242,7 +242,7 @@ def test_pasted_text_is_cut_at_whole_characters(browser, before, pasted, after):
         assert page.get_by_role("alert").all_inner_texts() == [told] * is_cut
 
 
-def test_limit_of_a_narrow_field_is_told_by_the_page(browser):
+def test_narrow_field_has_the_limit_of_the_page(browser):
     with browser.new_context() as context:
         page = opened(context, "_shared", "paste")
         page.evaluate("""() => {

@@ -203,7 +203,7 @@ def test_websocket_that_is_cut_is_told_within_ten_seconds(page):
     [(403, "Too many tabs"), (502, RECONNECTING)],
     ids=["refused", "restarting"],
 )
-def test_websocket_is_not_said_to_be_cut_without_a_reason(page, status, words):
+def test_refusal_and_restart_are_no_cut_websocket(page, status, words):
     page.unroute("**/*")
     page.route("**/*", lambda route: route.fulfill(status=status, body="Too many tabs"))
     page.clock.run_for(1000)
@@ -214,7 +214,7 @@ def test_websocket_is_not_said_to_be_cut_without_a_reason(page, status, words):
     expect(page.get_by_role("alert")).to_have_text(words)
 
 
-def test_composer_keeps_focus_and_caret_while_the_app_is_away(page):
+def test_composer_keeps_focus_and_caret_without_the_app(page):
     page.evaluate(SENDS)
     field = page.locator(".st-key-composer textarea")
     field.fill("Peas")
