@@ -1,4 +1,5 @@
-// The sign-in page says so if the browser lacks something that the other pages need (README.md names the browsers).
+// The sign-in page says so if the browser lacks something that the other pages need. README.md names the
+// browsers.
 
 const isSupported =
   "showPopover" in HTMLElement.prototype && CSS.supports("color", "light-dark(#000000, #ffffff)");
