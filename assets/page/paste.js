@@ -1,6 +1,6 @@
 // Pasted text. A field with a limit keeps what fits, up to a whole character as people see it, and a line
-// says so: Streamlit would ignore the whole text. A long text is set at once: Chromium would insert it line by
-// line, which takes seconds, and then as long again for each change.
+// says so: Streamlit would ignore the whole text. A long text is set at once: Chromium would insert it line
+// by line, which takes seconds, and then as long again for each change.
 
 const LONG = 20_000; // characters
 const characters = Intl.Segmenter && new Intl.Segmenter();

@@ -1,8 +1,8 @@
 // Ctrl+Enter sends. A text that is too long is not sent and stays in the composer, as does any text while a
 // reply streams or the server cannot be reached; a line says why. Whether Enter sends, too, is chosen in
 // Preferences. By default it does not on touch screens, which have no Shift key for new lines. If a prompt
-// is sent while the page draws the beginning or the end of a reply, this script sends the prompt once the page
-// is drawn.
+// is sent while the page draws the beginning or the end of a reply, this script sends the prompt once the
+// page is drawn.
 
 // bytes; services/domain/limits.py refuses longer texts, and much longer ones would close the websocket
 const LONGEST = 200_000;
