@@ -117,7 +117,7 @@ def draw_the_rest() -> None:
         user,
         thread.conversation if thread and not temporary_chat else None,
         space,
-        partial(messages.act, thread.conversation.id, setup.offer.info.name) if thread else None,
+        partial(conversation.act, thread, setup.offer.info.name) if thread else None,
     )
     if thread and not temporary_chat:
         conversation.note_read(user, thread)

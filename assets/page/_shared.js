@@ -8,6 +8,12 @@ window.daybook = {
   // The CSS selector of the buttons that open another chat.
   LEADS: 'button[data-act="open"], .st-key-new-chat button',
 
+  // The CSS selector of the buttons that open a menu (menu.js).
+  OPENERS: "button[data-options], button:has(+ template)",
+
+  // The CSS selector of visible fields.
+  FIELD: ':is(input:not([type="hidden"], [hidden]), textarea)',
+
   // The CSS selector of content that a new session on the server would not draw again: an edited message,
   // title or fact, a temporary chat, choices for a new chat, a refused prompt, and the link of an invitation.
   KEPT: [
@@ -37,7 +43,7 @@ window.daybook = {
   // Returns `element`, or the element that replaced it when it was redrawn.
   redrawn(element) {
     if (element.isConnected) return element;
-    const data = ["act", "chat", "message"].filter((name) => name in element.dataset);
+    const data = ["act", "chat", "message", "place"].filter((name) => name in element.dataset);
     const key = element.closest('[class*="st-key-"]')?.className.match(/st-key-[\w-]+/)[0];
     if (!data.length) return key ? document.querySelector(`.${key} ${element.localName}`) : null;
     const named = data.map((name) => `[data-${name}="${element.dataset[name]}"]`).join("");

@@ -7,9 +7,8 @@ const write = (text) => Clipboard.prototype.writeText.call(clipboard, text);
 const withoutJoiners = (text) => text.replaceAll("\u2060", "");
 if (clipboard) clipboard.writeText = (text) => write(withoutJoiners(text));
 
-document.addEventListener("click", async ({ target }) => {
-  const button = target.closest("button[data-copy]");
-  if (!button) return;
+// Copies the text of `button`. Returns true if the browser allows it.
+daybook.copy = async (button) => {
   const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
   const writing = clipboard && write(new TextDecoder().decode(bytes));
   const isCopied = await writing?.then(
@@ -22,6 +21,12 @@ document.addEventListener("click", async ({ target }) => {
   };
   show(...(isCopied ? ["check", "Copied"] : ["block", "Copy failed"]));
   setTimeout(() => show("content_copy", button.title), 1400);
+  return isCopied === true;
+};
+
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("button[data-copy]");
+  if (button) daybook.copy(button);
 });
 
 document.addEventListener("copy", (event) => {

@@ -4,8 +4,7 @@
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
 let drawn = null; // the field that was open when the page was last drawn; null: none
-let edited = null; // the id of the message whose field is open
-let left = null; // the id of the message whose field was closed; null once its Edit button has the focus
+let edited = null; // the Edit button of the message whose field is open; null: its text was sent
 let sent = null; // the id of the sent message, until the page shows whether the server took its text
 let isLeaving = false; // true while Escape waits for the button Cancel, which is drawn after the field
 
@@ -13,7 +12,6 @@ const id = () =>
   field()
     .closest('[class*="st-key-text-of-"]')
     .className.match(/st-key-text-of-(\S+)/)[1];
-const editButton = (message) => document.querySelector(`button[data-act="edit"][data-message="${message}"]`);
 
 // Forgets the sent text once the page says that it was stored. The text is kept if it was refused, if the
 // session had ended, or if a new session on the server ignored the press and closed the field.
@@ -41,12 +39,8 @@ daybook.onDraw(() => {
     now.setSelectionRange(now.value.length, now.value.length);
   }
   if (!now) settle();
-  if (!now && drawn) left = edited;
+  if (!now && drawn && edited) daybook.returnTo(edited);
   drawn = now;
-  const button = !now && left && editButton(left);
-  if (!button) return;
-  left = null;
-  if (document.activeElement === document.body) button.focus({ preventScroll: true });
 });
 
 function send(event) {
@@ -71,7 +65,7 @@ function emptyIfTooLong() {
 daybook.capture(document, "click", (event) => {
   const { target } = event;
   const button = target.closest('button[data-act="edit"]');
-  if (button) edited = button.dataset.message;
+  if (button) edited = button;
   if (target.closest(".st-key-send-message button")) send(event);
   if (!target.closest(".st-key-leave-message button")) return;
   emptyIfTooLong();

@@ -1,10 +1,8 @@
 // On a phone, the sidebar covers the page and would stay open after a chat or a page is chosen, so this
 // script folds it. (The server cannot, because only the browser knows whether the sidebar is open.)
 
-const PAGES = ".st-key-account-panel .stPageLink a";
-
 daybook.capture(document, "click", ({ target }) => {
-  if (innerWidth >= 768 || !target.closest(`${daybook.LEADS}, ${PAGES}`)) return;
+  if (innerWidth >= 768 || !target.closest(`${daybook.LEADS}, [data-page]`)) return;
   const fold = '[data-testid="stSidebarCollapseButton"] button';
   setTimeout(() => document.querySelector(fold)?.click(), 80);
 });

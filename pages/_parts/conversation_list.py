@@ -47,7 +47,7 @@ def draw(
     always has a row, except in filter results; *running*: the conversations in which a reply streams.
     """
     every = spaces.every(user)
-    has_chooser = space_dialogs.draw_chooser(every, space, opened)
+    has_chooser = space_dialogs.draw_chooser(every, space)
     rows = _Rows(opened, () if space else every, running, can_move=bool(spaces.offered(every)))
     space_id = space.id if space else None
     count = tab().rows
@@ -100,6 +100,8 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
         case {"act": "space", "space": space}:
             with suppress(ValueError):
                 spaces.choose(SpaceId(UUID(space)), opened)
+        case {"act": "all-chats"}:
+            spaces.choose(None, opened)
         case {"act": "archive" | "leave-archive" as name}:
             tab().list_from_the_top(is_archive=name == "archive")
         case {"act": "older"}:
@@ -114,7 +116,7 @@ class _Rows:
     """Draws the list as one HTML element, because widgets are slow. While a title is edited, the list is drawn as two
     elements, above and below the title's field.
 
-    `assets/page/list.js` opens the menus.
+    `assets/page/menu.js` opens the menus.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import inspector, prompts, safe_md, thoughts, turns, undo, versions, words
-from pages._parts.elements import row
+from pages._parts.elements import icon_button, row
 from pages._session import ask_for, attempt, reason
 from pages._tab import tab
 from services.bootstrap import ChatParts, ThreadView
@@ -259,20 +259,16 @@ def _edit(message: Message) -> str:
 
 
 def _choice(message: Message, choices: Iterable[str]) -> str:
-    """Return the button that opens a menu of other ways to regenerate *message* (assets/page/list.js)."""
+    """Return the button that opens a menu of other ways to regenerate *message* (assets/page/menu.js)."""
     options = escape("|".join(choices))
     about = f'data-message="{message.id}" data-options="{options}" aria-haspopup="menu"'
-    return _button(words.REGENERATE_WITH, "expand_more", about)
+    return icon_button(words.REGENERATE_WITH, "expand_more", about)
 
 
 def _act(name: str, message: Message | None, label: str, icon: str) -> str:
     """Return a button that `act` handles; it is disabled if *message* is None."""
     told = f'data-act="{name}" data-message="{message.id}"' if message else "disabled"
-    return _button(label, icon, told)
-
-
-def _button(label: str, icon: str, attributes: str) -> str:
-    return f'<button class="db-act" {attributes} aria-label="{label}" title="{label}" data-icon="{icon}"></button>'
+    return icon_button(label, icon, told)
 
 
 def act(conversation_id: ConversationId, model: str, request: Mapping[str, str]) -> None:
@@ -322,7 +318,7 @@ def _copy(message: Message) -> str:
     if not _has_text(message):
         return ""
     text = b64encode(message.body.encode()).decode()
-    return _button(f"Copy {_noun(message)}", "content_copy", f'data-copy="{text}"')
+    return icon_button(f"Copy {_noun(message)}", "content_copy", f'data-copy="{text}"')
 
 
 def _has_text(message: Message) -> bool:

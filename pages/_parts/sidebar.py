@@ -1,11 +1,11 @@
 """The sidebar: a new chat, the conversations, and the account at its foot."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
+from html import escape
+from pathlib import Path
 
 import streamlit as st
-from streamlit.errors import StreamlitPageNotFoundError
 
 from pages._parts import (
     browser,
@@ -14,31 +14,28 @@ from pages._parts import (
     models,
     news,
     preferences,
-    safe_md,
     words,
 )
-from pages._parts.elements import popover, quiet_button
-from pages._session import ask_for, attempt, go_to_conversation, show_errors
+from pages._parts.elements import draw_wide_menu, quiet_button
+from pages._session import ask_for, attempt, go_to_conversation, go_to_page, show_errors
 from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
-from services.domain.accounts import Account
 from services.domain.addresses import NO_ADDRESS
 
 ACCOUNT, ADMIN, DATA, USAGE = (f"pages/{name}.py" for name in ("account", "admin", "data", "usage"))
-_LINKS = (  # the last link is for admins only
-    (facts.MEMORY, words.MEMORY, "bookmarks"),
-    (USAGE, words.USAGE, "bar_chart"),
-    (DATA, words.YOUR_DATA, "stacks"),
-    (ACCOUNT, words.ACCOUNT, "manage_accounts"),
-    (ADMIN, words.ADMIN, "shield_person"),
-)
+_PAGES = {  # by the names on the menu, of which the last is for admins only
+    words.MEMORY: facts.MEMORY,
+    words.USAGE: USAGE,
+    words.YOUR_DATA: DATA,
+    words.ACCOUNT: ACCOUNT,
+    words.ADMIN: ADMIN,
+}
 _FOOT = """
-  <div class="db-menu" id="keys">
-    <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keyboard shortcuts</button>
-  </div>
-  <form method="post" action="/session/end" class="db-menu" id="sign-out" data-person="{}">
-    <button type="submit"><span class="db-icon" aria-hidden="true">logout</span>Sign out</button>
-  </form>"""
+  <button data-keys class="db-apart">Keyboard shortcuts</button>
+  <button data-submits="sign-out">Sign out</button>"""
+_SIGN_OUT = (
+    '<form method="post" action="/session/end" id="sign-out" data-person="{}" hidden></form>'
+)
 
 
 def draw_top() -> None:
@@ -65,21 +62,26 @@ def draw_rest(
     """Draw the list of conversations and the account.
 
     *opened*: the open conversation, which is always in the list; *space*: the open space, whose conversations are listed;
-    *act_on_message*: called with the request when a button below a message is pressed.
+    *act_on_message*: called with the request when a button of the open conversation is pressed.
     """
     listed: conversation_list.Listed = {}
     facts.note_left(user, opened)
 
     def act(request: Mapping[str, str]) -> None:
-        conversation_list.act(listed, opened, request)
-        if act_on_message:
-            act_on_message(request)
+        match request:
+            case {"act": "preferences"}:
+                ask_for(preferences.preferences_dialog)
+            case {"act": "page", "page": page} if page in _PAGES.values():
+                go_to_page(page)
+            case _:
+                conversation_list.act(listed, opened, request)
+                if act_on_message:
+                    act_on_message(request)
 
     with st.sidebar, show_errors():
         running = news.running(user, opened)
         listed, found = conversation_list.draw(user, opened, space, running)
-        with st.container(key="account", gap=None):
-            _draw_account(user)
+        _draw_account(user)
         browser.set_theme(user.profile.preferences().theme)
         news.watch(user, opened, space, found)
     with st.sidebar:
@@ -90,23 +92,16 @@ def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
     is_alone = user.email == NO_ADDRESS
-    # only the part before the @ is shown, because Markdown would turn a whole email address into a link
-    name = words.YOU if is_alone else safe_md.label(user.email.partition("@")[0])
-    menu = popover(name, "account_circle", "account-menu", is_wide=True)
-    with menu.container(gap=14, width=232, key="account-panel"):
-        if not is_alone:
-            st.text(f"{user.email}, admin" if is_admin else user.email)
-        st.caption(_spent(account))
-        st.caption(models.line(user))
-        dialog = preferences.preferences_dialog
-        quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
-        # Streamlit may not find the pages until the next run, because this run has registered them
-        with suppress(StreamlitPageNotFoundError):
-            for page, label, icon in _LINKS if is_admin else _LINKS[:-1]:
-                st.page_link(page, label=label, icon=f":material/{icon}:", width="stretch")
-        st.html(_FOOT.format(user.conversations.user_id))
-
-
-def _spent(account: Account) -> str:
-    today, month = map(words.used_of, account.limits[:2])
-    return f"Spent today: {today}  \nThis month: {month}"
+    today, month = (words.used_of(limit).replace("\\$", "$") for limit in account.limits[:2])
+    lines = [f"Spent today: {today}", f"This month: {month}", models.line(user)]
+    if not is_alone:
+        lines.insert(0, f"{user.email}, admin" if is_admin else user.email)
+    links = "".join(
+        f'<a href="/{Path(page).stem}" data-act="page" data-page="{page}">{label}</a>'
+        for label, page in [*_PAGES.items()][: None if is_admin else -1]
+    )
+    items = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    items += f'<button data-act="preferences">{words.PREFERENCES}</button>{links}{_FOOT}'
+    name = words.YOU if is_alone else user.email.partition("@")[0]
+    sign_out = _SIGN_OUT.format(user.conversations.user_id)
+    draw_wide_menu(name, "account_circle", "account-menu", items, sign_out)

@@ -17,7 +17,7 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     maya.hears_all_of("You said: How do I prune a pear?")
     maya.composer.fill("And a plum?")
     maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("link", name="Your data").click()
+    maya.page.get_by_role("menuitem", name="Your data").click()
     layers = maya.page.get_by_role("group", name="Where your data is")
     expect(layers).to_contain_text("1 unsent draft")
     expect(layers).to_contain_text("2 messages")

@@ -29,7 +29,7 @@ MODEL, POLICY, METER = button("model-picker"), button("memory-policy"), button("
 # for each overlay, the elements to press in order; the first has the focus in the end
 ACCOUNT = {
     "the account": [ACCOUNT_MENU],
-    "preferences_dialog": [ACCOUNT_MENU, button("preferences")],
+    "preferences_dialog": [ACCOUNT_MENU, item("Preferences")],
     "the shortcuts": [ACCOUNT_MENU, "[data-keys]"],
 }
 CHAT = {

@@ -62,6 +62,7 @@ def test_chat_is_renamed_in_place_deleted_and_restored(maya):
     maya.page.keyboard.press("Escape")
     expect(maya.title_field).to_have_count(0)
     expect(maya.rows).to_have_text(["Beans", "Peas"])
+    expect(maya.page.get_by_role("button", name="More: Peas")).to_be_focused()
 
     maya.chooses("Peas", "Rename")
     expect(maya.title_field).to_be_focused()
@@ -77,6 +78,7 @@ def test_chat_is_renamed_in_place_deleted_and_restored(maya):
     expect(maya.title_field).to_have_count(0)
 
     maya.renames("Peas", "Snow peas")
+    expect(maya.page.get_by_role("button", name="More: Snow peas")).to_be_focused()
     maya.chooses("Snow peas", "Rename")
     expect(maya.title_field).to_be_focused()
     maya.page.keyboard.type("Sweet peas")

@@ -101,7 +101,7 @@ def test_a_day_on_a_phone(person):
     for name, key in (("Memory", None), ("Usage", "Enter")):
         maya.unfolds_the_sidebar()
         maya.page.locator(".st-key-account-menu button").first.tap()
-        link = maya.page.get_by_role("link", name=name)
+        link = maya.page.get_by_role("menuitem", name=name)
         link.press(key) if key else link.tap()
         expect(maya.page.get_by_role("heading", name=name, level=1)).to_be_visible()
         maya.sees_no_reply_coming()

@@ -337,7 +337,7 @@ def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
     expect(maya.messages).to_have_count(42)
     maya.page.set_viewport_size(DESK)
     maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("link", name="Memory").click()
+    maya.page.get_by_role("menuitem", name="Memory").click()
     expect(maya.page.get_by_role("heading", name="Memory", level=1)).to_be_visible()
     maya.sees_no_reply_coming()
     maya.page.evaluate(FRAMES)

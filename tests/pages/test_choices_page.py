@@ -431,7 +431,7 @@ def test_unverified_instructions_are_reported(open_app, maya, garden, database, 
 
 
 def test_preferences_hold_for_all_conversations(open_app, maya, large):
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
 
     app.selectbox(key="default-model").select("large")
     app.text_area(key="my-instructions").set_value("Be brief.")
@@ -446,7 +446,7 @@ def test_preferences_hold_for_all_conversations(open_app, maya, large):
 def test_theme_is_stored_for_every_browser(open_app, maya, monkeypatch):
     told = []
     monkeypatch.setattr("pages._parts.browser.set_theme", told.append)
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
 
     app.radio(key="theme").set_value("dark")
     save_preferences(app)
@@ -459,7 +459,7 @@ def test_theme_is_stored_for_every_browser(open_app, maya, monkeypatch):
 def test_tab_shows_the_title_if_chosen(open_app, maya, garden, monkeypatch):
     named = []
     monkeypatch.setattr(st, "set_page_config", lambda **given: named.append(given["page_title"]))
-    app = pressed(open_app(maya, c=str(garden)), "preferences")
+    app = clicked(open_app(maya, c=str(garden)), act="preferences")
     assert set(named) == {"Daybook"}
 
     app.toggle(key="title-in-tab").set_value(True)
@@ -484,13 +484,13 @@ def test_tab_shows_the_name_of_each_page_but_the_chat(open_app, maya, monkeypatc
 
 
 def test_saving_unchanged_preferences_stores_nothing(open_app, maya):
-    save_preferences(pressed(open_app(maya), "preferences"))
+    save_preferences(clicked(open_app(maya), act="preferences"))
 
     assert maya.store.profile.preferences() == Preferences()
 
 
 def test_preferences_of_two_tabs_are_merged(open_app, maya):
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     sizes = {"window_messages": 30, "context_tokens": 4000, "reply_tokens": 200}
     elsewhere = Preferences(model="large", policy=Retrieval(), theme="dark", **sizes)
     maya.store.profile.change(lambda _: elsewhere)
@@ -499,7 +499,7 @@ def test_preferences_of_two_tabs_are_merged(open_app, maya):
     both = replace(elsewhere, instructions="Be kind.")
     assert maya.store.profile.preferences() == both
 
-    pressed(app, "preferences")
+    clicked(app, act="preferences")
     choose(maya.store.profile, instructions="Be brief.")
     app.selectbox(key="default-model").select("scripted")
     save_preferences(app)
@@ -512,7 +512,7 @@ def test_model_hidden_while_preferences_are_open_is_left_out(open_app, database,
     more = (Offer(LARGE, model), Offer(replace(LARGE, name="small"), model))
     maya = FakePerson(database, model, AccountRole.ADMIN, others=more)
     choose(maya.store.profile, model="large")
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     maya.models.offer("large", is_offered=False)
 
     in_dialog(app, preferences_dialog).run()
@@ -521,13 +521,13 @@ def test_model_hidden_while_preferences_are_open_is_left_out(open_app, database,
 
 
 def test_with_one_model_there_is_no_default_to_choose(open_app, database, model):
-    app = pressed(open_app(FakePerson(database, model)), "preferences")
+    app = clicked(open_app(FakePerson(database, model)), act="preferences")
 
     assert [each.key for each in app.selectbox] == ["default-policy"]
 
 
 def test_new_conversation_uses_the_default_policy_and_sizes(open_app, maya, database):
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     assert app.selectbox(key="default-policy").value == Summary()
     app.selectbox(key="default-policy").set_value(Window())
     sizes = {"window-messages": 7, "context-tokens": 2000, "reply-tokens": 100}
@@ -540,7 +540,7 @@ def test_new_conversation_uses_the_default_policy_and_sizes(open_app, maya, data
     assert maya.model.max_tokens[0] == 100
     assert "of 1,900</td>" in html(app)
 
-    app = pressed(app, "preferences")
+    app = clicked(app, act="preferences")
     for key in sizes:
         app.number_input(key=key).set_value(None)
     save_preferences(app)
@@ -549,12 +549,12 @@ def test_new_conversation_uses_the_default_policy_and_sizes(open_app, maya, data
 
 def test_reply_length_is_bounded_by_the_model(open_app, maya):
     choose(maya.store.profile, reply_tokens=60_000)
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     field = app.number_input(key="reply-tokens")
     assert (field.value, field.placeholder) == (400, "400")
 
     app.radio(key="theme").set_value("dark")
-    app = pressed(save_preferences(app), "preferences")
+    app = clicked(save_preferences(app), act="preferences")
     assert maya.store.profile.preferences() == Preferences(reply_tokens=60_000, theme="dark")
 
     app.number_input(key="reply-tokens").set_value(300)
@@ -563,7 +563,7 @@ def test_reply_length_is_bounded_by_the_model(open_app, maya):
 
 
 def test_size_out_of_bounds_is_refused_below_its_field(open_app, maya):
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     for key, size in {"window-messages": 5000, "context-tokens": 10, "reply-tokens": 401}.items():
         app.number_input(key=key).set_value(size)
 
@@ -578,13 +578,13 @@ def test_size_out_of_bounds_is_refused_below_its_field(open_app, maya):
 
 
 def test_saved_preferences_say_so(open_app, maya):
-    app = save_preferences(pressed(open_app(maya), "preferences"))
+    app = save_preferences(clicked(open_app(maya), act="preferences"))
 
     assert [each.value for each in app.toast] == ["Saved."]
 
 
 def test_cancelled_preferences_are_not_saved(open_app, maya):
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     app.radio(key="theme").set_value("dark")
 
     app = press(in_dialog(app, preferences_dialog), "Cancel")
@@ -601,7 +601,7 @@ def test_preferences_of_a_newer_version_are_reported_and_not_changed(open_app, m
     app = open_app(maya)
     assert "saved by a newer version of Daybook and are not used" in captions(app)
 
-    pressed(app, "preferences")
+    clicked(app, act="preferences")
     assert NewerVersion.public in captions(app)
     app.text_area(key="my-instructions").set_value("Be brief.")
     save_preferences(app)
@@ -616,7 +616,7 @@ def test_unverified_preferences_are_reported(open_app, maya):
     app = open_app(maya)
     assert "Your preferences failed their integrity check and are not used" in captions(app)
 
-    pressed(app, "preferences")
+    clicked(app, act="preferences")
     app.text_area(key="my-instructions").set_value("Be brief.")
     save_preferences(app)
 

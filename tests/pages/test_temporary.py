@@ -88,7 +88,7 @@ def test_reload_of_a_temporary_page_begins_another(open_app, app, maya, database
 def test_nothing_that_would_write_is_offered(app):
     asks(switches(app), "Hello")
 
-    assert not app.get("menu_button")
+    assert 'data-place="above"' not in html(app)
     assert 'aria-label="Regenerate"' in html(app)
     assert not any("Untitled" in label or "Hello" in label for label in buttons(app))
 
