@@ -28,7 +28,9 @@ function when(find, act, tries = 20) {
 // Unfolds the sidebar, and calls `act` with the element of it that `selector` matches.
 function inSidebar(selector, act) {
   if (!isInView()) unfoldButton()?.click();
-  when(() => isInView() && document.querySelector(selector), act);
+  const place = document.querySelector('[data-testid="stSidebar"]'),
+    isMoving = () => place?.getAnimations().length || place?.getBoundingClientRect().left < 0;
+  when(() => isInView() && !isMoving() && document.querySelector(selector), act);
 }
 
 const jump = () => inSidebar(".st-key-search input", (input) => input.select());

@@ -51,7 +51,7 @@ function open(button) {
   const { left, top, bottom } = button.getBoundingClientRect();
   const below = bottom + 4 + menu.offsetHeight < innerHeight;
   menu.style.top = `${below ? bottom + 4 : Math.max(8, top - 4 - menu.offsetHeight)}px`;
-  menu.style.left = `${Math.min(left, innerWidth - menu.offsetWidth - 8)}px`;
+  menu.style.left = `${Math.max(8, Math.min(left, innerWidth - menu.offsetWidth - 8))}px`;
   items()[0].focus();
 }
 

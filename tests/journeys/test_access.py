@@ -441,7 +441,7 @@ def tabbed(page):
         if stop["tag"] == "BODY":
             return stops
         stops.append(stop)
-        assert len(stops) < 100
+        assert len(stops) < 200
 
 
 def test_tab_leads_through_the_page_as_it_is_read(app, maya):
@@ -522,8 +522,98 @@ def test_a_day_without_a_mouse(person):
     keys.press("Enter")
     maya.is_in("When do I sow peas?")
 
+    maya.composer.focus()
+    policy = maya.page.locator(".st-key-memory-policy button").first
+    reaches(policy)
+    keys.press("Enter")
+    chosen = maya.page.get_by_test_id("stPopoverBody").locator("input:checked")
+    expect(chosen).to_be_focused()
+    keys.press("ArrowDown")
+    expect(policy).to_have_text(re.compile("Smart recall"))
+    expect(chosen).to_be_focused()  # though the page was drawn again
+    keys.press("Escape")
+    expect(policy).to_be_focused()
+
+    keys.press("Control+,")
+    expect(maya.page.get_by_role("menuitem", name="Preferences")).to_be_focused()
+    keys.press("u")
+    keys.press("Enter")
+    expect(maya.page.get_by_role("heading", name="Usage", level=1)).to_be_visible()
+    maya.sees_no_reply_coming()
+    keys.press("Alt+PageDown")
+    maya.is_in("When do I sow peas?")
     keys.press("Control+Shift+O")
     expect(maya.messages).to_have_count(0)
+
+
+_CONTROLS = "a[href], button, input, select, summary, textarea, [role=tab]"
+# the controls that no key reached; arrow keys reach the other radio buttons and tabs of a group
+_MISSED = """([place, controls]) => [...document.querySelector(place).querySelectorAll(controls)].filter((each) => {
+  const { width, height } = each.getBoundingClientRect();
+  const isThere = width && height && each.checkVisibility({ visibilityProperty: true }) && !each.disabled;
+  const group = each.closest("[role=radiogroup], [role=tablist]") ?? each;
+  const isElsewhere = each.closest(".stDataFrame, [aria-hidden=true]"); // a canvas, with keys of its own
+  return isThere && !isElsewhere && ![...reached].some((one) => group.contains(one));
+}).map((each) => each.outerHTML.slice(0, 200))"""
+_REACH = """() => {
+  window.reached = new Set();
+  addEventListener("focusin", ({ target }) => reached.add(target));
+}"""
+_OPENERS = '.stApp button:is([aria-haspopup="menu"], [aria-haspopup="dialog"]):visible'
+
+
+def go_round(page, place, key):
+    """Press *key* until the focus is where it was, or has left the page; fail if it leaves *place* before."""
+    inside = "(place) => document.querySelector(place).contains(document.activeElement)"
+    first = page.evaluate_handle("document.activeElement")
+    for _ in range(200):
+        page.keyboard.press(key)
+        if page.evaluate("(first) => document.activeElement === first", first):
+            return
+        assert page.evaluate(inside, place)
+    pytest.fail("the keys go round for ever")
+
+
+def reach_everything(page, name):
+    """Reach each control of the page by Tab, then each one of its menus and popovers, from which Escape leads back."""
+    page.evaluate(_REACH)
+    tabbed(page)
+    assert page.evaluate(_MISSED, [".stApp", _CONTROLS]) == [], name
+    for opener in page.locator(_OPENERS).all():
+        opener.press("Enter")
+        expect(opener, name).to_have_attribute("aria-expanded", "true")
+        is_menu = opener.get_attribute("aria-haspopup") == "menu"
+        place = ".db-popover" if is_menu else '[data-testid="stPopoverBody"]'
+        expect(page.locator(f"{place} :focus"), name).to_have_count(1)
+        go_round(page, place, "ArrowDown" if is_menu else "Tab")
+        assert page.evaluate(_MISSED, [place, _CONTROLS]) == [], name
+        page.keyboard.press("Escape")
+        expect(opener, name).to_be_focused()
+
+
+@pytest.mark.long_run
+def test_keys_reach_every_control_of_every_page(app, maya):
+    operate(app, "grant-admin", maya.email)
+    chat, _ = seed(app, maya, [("Peas?", RICH), ("Why?", "For soup.")], [("Beans?", "Gladly.")])
+    places = {
+        f"/?c={chat}": "For soup.",
+        "/": "Ask anything.",
+        "/memory": "Remember things about me",
+        "/usage": "Usage",
+        "/data": "This browser",
+        "/account": "Change password",
+        "/admin": "Active users",
+        **{f"/admin?tab={tab}": tab for tab in ("Users", "Models", "Sign-ups", "Settings")},
+    }
+
+    for address, words in places.items():
+        maya.visit(address)
+        maya.sees(words)
+        expect(maya.rows).to_have_count(2)
+        maya.sees_no_reply_coming()
+        reach_everything(maya.page, address)
+        if address == "/memory":
+            maya.makes_a_space("Latin", "")  # the next pages have the menu of spaces
 
 
 # --- screen readers -----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from playwright.sync_api import expect
 from services.domain import Full
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import converse, hold, let_talk_fast, second_process
-from tests.stack.apps import until
 
 _SCRIPTS = Path(__file__).parents[2] / "assets" / "page"
 
@@ -327,22 +326,21 @@ def test_next_chat_goes_on_until_the_last(browser):
     page.close()
 
 
-FOLDED = CHATS.replace("stSidebarCollapseButton", "stExpandSidebarButton")
-
-
 def test_account_shortcut_unfolds_the_sidebar(browser):
-    page = page_with(browser, "keys.js", FOLDED)
-    page.evaluate(PRESSES)
+    page = page_with(browser, "keys.js", CHATS)
     page.evaluate("""() => {
-      const field = document.querySelector("input").style;
-      field.position = "fixed", field.left = "-30rem";
-      document.querySelector('[data-testid="stExpandSidebarButton"]')
-        .addEventListener("click", () => setTimeout(() => (field.left = 0), 120));
+      const sidebar = document.querySelector("aside").style;
+      document.querySelector("aside").prepend(document.querySelector(".st-key-search"));
+      sidebar.position = "fixed", sidebar.left = "-30rem", sidebar.transition = "left 0.3s";
+      document.querySelector("main").innerHTML = '<span data-testid="stExpandSidebarButton">Unfold</span>';
+      document.querySelector("main").addEventListener("click", () => (sidebar.left = "8px"));
+      document.querySelector(".st-key-account-menu button").addEventListener("click", ({ target }) =>
+        (document.title = target.getBoundingClientRect().left >= 8 ? "In place" : "Too early"));
     }""")
 
     page.keyboard.press("Control+,")
 
-    until(lambda: page.evaluate("pressed").count("Maya") == 1)
+    expect(page).to_have_title("In place")
     page.close()
 
 
