@@ -187,6 +187,24 @@ def test_menu_has_items_alone_and_gives_the_focus_back(browser):
     page.close()
 
 
+@pytest.mark.parametrize("key", ["", "ctrlKey", "metaKey", "shiftKey"])
+def test_link_of_a_menu_opens_in_a_new_tab_if_asked(browser, key):
+    page = page_with(browser, "acts.js", '<a href="/memory" data-act="page">Memory</a>')
+    pressed = """(link, key) => {
+      const [told, event] = [[], new MouseEvent("click", { bubbles: true, cancelable: true, [key]: true })];
+      daybook.hearActs(({ act }) => told.push(act));
+      addEventListener("click", (event) => {
+        told.push(event.defaultPrevented);
+        event.preventDefault(); // here the browser would open the page
+      });
+      link.dispatchEvent(event);
+      return told;
+    }"""
+
+    assert page.get_by_role("link").evaluate(pressed, key) == ([False] if key else ["page", True])
+    page.close()
+
+
 POPOVER = """
   <button>Opener</button><button>Behind it</button>
   <div data-testid="stPopoverBody" role="dialog"><div class="st-key-clear"><button>Clear</button></div></div>
