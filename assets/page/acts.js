@@ -1,5 +1,6 @@
-// Handles plain HTML buttons and links with `data-act`: a Streamlit component (pages/_parts/browser.py) sends the
-// data attributes of a pressed button to the server. The browser opens a link itself if the user asks for a new tab.
+// Handles plain HTML buttons and links with `data-act`: a Streamlit component (pages/_parts/browser.py)
+// sends the data attributes of a pressed button to the server. The browser opens a link itself if the user
+// asks for a new tab.
 
 let tell = null;
 let waiting = null; // the data of the last button that was pressed before the component was ready

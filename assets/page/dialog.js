@@ -1,7 +1,8 @@
-// The focus in dialogs. If a dialog begins with a text field, the field gets the focus when the dialog opens, but not
-// on touch screens, where it would open the keyboard. Streamlit's popovers are dialogs, too, but Streamlit leaves
-// the focus behind them: their selected radio button or first control gets it, and Tab goes round inside. A focused
-// element that is redrawn or removed leaves the focus to its successor in the dialog.
+// The focus in dialogs. If a dialog begins with a text field, the field gets the focus when the dialog
+// opens, but not on touch screens, where it would open the keyboard. Streamlit's popovers are dialogs, too,
+// but Streamlit leaves the focus behind them: their selected radio button or first control gets it, and Tab
+// goes round inside. A focused element that is redrawn or removed leaves the focus to its successor in the
+// dialog.
 
 const STOPS = "a[href], button, input, select, summary, textarea, [tabindex]";
 

@@ -1,7 +1,7 @@
-// The composer gets the focus after a load and when a chat is opened or begun. It also gets the keys that are
-// typed while no element, or only a switch on the page, has the focus. If a form for a code begins with a text
-// field, this field gets the focus when the form appears. All this is off on touch screens, where each focus
-// would open the keyboard.
+// The composer gets the focus after a load and when a chat is opened or begun. It also gets the keys that
+// are typed while no element, or only a switch on the page, has the focus. If a form for a code begins with
+// a text field, this field gets the focus when the form appears. All this is off on touch screens, where
+// each focus would open the keyboard.
 
 let isComing = false; // true while a reply streams
 let place = null; // the path and the chat of the page that was last drawn; null: a page without a composer

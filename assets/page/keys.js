@@ -1,8 +1,9 @@
 // Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter. From there the arrow keys move
 // through the rows, Enter opens the first row and empties the filter, and Escape empties the filter without
-// stopping a reply. Ctrl+, opens the account menu, Ctrl+. folds or unfolds the sidebar, Ctrl+; copies the last
-// reply, and Alt with Page Up or Page Down opens the chat above or below in the list. Ctrl+/ lists all shortcuts, in a
-// native dialog, behind which a reply continues to stream. The reasons for these keys: docs/decisions/for-every-reader.md
+// stopping a reply. Ctrl+, opens the account menu, Ctrl+. folds or unfolds the sidebar, Ctrl+; copies the
+// last reply, and Alt with Page Up or Page Down opens the chat above or below in the list. Ctrl+/ lists all
+// shortcuts, in a native dialog, behind which a reply continues to stream. The reasons for these keys:
+// docs/decisions/for-every-reader.md
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;

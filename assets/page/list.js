@@ -1,6 +1,6 @@
-// Keeps the focus of the keyboard: if a focused button of the list or of a message is redrawn or removed, the
-// focus moves to the redrawn button or to the button that takes its place. The openers of menus and the switch
-// of a temporary chat are redrawn, too.
+// Keeps the focus of the keyboard: if a focused button of the list or of a message is redrawn or removed,
+// the focus moves to the redrawn button or to the button that takes its place. The openers of menus and the
+// switch of a temporary chat are redrawn, too.
 
 const KEPT = [
   ".db-list button, .db-versions button, .st-key-earlier button, .st-key-is-temporary input",

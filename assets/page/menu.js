@@ -1,7 +1,7 @@
-// All menus. A menu is a native popover, created for the pressed button and closed by the browser. Its items are
-// named in the button's `data-options`, or are the buttons and links in the <template> after the button, whose
-// paragraphs are drawn above the items. Arrow keys, Home, End and letters move the focus; Escape returns it to
-// the button, and Tab leaves.
+// All menus. A menu is a native popover, created for the pressed button and closed by the browser. Its
+// items are named in the button's `data-options`, or are the buttons and links in the <template> after the
+// button, whose paragraphs are drawn above the items. Arrow keys, Home, End and letters move the focus;
+// Escape returns it to the button, and Tab leaves.
 
 let menu = null;
 let opener = null; // the button whose menu is open, or was closed by the click that is being handled
@@ -87,5 +87,5 @@ daybook.capture(window, "keydown", (event) => {
   }
   if (to === undefined && !isLetter && key !== "Escape") return;
   event.preventDefault();
-  event.stopPropagation(); // otherwise Escape would stop a reply, and Streamlit would take a letter as its shortcut
+  event.stopPropagation(); // otherwise Escape would stop a reply, and a letter be a shortcut of Streamlit
 });

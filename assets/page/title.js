@@ -1,6 +1,6 @@
-// When a title or fact is edited in place, its text is selected, ready to be overwritten. Escape and
-// Cancel restore the old text; leaving the field unchanged also ends the editing. Then the focus returns to where it
-// was before.
+// When a title or fact is edited in place, its text is selected, ready to be overwritten. Escape and Cancel
+// restore the old text; leaving the field unchanged also ends the editing. Then the focus returns to where
+// it was before.
 
 const field = () => document.querySelector('[class*="st-key-editing-"] input');
 const cancel = () => document.querySelector('[class*="st-key-editing-"] [class*="st-key-leave-"] button');

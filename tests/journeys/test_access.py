@@ -405,7 +405,7 @@ def _look_at_spaces(maya, look):
 
 _FOCUSED = """() => {
   const here = document.activeElement;
-  const key = here.closest('[class*="st-key-"]')?.className.match(/st-key-([a-z-]+)/)[1] ?? "";
+  const key = here.closest('[class*="st-key-"]')?.className.match(/st-key-([a-z-]+)/)?.[1] ?? "";
   const { x, y, width, height } = here.getBoundingClientRect();
   // a field's ring is around its icons, too; the composer's around its tools, a switch's around its label
   const fields = "[data-testid=stTextInputRootElement], [data-testid=stNumberInputContainer], [data-testid=stTextAreaRootElement]";
