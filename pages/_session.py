@@ -127,11 +127,6 @@ def go_to_conversation(conversation_id: ConversationId | None) -> None:
     tab().destination = address(conversation_id)
 
 
-def go_to_page(page: str) -> None:
-    """Make the next run open the page with the file *page*. For use in callbacks."""
-    tab().page = page
-
-
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
     """Make the next run list the conversations of one space or, if None, all of them. For use in callbacks.
 
@@ -151,9 +146,6 @@ def address(conversation_id: ConversationId | None) -> dict[str, str]:
 
 def go_to_destination(page: Page) -> None:
     """Go from *page* to the destination that a callback set. The browser's Back button returns to the old URL."""
-    wanted, tab().page = tab().page, None
-    if wanted:
-        st.switch_page(wanted)
     destination, tab().destination = tab().destination, None
     if destination is None:
         return

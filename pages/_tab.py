@@ -95,7 +95,6 @@ class Tab:
     callbacks: Callbacks = field(default_factory=Callbacks)
     unsent: str = ""  # the prompt of a user who was signed out while sending
     destination: dict[str, str] | None = None  # the URL query of the chat page to open next
-    page: str | None = None  # the file of the page to open next
     # the dialog that the next run opens, with its arguments
     dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None
     news: str = ""  # the text of a toast that the next runs show

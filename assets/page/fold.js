@@ -2,7 +2,7 @@
 // script folds it. (The server cannot, because only the browser knows whether the sidebar is open.)
 
 daybook.capture(document, "click", ({ target }) => {
-  if (innerWidth >= 768 || !target.closest(`${daybook.LEADS}, [data-page]`)) return;
+  if (innerWidth >= 768 || !target.closest(`${daybook.LEADS}, .db-popover a`)) return;
   const fold = '[data-testid="stSidebarCollapseButton"] button';
   setTimeout(() => document.querySelector(fold)?.click(), 80);
 });

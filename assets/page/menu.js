@@ -65,6 +65,11 @@ document.addEventListener("click", (event) => {
   } else if (item) {
     menu.hidePopover();
     if (!event.defaultPrevented) document.getElementById(item.dataset.submits)?.requestSubmit();
+    if (!item.href || event.ctrlKey || event.metaKey || event.shiftKey) return; // the last three: a new tab
+    event.preventDefault();
+    // as the browser's Back button does, so that Streamlit opens the page without loading anew
+    history.pushState(null, "", item.href);
+    dispatchEvent(new PopStateEvent("popstate"));
   }
 });
 

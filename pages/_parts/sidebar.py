@@ -17,7 +17,7 @@ from pages._parts import (
     words,
 )
 from pages._parts.elements import draw_wide_menu, quiet_button
-from pages._session import ask_for, attempt, go_to_conversation, go_to_page, show_errors
+from pages._session import ask_for, attempt, go_to_conversation, show_errors
 from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.addresses import NO_ADDRESS
@@ -71,8 +71,6 @@ def draw_rest(
         match request:
             case {"act": "preferences"}:
                 ask_for(preferences.preferences_dialog)
-            case {"act": "page", "page": page} if page in _PAGES.values():
-                go_to_page(page)
             case _:
                 conversation_list.act(listed, opened, request)
                 if act_on_message:
@@ -97,7 +95,7 @@ def _draw_account(user: UserServices) -> None:
     if not is_alone:
         lines.insert(0, f"{user.email}, admin" if is_admin else user.email)
     links = "".join(
-        f'<a href="/{Path(page).stem}" data-act="page" data-page="{page}">{label}</a>'
+        f'<a href="/{Path(page).stem}">{label}</a>'
         for label, page in [*_PAGES.items()][: None if is_admin else -1]
     )
     items = "".join(f"<p>{escape(line)}</p>" for line in lines)

@@ -31,6 +31,8 @@ def test_space_from_its_creation_to_its_deletion(maya, model):
     maya.page.reload()
     maya.is_in("Salve")
     maya.is_in_space("Latin")
+    # the menu of spaces is plain HTML, drawn before Streamlit has loaded its widgets
+    expect(maya.page.locator(".st-key-new-chat button")).to_be_visible()
     maya.page.keyboard.press("Control+Shift+O")
     expect(maya.messages).to_have_count(0)
     maya.asks("Vale")

@@ -82,7 +82,7 @@ def admin(database):
 
 
 def links(app):
-    return re.findall('data-page=".*?">(.*?)</a>', html(app))
+    return re.findall('<a href="/\\w+">(.*?)</a>', html(app))
 
 
 @pytest.mark.usefixtures("jonas")

@@ -1188,13 +1188,3 @@ def test_the_account_says_what_is_spent_and_leads_out(open_app, maya):
 
     assert "of $1.00</p>" in html(app)
     assert 'method="post" action="/session/end"' in html(app)
-
-
-@pytest.mark.parametrize(("page", "title"), [("pages/usage.py", "Usage"), ("pages/x.py", "Garden")])
-def test_account_menu_opens_its_pages_alone(open_chat, page, title):
-    app, _ = open_chat("One", "Two")
-
-    clicked(app, act="page", page=page)
-
-    assert app.title[0].value == title
-    assert bool(dict(app.query_params)) is (title == "Garden")
