@@ -552,7 +552,8 @@ _MISSED = """([place, controls]) => [...document.querySelector(place).querySelec
   const { width, height } = each.getBoundingClientRect();
   const isThere = width && height && each.checkVisibility({ visibilityProperty: true }) && !each.disabled;
   const group = each.closest("[role=radiogroup], [role=tablist]") ?? each;
-  const isElsewhere = each.closest(".stDataFrame, [aria-hidden=true]"); // a canvas, with keys of its own
+  // a canvas with keys of its own; the arrows of lists and numbers, which the arrow keys press in their fields
+  const isElsewhere = each.closest(".stDataFrame, [aria-hidden=true], button[tabindex='-1']");
   return isThere && !isElsewhere && ![...reached].some((one) => group.contains(one));
 }).map((each) => each.outerHTML.slice(0, 200))"""
 _REACH = """() => {
