@@ -83,14 +83,14 @@ def key_showing(name: str, value: object) -> str:
     return key
 
 
-def distinct(labels: Mapping[Choice, str], *others: str) -> dict[Choice, str]:
-    """Return *labels*, adding invisible characters to each label that equals an earlier one or one of *others*.
+def distinct(labels: Mapping[Choice, str]) -> dict[Choice, str]:
+    """Return *labels*, adding invisible characters to each label that equals an earlier one.
 
-    Fields and menus send only the label of the chosen option, and Streamlit takes the last of several equal labels.
+    Fields send only the label of the chosen option, and Streamlit takes the last of several equal labels.
     """
     found: dict[Choice, str] = {}
     for choice, label in labels.items():
-        while label in found.values() or label in others:
+        while label in found.values():
             label += _WORD_JOINER
         found[choice] = label
     return found
