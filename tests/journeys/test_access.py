@@ -610,6 +610,9 @@ def test_keys_reach_every_control_of_every_page(app, maya):
     for address, words in places.items():
         maya.visit(address)
         maya.sees(words)
+        # drawn once Streamlit has loaded its widgets
+        expect(maya.page.locator(".st-key-new-chat button")).to_be_visible()
+        expect(maya.filter).to_be_visible()
         expect(maya.rows).to_have_count(2)
         maya.sees_no_reply_coming()
         reach_everything(maya.page, address)
