@@ -8,6 +8,9 @@ from streamlit.components.v2 import component
 
 from services.domain import MessageId, Role, Theme, Thread, UserId
 
+# Data is sent to a component as the only item of a list: Streamlit would look for tables among the values of a mapping,
+# and therefore import pandas, which takes a second of the first page of a process.
+
 # Buttons in the list and below messages are plain HTML, because so many Streamlit widgets would slow
 # down the page.
 _ACTS = component(
@@ -20,20 +23,21 @@ _ACTS = component(
 _DRAFTS = component(
     "keep_drafts",
     html="<i hidden></i>",
-    js="export default ({ data }) => daybook.keepDrafts(data);",
+    js="""export default ({ data: [data] }) =>
+      daybook.keepDrafts(data);""",
 )
 
 _WATCH = component(
     "watch_database",
     html="<i hidden></i>",
-    js="""export default ({ data, setTriggerValue }) =>
+    js="""export default ({ data: [data], setTriggerValue }) =>
       daybook.watchDatabase(data.is_away, (isAway) => setTriggerValue("changed", isAway));""",
 )
 
 _NEWS = component(
     "watch_news",
     html="<i hidden></i>",
-    js="""export default ({ data, setTriggerValue }) =>
+    js="""export default ({ data: [data], setTriggerValue }) =>
       daybook.watchNews(data, (found) => setTriggerValue("found", found));""",
 )
 
@@ -61,7 +65,7 @@ _PRINT = component(
 _DRAWING = component(
     "drawing",
     html="<div></div>",
-    js="""export default ({ data, parentElement }) => {
+    js="""export default ({ data: [data], parentElement }) => {
       parentElement.querySelector("div").innerHTML = data;
     }""",
     isolate_styles=False,
@@ -70,7 +74,7 @@ _DRAWING = component(
 
 def draw_svg(svg: str, key: str) -> None:
     """Draw *svg*, which `st.html` would remove, in the app's styles. Texts in *svg* must be escaped by the caller."""
-    _DRAWING(data=svg, key=key, height="content")
+    _DRAWING(data=[svg], key=key, height="content")
 
 
 def hear_acts(act: Callable[[Mapping[str, str]], None]) -> None:
@@ -117,7 +121,7 @@ def keep_drafts(
         "run": run if given else None,
         "is_begun": has_begun,
     }
-    _DRAFTS(data=data, key="drafts", height="content")
+    _DRAFTS(data=[data], key="drafts", height="content")
 
 
 def announce(words: str, after: MessageId | None) -> None:
@@ -133,7 +137,9 @@ def watch_database(*, is_away: bool) -> None:
 
     *is_away*: True if the page shows that the database is unreachable.
     """
-    _WATCH(data={"is_away": is_away}, key="watch", height="content", on_changed_change=lambda: None)
+    _WATCH(
+        data=[{"is_away": is_away}], key="watch", height="content", on_changed_change=lambda: None
+    )
 
 
 def watch_news(
@@ -147,7 +153,7 @@ def watch_news(
     """
     key = "news-watch"
     _NEWS(
-        data={"place": place, "seen": seen},
+        data=[{"place": place, "seen": seen}],
         key=key,
         height="content",
         on_found_change=lambda: hear(st.session_state[key].get("found") or {}),
