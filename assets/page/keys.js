@@ -1,6 +1,7 @@
 // Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter. From there the arrow keys move
-// through the rows, Enter opens the first row and empties the filter, and Escape empties the filter without
-// stopping a reply. Ctrl+/ lists all shortcuts, in a native dialog, behind which a reply continues to stream.
+// through the rows, Enter opens the first row, and Escape empties the filter without stopping a reply. (When a
+// chat is opened, the server empties the filter.) Ctrl+/ lists all shortcuts, in a native dialog, behind which
+// a reply continues to stream.
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
@@ -38,7 +39,6 @@ function openFirst() {
 function open(row) {
   if (!row) return;
   row.click();
-  daybook.typeInto(field(), "");
   field().blur(); // the composer can get the focus only while no element has it
 }
 

@@ -18,7 +18,7 @@ from pages._parts import (
     words,
 )
 from pages._parts.elements import popover, quiet_button
-from pages._session import ask_for, attempt, go_to_conversation, show_errors
+from pages._session import ask_for, attempt, show_errors
 from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.accounts import Account
@@ -48,7 +48,7 @@ def draw_top() -> None:
             words.NEW_CHAT,
             "edit_square",
             "new-chat",
-            go_to_conversation,
+            conversation_list.open_chat,
             None,
             shortcut="Ctrl+Shift+O",
             is_wide=True,
@@ -79,6 +79,7 @@ def draw_rest(
         running = news.running(user, opened)
         listed, found = conversation_list.draw(user, opened, space, running)
         with st.container(key="account", gap=None):
+            conversation_list.draw_foot(user, space)
             _draw_account(user)
         browser.set_theme(user.profile.preferences().theme)
         news.watch(user, opened, space, found)

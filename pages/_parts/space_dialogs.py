@@ -20,11 +20,11 @@ _USUAL, _NO_SPACE = "Your default", "No space"
 _DELETE = "Delete space"
 
 
-def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversation | None) -> bool:
-    """If there are spaces, draw the menu that opens or creates one; return True if the menu was drawn."""
+def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversation | None) -> None:
+    """If there are spaces, draw the menu that opens or creates one."""
     listed = spaces.offered(every, chosen.id if chosen else None)
     if not listed:
-        return False
+        return
     labels = spaces.by_label(words.ALL_CHATS, listed, words.NEW_SPACE)
 
     def choose(label: str) -> None:
@@ -44,7 +44,6 @@ def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversat
         )
         if chosen:
             quiet_button(words.EDIT_SPACE, "tune", "edit-space", ask_for, space_dialog, chosen)
-    return True
 
 
 def ask_for_new() -> None:

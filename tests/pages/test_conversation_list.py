@@ -19,6 +19,7 @@ from tests.pages.conftest import (
     opened,
     options,
     press,
+    pressed,
     warnings,
 )
 from tests.stack.apps import until
@@ -308,6 +309,40 @@ def test_what_the_filter_finds_is_paged(open_app, maya, database):
     assert len(listed(app)) == 36
     look_for(app, "even")
     assert len(listed(app)) == 31
+
+
+@pytest.mark.parametrize("way", ["title", "new chat", "archive"])
+def test_filter_is_empty_once_another_chat_or_list_opens(open_app, maya, database, way):
+    peas = database.hold("Peas in March")
+    database.hold("Beans")
+    app = look_for(open_app(maya), "peas")
+    assert "Beans" not in listed(app)
+
+    match way:
+        case "title":
+            opened(app, peas)
+        case "new chat":
+            pressed(app, "new-chat")
+        case _:
+            clicked(app, act="archive")
+            clicked(app, act="leave-archive")
+
+    assert app.text_input(key="search").value == ""
+    assert {"Beans", "Peas in March"} <= set(listed(app))
+
+
+def test_archive_and_first_space_are_offered_below_a_long_list(open_app, maya, database):
+    for n in range(40):
+        database.hold(f"Number {n}")
+
+    parts = [one.value for one in open_app(maya).sidebar.get("html")]
+
+    (foot,) = [number for number, part in enumerate(parts) if "Archived" in part]
+    assert "New space" in parts[foot]
+    assert (
+        max(n for n, part in enumerate(parts) if "Number 0" in part or "data-found" in part) < foot
+    )
+    assert "Number" not in parts[foot]  # the foot does not scroll with the rows
 
 
 def test_title_in_the_list_is_text(open_app, maya, database):
