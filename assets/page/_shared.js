@@ -6,7 +6,7 @@ let frame = 0; // the id of the animation frame in which the functions in `drawn
 
 window.daybook = {
   // The CSS selector of the buttons that open another chat.
-  LEADS: 'button[data-act="open"], .st-key-new-chat button',
+  LEADS: 'button:is([data-act="open"], [data-act="continue"]), .st-key-new-chat button',
 
   // The CSS selector of content that a new session on the server would not draw again: an edited message,
   // title or fact, a temporary chat, choices for a new chat, a refused prompt, and the link of an invitation.

@@ -15,7 +15,6 @@ from pages._parts import (
     fact_list,
     memory,
     messages,
-    models,
     preferences,
     spaces,
     temporary,
@@ -23,19 +22,14 @@ from pages._parts import (
     versions,
     words,
 )
-from pages._parts.elements import download_form, empty_page, menu, popover, quiet_button, row
+from pages._parts.elements import download_form, menu, popover, quiet_button, row
 from pages._session import ask_for
 from pages._tab import tab
-from services import bootstrap
 from services.bootstrap import ChatParts, TemporaryChat, ThreadView, UserServices
-from services.domain import ConversationId, Message, MessageId, Role, Space, Thread
+from services.domain import ConversationId, Message, MessageId, Role, Thread
 from services.errors import AppError, NotFound
 
 _MENU = "conversation-menu"
-_NOTHING_KEPT = (
-    "Not saved and not used for memory. Deleted when you reload this page, or 20 seconds after you leave it.  \n"
-    "Still counts towards your budget."
-)
 _IN_VIEW = 3  # the number of earlier exchanges that are drawn first, because they are in view
 _DRAWN = 20  # the usual number of messages on a page: hundreds would take seconds to draw
 # the largest number of messages on a page that begins where the context starts
@@ -81,26 +75,6 @@ def asked_for(temporary_chat: TemporaryChat | None) -> ConversationId | None:
         return ConversationId(UUID(name))
     except ValueError:
         raise NotFound from None
-
-
-def draw_welcome(
-    place: DeltaGenerator,
-    user: UserServices,
-    temporary_chat: TemporaryChat | None,
-    space: Space | None,
-) -> None:
-    """Draw the new-chat page: for *temporary_chat* if given, else for a chat in *space* if given."""
-    title = spaces.name(space) if space else words.NEW_CHAT
-    purpose = "New chat in this space." if space else "Ask anything."
-    how = "as plain text" if bootstrap.current_app().is_plain else "encrypted"
-    sentence = f"{purpose} Chats are stored {how}."
-    if temporary_chat:
-        title, sentence = words.TEMPORARY_CHAT, _NOTHING_KEPT
-    with place, empty_page("welcome", title, sentence):
-        if not space:
-            temporary.draw_switch(temporary_chat, user)
-        if not temporary_chat:
-            models.draw_connect_card()
 
 
 def name_tab(user: UserServices, temporary_chat: TemporaryChat | None, thread: Thread) -> None:

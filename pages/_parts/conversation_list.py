@@ -102,7 +102,7 @@ def open_chat(conversation_id: ConversationId | None) -> None:
 def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str]) -> None:
     """Perform the action of a button in the list. The request comes from the browser, so it is checked."""
     match request:
-        case {"act": "open", "chat": chat}:
+        case {"act": "open" | "continue", "chat": chat}:
             with suppress(ValueError):
                 open_chat(ConversationId(UUID(chat)))
         case {"act": "choose", "chat": chat, "choice": choice} if conversation := listed.get(chat):

@@ -35,11 +35,12 @@ def draw_cancel(key: str) -> None:
         st.rerun()
 
 
-def empty_page(key: str, title: str, sentence: str) -> DeltaGenerator:
-    """Draw *title* and *sentence* in the middle of the page; return their container."""
+def empty_page(key: str, title: str, sentence: str, above: int = 120) -> DeltaGenerator:
+    """Draw *title* and *sentence* in the middle of the page, below *above* free pixels; return their container."""
     page = st.container(key=key, horizontal_alignment="center", gap="xsmall")
     with page:
-        st.space(120)
+        if above:
+            st.space(above)
         st.title(title, anchor=False, text_alignment="center")
         st.markdown(f":gray[{sentence}]", text_alignment="center")
     return page

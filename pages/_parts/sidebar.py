@@ -1,6 +1,6 @@
 """The sidebar: a new chat, the conversations, and the account at its foot."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -19,6 +19,7 @@ from pages._parts import (
 )
 from pages._parts.elements import popover, quiet_button
 from pages._session import ask_for, attempt, show_errors
+from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.accounts import Account
@@ -60,20 +61,22 @@ def draw_rest(
     user: UserServices,
     opened: Conversation | None = None,
     space: Space | None = None,
-    act_on_message: Callable[[Mapping[str, str]], None] | None = None,
-) -> None:
+    act_on_page: Callable[[Mapping[str, str]], None] | None = None,
+) -> Sequence[Conversation] | None:
     """Draw the list of conversations and the account.
 
     *opened*: the open conversation, which is always in the list; *space*: the open space, whose conversations are listed;
-    *act_on_message*: called with the request when a button below a message is pressed.
+    *act_on_page*: called with the request when a plain HTML button is pressed. Return the chats at the top of the list; None
+    if it could not be read, or lists archived chats or results of the filter.
     """
     listed: conversation_list.Listed = {}
+    found: Sequence[Conversation] | None = None
     facts.note_left(user, opened)
 
     def act(request: Mapping[str, str]) -> None:
         conversation_list.act(listed, opened, request)
-        if act_on_message:
-            act_on_message(request)
+        if act_on_page:
+            act_on_page(request)
 
     with st.sidebar, show_errors():
         running = news.running(user, opened)
@@ -85,6 +88,7 @@ def draw_rest(
         news.watch(user, opened, space, found)
     with st.sidebar:
         browser.hear_acts(partial(attempt, act))
+    return None if tab().is_archive else found
 
 
 def _draw_account(user: UserServices) -> None:

@@ -57,6 +57,22 @@ def test_escape_is_kept_until_stop_is_drawn(browser, state, after, stops):
 FILTER = '<div class="st-key-search"><input></div><main tabindex="0">Chat</main>'
 
 
+def test_thing_to_try_is_put_into_the_composer_once(browser):
+    page = page_with(
+        browser,
+        "welcome.js",
+        """<div class="st-key-composer"><textarea>Dear all</textarea></div>
+           <button data-prompt="Why?"><span>Try</span></button>""",
+    )
+
+    for _ in range(2):
+        page.get_by_role("button", name="Try").click()
+
+    expect(page.locator("textarea")).to_have_value("Dear all\n\nWhy?")
+    expect(page.locator("textarea")).to_be_focused()
+    page.close()
+
+
 def test_escape_stops_no_reply_of_a_later_run(browser):
     page = page_with(
         browser, "stop.js", '<div class="stApp" data-test-script-state="running"></div>'
