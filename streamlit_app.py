@@ -90,13 +90,14 @@ else:
             for path in _PAGES
         ]
     else:
+        is_alone = bootstrap.current_app().is_alone
         st.logo("assets/logo.svg", size="medium")
         pages = [
             st.Page(_session.CHAT, title="Daybook", default=True),
             st.Page(facts.MEMORY, title=words.MEMORY),
             st.Page(sidebar.USAGE, title=words.USAGE),
             st.Page(sidebar.DATA, title=words.YOUR_DATA),
-            st.Page(sidebar.ACCOUNT, title=words.ACCOUNT),
+            *([] if is_alone else [st.Page(sidebar.ACCOUNT, title=words.ACCOUNT)]),
             st.Page(sidebar.ADMIN, title=words.ADMIN),  # the page refuses users who are not admins
         ]
     page = st.navigation(pages, position="hidden")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from pages._parts import (
+    account_end,
     browser,
     conversation_menu,
     frame,
@@ -18,6 +19,7 @@ from pages._parts import (
 )
 from pages._parts.elements import distinct, quiet_button, row
 from pages._parts.layers import Layer, diagram
+from pages._parts.refusals import draw_failed_sign_out, draw_refused_change
 from pages._session import ask_for, find_user
 from services import bootstrap
 from services.bootstrap import UserServices
@@ -32,6 +34,18 @@ _CLEAR_TAB = """
   <div class="db-menu"><button type="button" data-clear-tab>
     <span class="db-icon" aria-hidden="true">mop</span>Clear this browser
   </button></div>"""
+_SIGN_OUT = """
+  <form method="post" action="/session/end" class="db-menu" data-person="{}">
+    <button type="submit"><span class="db-icon" aria-hidden="true">logout</span>Sign out of this browser</button>
+  </form>"""
+_COOKIES = "One cookie keeps you signed in until you sign out; another marks this browser as one that you have used, for 90 days."
+# the texts of a deployment without sign-in
+_COOKIE = "A cookie keeps you signed in until you sign out."
+_ALONE = "This Daybook is for one person and needs no password: its address opens it, on this computer only."
+_TO_SET_ONE = (
+    "To give it an email and a password, stop it, run `uv run python -m services.operate set-password EMAIL` with the same "
+    "`DAYBOOK_STORE`, and start it with `DAYBOOK_SIGN_IN=local`."
+)
 # a plain link, because `st.page_link` may not find the page until the second run
 _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Manage or delete your account</a>'
 
@@ -60,8 +74,10 @@ def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) ->
         f"{words.number(tokens[words.OUTPUT_TOKENS])} received",
         "The provider can read it",
     ]
+    is_alone = bootstrap.current_app().is_alone
+    cookies = "A cookie for the sign-in" if is_alone else "Cookies for the sign-in and the device"
     drawing = diagram(
-        Layer(_BROWSER, ["Unsent drafts", "Not encrypted"], "data-tab-figures"),
+        Layer(_BROWSER, ["Unsent drafts", "Not encrypted", cookies], "data-tab-figures"),
         Layer(_SERVER, server),
         Layer(_DATABASE, database),
         Layer(f"{_MODEL}, today", model),
@@ -156,7 +172,19 @@ def _section(title: str) -> Generator[None]:
         yield
 
 
+def _draw_only_account(user: UserServices) -> None:
+    """Draw what the Account page has on a deployment with sign-in: how to get in, and the form that deletes everything."""
+    with _section(words.PASSWORD):
+        # a Daybook that stores plain text refuses to start with passwords
+        st.markdown(_ALONE if bootstrap.current_app().is_plain else f"{_ALONE} {_TO_SET_ONE}")
+        st.html(_SIGN_OUT.format(user.conversations.user_id), width="content")
+    with st.container(gap="xsmall"):
+        draw_refused_change(st.query_params.get("reason", ""))
+        account_end.draw(user, is_proven=True)  # without sign-in, no proof is needed
+
+
 with frame.page() as user:
+    draw_failed_sign_out()  # before the parts that read the database
     today = datetime.now(UTC).date()
     stored, used = user.usage.stored(), user.usage.report(today, today)
     frame.draw_heading(
@@ -166,7 +194,8 @@ with frame.page() as user:
     with _section(_BROWSER):
         st.markdown(
             "This browser stores unsent drafts and your theme. Drafts are removed when you send them, when you sign out, "
-            "or after 30 days. Clearing deletes the drafts of all tabs."
+            f"or after 30 days. {_COOKIE if bootstrap.current_app().is_alone else _COOKIES} Clearing deletes the drafts "
+            "of all tabs, and no cookie."
         )
         st.html(_CLEAR_TAB, width="content")
     with _section(_SERVER):
@@ -181,5 +210,8 @@ with frame.page() as user:
         _draw_database(user, stored)
     with _section(_MODEL):
         _draw_model(user, used)
-    with _section(words.ACCOUNT):
-        st.html(_TO_ACCOUNT, width="content")
+    if bootstrap.current_app().is_alone:
+        _draw_only_account(user)
+    else:
+        with _section(words.ACCOUNT):
+            st.html(_TO_ACCOUNT, width="content")

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import browser, codes, factor, passkey_forms, providers, words
+from pages._parts import about, browser, codes, factor, passkey_forms, providers, words
 from pages._parts.form_fields import PasswordKind, password_field, show_button
 from pages._parts.refusals import draw_form_title, refusal
 from pages._tab import tab
@@ -22,7 +22,6 @@ from services.domain.sign_in_methods import SignInMethod
 from services.errors import SignUpsClosed, Suspended
 
 _CREATE, _WITH_PASSWORD = "Create account", "Sign in with a password"
-_OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It opens your chats in any browser on this computer."
 _RESTART = "Restart Daybook to begin a new account, then open the address that it prints."
 _ABOUT_NEW_ACCOUNTS = ("not-allowed", "closed", "confirm", "invitation", "no-invitation")
 # the purpose of the code that completes a sign-up; a refused sign-up leads back with it, too
@@ -129,7 +128,8 @@ def page() -> None:
             with st.container(key="login", border=True):
                 if bootstrap.current_app().is_alone:
                     is_deleted = is_own_deletion or ended == SessionEnd.DELETED
-                    st.markdown(_RESTART if is_deleted else _OPEN_THE_ADDRESS)
+                    where = f"Open {bootstrap.current_app().opening}. It opens your chats in any browser on this computer."
+                    st.markdown(_RESTART if is_deleted else where)
                 elif step := factor.open_step():
                     factor.draw(step, _here())
                 elif step := factor.open_enrolment():
@@ -145,15 +145,9 @@ def page() -> None:
                 else:
                     _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
-            is_plain = bootstrap.current_app().is_plain
-            icon = "lock_open" if is_plain else "lock"
+            icon = "lock_open" if bootstrap.current_app().is_plain else "lock"
             st.markdown(f":gray[:material/{icon}:]", width="content")
-            st.caption(
-                "Messages are stored as plain text."
-                if is_plain
-                else "Messages are encrypted before they are stored; a stolen database or backup shows "
-                "none of them. While you are signed in, the server and the AI model can read them."
-            )
+            st.caption(" ".join(about.protection()))
 
 
 def _draw_forms() -> None:

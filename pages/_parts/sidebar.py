@@ -8,6 +8,7 @@ import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
 from pages._parts import (
+    about,
     browser,
     conversation_list,
     facts,
@@ -20,10 +21,10 @@ from pages._parts import (
 from pages._parts.elements import popover, quiet_button
 from pages._session import ask_for, attempt, show_errors
 from pages._tab import tab
+from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.accounts import Account
-from services.domain.addresses import NO_ADDRESS
 
 ACCOUNT, ADMIN, DATA, USAGE = (f"pages/{name}.py" for name in ("account", "admin", "data", "usage"))
 _LINKS = (  # the last link is for admins only
@@ -33,10 +34,7 @@ _LINKS = (  # the last link is for admins only
     (ACCOUNT, words.ACCOUNT, "manage_accounts"),
     (ADMIN, words.ADMIN, "shield_person"),
 )
-_FOOT = """
-  <div class="db-menu" id="keys">
-    <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keyboard shortcuts</button>
-  </div>
+_SIGN_OUT = """
   <form method="post" action="/session/end" class="db-menu" id="sign-out" data-person="{}">
     <button type="submit"><span class="db-icon" aria-hidden="true">logout</span>Sign out</button>
   </form>"""
@@ -94,22 +92,26 @@ def draw_rest(
 def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
-    is_alone = user.email == NO_ADDRESS
+    is_alone = bootstrap.current_app().is_alone
     # only the part before the @ is shown, because Markdown would turn a whole email address into a link
     name = words.YOU if is_alone else safe_md.label(user.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):
         if not is_alone:
             st.text(f"{user.email}, admin" if is_admin else user.email)
-        st.caption(_spent(account))
+            st.caption(_spent(account))
         st.caption(models.line(user))
         dialog = preferences.preferences_dialog
         quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
         # Streamlit may not find the pages until the next run, because this run has registered them
         with suppress(StreamlitPageNotFoundError):
             for page, label, icon in _LINKS if is_admin else _LINKS[:-1]:
-                st.page_link(page, label=label, icon=f":material/{icon}:", width="stretch")
-        st.html(_FOOT.format(user.conversations.user_id))
+                if not (is_alone and page == ACCOUNT):
+                    st.page_link(page, label=label, icon=f":material/{icon}:", width="stretch")
+        show = partial(about.about_dialog, is_admin=is_admin)
+        quiet_button(words.ABOUT, "info", "about", ask_for, show, is_wide=True)
+        sign_out = "" if is_alone else _SIGN_OUT.format(user.conversations.user_id)
+        st.html(about.KEYS + sign_out)
 
 
 def _spent(account: Account) -> str:

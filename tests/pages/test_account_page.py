@@ -232,14 +232,12 @@ def test_page_says_how_a_change_ended(open_account, query, sentence):
     assert said(app.run()) == [sentence]
 
 
-@pytest.mark.parametrize("is_alone", [False, True])
 def test_page_says_that_a_sign_out_failed_while_the_database_is_away(
-    open_account, maya, monkeypatch, is_alone
+    open_account, maya, monkeypatch
 ):
     def fail():
         raise StoreUnavailable
 
-    monkeypatch.setattr(bootstrap.current_app(), "is_alone", is_alone)
     monkeypatch.setattr(type(maya.devices), "all", lambda _: fail())
 
     told = said(open_account(reason="still-signed-in"))
@@ -247,7 +245,7 @@ def test_page_says_that_a_sign_out_failed_while_the_database_is_away(
     assert told[0] == (
         "You are still signed in: Daybook could not sign you out. Try again in a moment."
     )
-    assert told[1:] == [StoreUnavailable.public][is_alone:]
+    assert told[1:] == [StoreUnavailable.public]
 
 
 @pytest.mark.usefixtures("mailer")
@@ -566,18 +564,6 @@ def test_page_says_how_two_step_verification_changed(open_account, reason, sente
     assert said(open_account(reason=reason)) == [sentence]
 
 
-def test_nothing_of_two_step_verification_is_shown_without_sign_in(open_account):
-    bootstrap.current_app().is_alone = True
-
-    app = open_account()
-
-    assert not forms_of_factor(app)
-    assert "Two-step verification" not in [one.value for one in app.subheader]
-    assert (
-        "Why there is no password, and how to export or delete everything" in app.markdown[0].value
-    )
-
-
 # --- a proof by a code
 
 
@@ -688,33 +674,6 @@ def test_refused_deletion_is_told_below_its_form(open_account):
 
     assert "error" not in parts[: -parts[::-1].index("subheader")]
     assert "data-reveal" in form(app, "/account/end")[0]
-
-
-def test_account_without_sign_in_is_deleted_by_a_typed_word(open_account, monkeypatch):
-    monkeypatch.setattr(bootstrap.current_app(), "is_alone", True)
-
-    app = open_account()
-    found, _ = form(app, "/account/end")
-
-    assert "Type delete to confirm" in found
-    assert "password" not in found
-    app.query_params["reason"] = "email"
-    [refused] = said(app.run())
-    assert refused.endswith(
-        "not deleted. Type delete to confirm, and your email if it is asked for."
-    )
-
-
-@pytest.mark.parametrize("is_plain", [False, True])
-def test_password_is_explained_where_one_can_be_set(open_account, monkeypatch, is_plain):
-    monkeypatch.setattr(bootstrap.current_app(), "is_alone", True)
-    monkeypatch.setattr(bootstrap.current_app(), "is_plain", is_plain)
-
-    [shown] = [one.value for one in open_account().markdown if "for one person" in one.value]
-
-    assert "needs no password" in shown  # also true once the account has one
-    assert ("`DAYBOOK_SIGN_IN=local`" in shown) is not is_plain
-    assert ("set-password EMAIL` with the same `DAYBOOK_STORE`" in shown) is not is_plain
 
 
 # --- methods that are off

@@ -235,14 +235,72 @@ def test_end_of_an_export_closes_no_dialog(open_data, maya, polls):
     assert polls
 
 
-@pytest.mark.parametrize("is_alone", [False, True])
-def test_page_leads_to_the_account_for_the_rest(open_data, monkeypatch, is_alone):
-    monkeypatch.setattr(bootstrap.current_app(), "is_alone", is_alone)
-
+def test_page_leads_to_the_account_for_the_rest(open_data):
     page = html(open_data())
 
     assert 'href="/account" target="_self">Manage or delete your account</a>' in page
     assert "/account/end" not in page
+
+
+@pytest.fixture
+def alone(health):
+    """Let the deployment have no sign-in."""
+    bootstrap.current_app().is_alone = True
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_page_takes_the_place_of_the_account_without_sign_in(open_data, is_plain):
+    bootstrap.current_app().is_plain = is_plain
+
+    app = open_data()
+
+    page, text = html(app), said(app)
+    assert "This Daybook is for one person and needs no password" in text
+    assert ("set-password EMAIL" in text) is not is_plain  # plain text is for one person alone
+    assert page.count('action="/session/end"') == 1
+    form = page.split('action="/account/end"')[1]
+    assert "Type delete to confirm" in form
+    assert "password" not in form
+    assert 'href="/account"' not in page
+    assert "Two-step verification" not in [one.value for one in app.subheader]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("email", "Your account was not deleted. Type delete to confirm"),
+        ("still-signed-in", "You are still signed in"),
+        ("unavailable", "Your change may not have been saved."),
+    ],
+)
+def test_refused_deletion_without_sign_in_is_told(open_data, reason, sentence):
+    errors = [one.value for one in open_data(reason=reason).error]
+
+    assert len(errors) == 1
+    assert sentence in errors[0]
+
+
+@pytest.mark.usefixtures("alone")
+def test_menu_without_sign_in_has_no_account_and_no_spending(open_data):
+    app = open_data()
+
+    links = [one.proto.label for one in app.get("page_link")]
+    assert ("Account" in links, "Your data" in links, "Admin" in links) == (False, True, False)
+    assert not [one.value for one in app.caption if "Spent today" in one.value]
+    assert 'id="sign-out"' not in html(app)
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_cookies_of_the_browser_are_named(open_data, monkeypatch, is_alone):
+    monkeypatch.setattr(bootstrap.current_app(), "is_alone", is_alone)
+
+    app = open_data()
+
+    assert "cookie keeps you signed in" in said(app)
+    assert ("marks this browser" in said(app)) is not is_alone
+    assert any("ookie" in text for text in diagram(app))
 
 
 def test_page_says_that_texts_are_not_sealed_and_names_files_that_were_not_read(

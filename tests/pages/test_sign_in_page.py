@@ -395,12 +395,14 @@ def test_deletion_of_the_only_account_leads_to_a_restart(
     open_app, monkeypatch, end, reason, is_restart
 ):
     bootstrap.current_app().is_alone = True
+    bootstrap.current_app().opening = "the address in the file open-8501.txt"
     monkeypatch.setattr(type(st.user), "get", lambda self, name, default=None: end)
 
     shown = [one.value for one in open_app(None, reason=reason).markdown]
 
     assert any("Restart Daybook to begin a new account" in one for one in shown) is is_restart
-    assert any("Open the address that Daybook printed" in one for one in shown) is not is_restart
+    sentence = "Open the address in the file open-8501.txt. It opens your chats"
+    assert any(sentence in one for one in shown) is not is_restart
 
 
 def test_suspended_user_is_told_once(open_app, monkeypatch):

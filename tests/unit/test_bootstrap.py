@@ -692,6 +692,8 @@ def test_secret_address_of_each_port_is_in_a_file_of_its_own(of_file, tmp_path):
         begun.tables.close()
         written = (tmp_path / "keys" / f"open-{port}.txt").read_text()
         assert written == f"http://localhost:{port}/open/{begun.secret}\n"
+        assert f"in the file open-{port}.txt" in begun.opening
+        assert str(tmp_path) not in begun.opening
 
 
 def test_secret_address_is_printed_on_a_terminal(of_file, capsys, monkeypatch, tmp_path):
@@ -704,6 +706,7 @@ def test_secret_address_is_printed_on_a_terminal(of_file, capsys, monkeypatch, t
     begun.health.record(Running())
     assert f"http://localhost:8501/open/{begun.secret}" in capsys.readouterr().out.splitlines()[-1]
     assert len(begun.secret) == 43  # 256 bits in base64
+    assert "terminal" in begun.opening
     assert not list(tmp_path.rglob("open-*"))
 
 

@@ -658,11 +658,12 @@ def test_account_without_sign_in_is_deleted_by_a_typed_word(session_cache):
         answer = client.post("/account/end", data=entered, headers=sent(cookie))
         return answer.headers["location"]
 
-    assert [delete(word) for word in ("", "no")] == ["/account?reason=email"] * 2
+    assert [delete(word) for word in ("", "no")] == ["/data?reason=email"] * 2
     assert session_cache.find(cookie)
     assert delete(" Delete ") == "/?reason=deleted"
     assert session_cache.find(cookie) is None
     assert client.post("/proof", data={"password": PASSWORD}).status_code == 404
+    assert client.get("/account").headers["location"] == "/data"
 
 
 def test_turns_stop_after_the_proof_and_before_the_sessions(session_cache, stack):
