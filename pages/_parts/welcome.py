@@ -46,7 +46,7 @@ class _Thing(NamedTuple):
 _THINGS = {
     "sent": _Thing(
         "visibility",
-        "See what the model sees",
+        "See what is sent to the model",
         "Send this question, then press the eye below the reply.",
         'button data-prompt="Explain in five sentences how a boat can sail against the wind."',
     ),

@@ -21,7 +21,7 @@ def open_about(open_app, maya):
 
 def said(app):
     (dialog,) = app.get("dialog")
-    return "\n".join(one.value for one in dialog.markdown)
+    return "\n".join(text.value for text in dialog.markdown)
 
 
 def test_dialog_has_version_protection_and_shortcuts(open_about):

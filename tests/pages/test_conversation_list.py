@@ -335,7 +335,7 @@ def test_archive_and_first_space_are_offered_below_a_long_list(open_app, maya, d
     for n in range(40):
         database.hold(f"Number {n}")
 
-    parts = [one.value for one in open_app(maya).sidebar.get("html")]
+    parts = [part.value for part in open_app(maya).sidebar.get("html")]
 
     (foot,) = [number for number, part in enumerate(parts) if "Archived" in part]
     assert "New space" in parts[foot]

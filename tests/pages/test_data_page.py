@@ -263,7 +263,7 @@ def test_page_takes_the_place_of_the_account_without_sign_in(open_data, is_plain
     assert "Type delete to confirm" in form
     assert "password" not in form
     assert 'href="/account"' not in page
-    assert "Two-step verification" not in [one.value for one in app.subheader]
+    assert "Two-step verification" not in [title.value for title in app.subheader]
 
 
 @pytest.mark.usefixtures("alone")
@@ -276,7 +276,7 @@ def test_page_takes_the_place_of_the_account_without_sign_in(open_data, is_plain
     ],
 )
 def test_refused_deletion_without_sign_in_is_told(open_data, reason, sentence):
-    errors = [one.value for one in open_data(reason=reason).error]
+    errors = [error.value for error in open_data(reason=reason).error]
 
     assert len(errors) == 1
     assert sentence in errors[0]
@@ -286,9 +286,9 @@ def test_refused_deletion_without_sign_in_is_told(open_data, reason, sentence):
 def test_menu_without_sign_in_has_no_account_and_no_spending(open_data):
     app = open_data()
 
-    links = [one.proto.label for one in app.get("page_link")]
+    links = [link.proto.label for link in app.get("page_link")]
     assert ("Account" in links, "Your data" in links, "Admin" in links) == (False, True, False)
-    assert not [one.value for one in app.caption if "Spent today" in one.value]
+    assert not [line.value for line in app.caption if "Spent today" in line.value]
     assert 'id="sign-out"' not in html(app)
 
 

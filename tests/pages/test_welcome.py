@@ -17,7 +17,7 @@ from tests.pages.conftest import clicked, listed
 
 def start(app):
     """Return the elements of the page that begin something, each with its title."""
-    (found,) = [one.value for one in app.main.get("html") if "db-start" in one.value] or [""]
+    (found,) = [html.value for html in app.main.get("html") if "db-start" in html.value] or [""]
     rows = re.findall(r"<(button|a) (.*?)><span.*?>(.*?)<", found)
     return {unescape(title): attributes for _, attributes, title in rows}
 
@@ -31,8 +31,12 @@ def recent(app):
 def test_new_user_sees_three_things_to_try(open_app, maya):
     shown = start(open_app(maya))
 
-    assert [*shown] == ["See what the model sees", "Let Daybook remember", "See what is stored where"]
-    assert "data-prompt=" in shown["See what the model sees"]
+    assert [*shown] == [
+        "See what is sent to the model",
+        "Let Daybook remember",
+        "See what is stored where",
+    ]
+    assert "data-prompt=" in shown["See what is sent to the model"]
     assert 'href="/data"' in shown["See what is stored where"]
 
 
