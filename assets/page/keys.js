@@ -1,7 +1,7 @@
 // Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter. From there the arrow keys move
-// through the rows, Enter opens the first row, and Escape empties the filter without stopping a reply. (When a
-// chat is opened, the server empties the filter.) Ctrl+/ lists all shortcuts, in a native dialog, behind which
-// a reply continues to stream.
+// through the rows, Enter opens the first row, and Escape empties the filter without stopping a reply. (When
+// a chat is opened, the server empties the filter.) Ctrl+/ lists all shortcuts, in a native dialog, behind
+// which a reply continues to stream.
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
