@@ -3,7 +3,8 @@
 document.addEventListener("click", ({ target }) => {
   const prompt = target.closest("[data-prompt]")?.dataset.prompt,
     composer = daybook.composer();
-  if (!prompt || !composer || composer.value.includes(prompt)) return;
-  daybook.typeInto(composer, composer.value ? `${composer.value}\n\n${prompt}` : prompt);
+  if (!prompt || !composer) return;
+  const before = composer.value && `${composer.value}\n\n`;
+  if (!before.includes(prompt)) daybook.typeInto(composer, before + prompt);
   composer.focus();
 });

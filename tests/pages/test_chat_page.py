@@ -218,7 +218,7 @@ def test_refusal_that_comes_again_is_a_new_one():
 def test_new_chats_page_knows_the_prompt_that_began_a_chat(open_app, maya, monkeypatch):
     """The browser lost the response, and with it the URL of the chat."""
     app, drafts = open_app(maya), []
-    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.append(data))
+    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.extend(data))
 
     app = send(app, " When do I prune? ")
     app.query_params.clear()
@@ -232,7 +232,7 @@ def test_new_chats_page_knows_the_prompt_that_began_a_chat(open_app, maya, monke
 
 def test_new_chats_page_knows_no_prompt_of_a_temporary_chat(open_app, maya, monkeypatch):
     drafts = []
-    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.append(data))
+    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.extend(data))
     app = send(open_app(maya, temporary="1"), "A thought")
 
     app.query_params.clear()
