@@ -1,5 +1,6 @@
 """Data that the scripts in `assets/page/` exchange with the server."""
 
+import json
 from collections.abc import Callable, Mapping
 from html import escape
 
@@ -8,8 +9,8 @@ from streamlit.components.v2 import component
 
 from services.domain import MessageId, Role, Theme, Thread, UserId
 
-# Data is sent to a component as the only item of a list: Streamlit would look for tables among the values of a mapping,
-# and therefore import pandas, which takes a second of the first page of a process.
+# Lists and mappings are sent to components as JSON: Streamlit would look for tables in them, and therefore import pandas,
+# which takes a second of the first page of a process.
 
 # Buttons in the list and below messages are plain HTML, because so many Streamlit widgets would slow
 # down the page.
@@ -23,22 +24,22 @@ _ACTS = component(
 _DRAFTS = component(
     "keep_drafts",
     html="<i hidden></i>",
-    js="""export default ({ data: [data] }) =>
-      daybook.keepDrafts(data);""",
+    js="""export default ({ data }) =>
+      daybook.keepDrafts(JSON.parse(data.json));""",
 )
 
 _WATCH = component(
     "watch_database",
     html="<i hidden></i>",
-    js="""export default ({ data: [data], setTriggerValue }) =>
+    js="""export default ({ data, setTriggerValue }) =>
       daybook.watchDatabase(data.is_away, (isAway) => setTriggerValue("changed", isAway));""",
 )
 
 _NEWS = component(
     "watch_news",
     html="<i hidden></i>",
-    js="""export default ({ data: [data], setTriggerValue }) =>
-      daybook.watchNews(data, (found) => setTriggerValue("found", found));""",
+    js="""export default ({ data, setTriggerValue }) =>
+      daybook.watchNews(JSON.parse(data.json), (found) => setTriggerValue("found", found));""",
 )
 
 _RELOAD = component(
@@ -65,8 +66,8 @@ _PRINT = component(
 _DRAWING = component(
     "drawing",
     html="<div></div>",
-    js="""export default ({ data: [data], parentElement }) => {
-      parentElement.querySelector("div").innerHTML = data;
+    js="""export default ({ data, parentElement }) => {
+      parentElement.querySelector("div").innerHTML = data.svg;
     }""",
     isolate_styles=False,
 )
@@ -74,7 +75,7 @@ _DRAWING = component(
 
 def draw_svg(svg: str, key: str) -> None:
     """Draw *svg*, which `st.html` would remove, in the app's styles. Texts in *svg* must be escaped by the caller."""
-    _DRAWING(data=[svg], key=key, height="content")
+    _DRAWING(data={"svg": svg}, key=key, height="content")
 
 
 def hear_acts(act: Callable[[Mapping[str, str]], None]) -> None:
@@ -121,7 +122,7 @@ def keep_drafts(
         "run": run if given else None,
         "is_begun": has_begun,
     }
-    _DRAFTS(data=[data], key="drafts", height="content")
+    _DRAFTS(data={"json": json.dumps(data)}, key="drafts", height="content")
 
 
 def announce(words: str, after: MessageId | None) -> None:
@@ -153,7 +154,7 @@ def watch_news(
     """
     key = "news-watch"
     _NEWS(
-        data=[{"place": place, "seen": seen}],
+        data={"json": json.dumps({"place": place, "seen": seen})},
         key=key,
         height="content",
         on_found_change=lambda: hear(st.session_state[key].get("found") or {}),

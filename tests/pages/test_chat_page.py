@@ -1,6 +1,7 @@
 """The chat page as a user sees it, with the real chat over fakes."""
 
 import contextlib
+import json
 import re
 from base64 import b64encode
 from uuid import UUID, uuid4
@@ -218,21 +219,25 @@ def test_refusal_that_comes_again_is_a_new_one():
 def test_new_chats_page_knows_the_prompt_that_began_a_chat(open_app, maya, monkeypatch):
     """The browser lost the response, and with it the URL of the chat."""
     app, drafts = open_app(maya), []
-    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.extend(data))
+    monkeypatch.setattr(
+        browser, "_DRAFTS", lambda data, **_: drafts.append(json.loads(data["json"]))
+    )
 
     app = send(app, " When do I prune? ")
     app.query_params.clear()
     app.run()
 
     assert (drafts[-1]["place"], drafts[-1]["count"]) == ("new", 1)
-    assert drafts[-1]["prompts"] == [(16, "When do I prune?")]
+    assert drafts[-1]["prompts"] == [[16, "When do I prune?"]]
     app.button(key="new-chat").click().run()
     assert (drafts[-1]["prompts"], drafts[-1]["count"]) == ([], 1)
 
 
 def test_new_chats_page_knows_no_prompt_of_a_temporary_chat(open_app, maya, monkeypatch):
     drafts = []
-    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.extend(data))
+    monkeypatch.setattr(
+        browser, "_DRAFTS", lambda data, **_: drafts.append(json.loads(data["json"]))
+    )
     app = send(open_app(maya, temporary="1"), "A thought")
 
     app.query_params.clear()

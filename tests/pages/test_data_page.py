@@ -31,7 +31,7 @@ def diagram(app):
         for one in app.get("bidi_component")
         if one.proto.component_name == "drawing"
     ]
-    return re.findall(r"<text[^>]*>(.*?)</text>", drawn[0][0])
+    return re.findall(r"<text[^>]*>(.*?)</text>", drawn[0]["svg"])
 
 
 def said(app):
