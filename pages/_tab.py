@@ -104,6 +104,7 @@ class Tab:
     undoable: list[Undoable] = field(default_factory=list[Undoable])
 
     drawn_at: float = -math.inf  # the start of the last run for a signed-in user (`time.monotonic`)
+    unfolded_notices: frozenset[UUID] = frozenset()  # the notices that are shown beside the gravest
     # the widgets that the last run did not draw again: their metadata, and the time since when, by `pages._streamlit`
     stale_widgets: dict[str, tuple[object, float]] = field(
         default_factory=dict[str, tuple[object, float]]

@@ -31,7 +31,7 @@ from services.memory.facts import SILENCE
 from services.memory.tokens import RegexCounter
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.device_names import NewDevice
-from services.store.notices import opened_notice
+from services.store.notices import gravest_first
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
@@ -191,8 +191,7 @@ class FakePerson(ChatParts):
 
     @property
     def notices(self):
-        rows = self._user.account().notices
-        return [opened_notice(self.keys, self.user_id, one) for one in rows]
+        return gravest_first(self.keys, self.user_id, self._user.account().notices)
 
     def dismiss_notices(self, notices):
         self._user.dismiss_notices(notices)

@@ -57,6 +57,38 @@ class NoticeKind(StoredName):
     IDENTITY_REMOVED = "identity_removed"
     OPERATOR = "operator"  # an operator changed the account
 
+    @property
+    def gravity(self) -> int:
+        """The rank of the kind among all notices, from 0 for the gravest; kinds of a newer version come last."""
+        ranks = (rank for rank, kinds in enumerate(_GRAVEST_FIRST) if self in kinds)
+        return next(ranks, len(_GRAVEST_FIRST))
+
+
+_GRAVEST_FIRST = (
+    {NoticeKind.PASSKEY_COPIED},
+    {NoticeKind.WRONG_FACTORS},
+    {NoticeKind.OPERATOR},
+    {NoticeKind.ADDRESS_CHANGED},
+    {NoticeKind.PASSWORD_RESET, NoticeKind.PASSWORD_CHANGED},
+    {
+        NoticeKind.FACTOR_REMOVED,
+        NoticeKind.FACTOR_REPLACED,
+        NoticeKind.PASSKEY_FACTOR_REMOVED,
+        NoticeKind.PASSKEY_REMOVED,
+        NoticeKind.IDENTITY_REMOVED,
+    },
+    {NoticeKind.RECOVERY_CODE_USED},
+    {NoticeKind.RECOVERY_CODES_RENEWED},
+    {
+        NoticeKind.FACTOR_ADDED,
+        NoticeKind.PASSKEY_FACTOR_ADDED,
+        NoticeKind.PASSKEY_ADDED,
+        NoticeKind.IDENTITY_ADDED,
+    },
+    {NoticeKind.NEW_DEVICE},
+    {NoticeKind.FEW_RECOVERY_CODES},
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Code:

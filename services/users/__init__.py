@@ -30,7 +30,7 @@ from services.settings import Settings
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.backend import Administration
-from services.store.notices import opened_notice
+from services.store.notices import gravest_first
 from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.opened import OpenedConversations
@@ -329,12 +329,12 @@ class UserServices(ChatParts):
 
     @property
     def notices(self) -> list[AccountNotice]:
-        """The notices that this session shows, newest first, as of the last read of the account.
+        """The notices that this session shows, as of the last read of the account: the gravest first, of equals the newest.
 
         May raise SignedOut or StoreUnavailable.
         """
         account, keys = self._account.last or self.account, self.session.user_keys
-        return [opened_notice(keys, self.user_id, row) for row in account.notices]
+        return gravest_first(keys, self.user_id, account.notices)
 
     def dismiss_notices(self, notices: Collection[UUID]) -> None:
         """Delete the notices with the ids *notices*, which no device shows any more. May raise SignedOut or StoreUnavailable."""
