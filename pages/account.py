@@ -163,7 +163,7 @@ def _draw_end(user: UserServices, *, is_proven: bool) -> None:
     """Draw the parts that every account has: recent activity, export and deletion."""
     st.subheader("Recent activity", anchor=False)
     if st.toggle("Show changes and failed attempts", key="show-activity"):
-        audit_table.draw(user.usage.account_changes(), names_users=False)
+        audit_table.draw(user.activity(), names_users=False)
     st.subheader(words.EXPORT, anchor=False)
     st.markdown("All chats, memories, spaces, preferences and usage as a zip file, not encrypted.")
     full_export.draw_button()

@@ -18,7 +18,7 @@ from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import (
-    AuditEntry,
+    ActivityRow,
     UserUsage,
 )
 from services.domain.context import ContextMessage
@@ -30,7 +30,7 @@ from services.llm.model import Piece
 from services.memory.facts import SILENCE
 from services.memory.tokens import RegexCounter
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
-from services.store.device_names import NewDevice
+from services.store.device_names import NewDevice, opened_activity
 from services.store.notices import gravest_first
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
@@ -196,6 +196,10 @@ class FakePerson(ChatParts):
     def dismiss_notices(self, notices):
         self._user.dismiss_notices(notices)
 
+    def activity(self):
+        rows = self.usage.account_changes()
+        return [opened_activity(self.keys, self.user_id, row) for row in rows]
+
     def drop_caches(self):
         store = self.database.store()
         choices, self.search = choices_over(store, self._models), Search(store.corpus)
@@ -240,7 +244,7 @@ class FakePerson(ChatParts):
 
 def an_entry(number, action="caps.set", **detail):
     """Return an entry of the audit."""
-    return AuditEntry(
+    return ActivityRow(
         id=f"{number:05}",
         at=NOON,
         action=action,

@@ -41,7 +41,6 @@ from services.store.steps import OpenStep, Step, read_contents
 from services.web.factor_check import REFUSED_FACTOR, FactorCheck, entry_of
 from services.web.forms import all_fields, local_path, read_step_id, with_query, with_reason
 from services.web.notices import Notices
-from services.web.origin import browser_of
 from services.web.session_start import SessionStart, redirect
 
 # kind of a step that waits for a factor; value of the query parameter `code` of its form
@@ -248,7 +247,7 @@ class Entries:
                 accounts,
                 factor,
                 step,
-                browser_of(request),
+                self.start.browser(request),
                 counted,
                 keeps_factor=form.keeps_factor,
                 gone=form.gone,

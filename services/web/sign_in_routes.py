@@ -37,7 +37,7 @@ from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
 from services.web.forms import fields, local_path, read_invitation, with_query, with_reason
 from services.web.hashing_lanes import HashingLanes
-from services.web.origin import browser_of, networks_of
+from services.web.origin import networks_of
 from services.web.proofs import Proof
 from services.web.session_start import SessionStart
 
@@ -111,7 +111,7 @@ class SignInRoutes:
         """Sign in with a password, or redirect to the form for the second factor."""
         found = await self._find(request, email)
         checked = await self._checked(request, found, password)
-        accounts, browser = self._accounts, browser_of(request)
+        accounts, browser = self._accounts, self.start.browser(request)
         counted = checked.counted
         entry = Entry(way=Way.SIGN_IN, address=email, counted=counted, invitation=code)
 
@@ -142,7 +142,7 @@ class SignInRoutes:
                 return await self.by_code.answer(request, found, hashed, code, target)
         if hashed is None:
             raise errors.SignUpsClosed
-        accounts, browser = self._accounts, browser_of(request)
+        accounts, browser = self._accounts, self.start.browser(request)
         entry = Entry(way=Way.SIGN_UP, address=email, password_hash=hashed, invitation=code)
 
         def act() -> Entered:

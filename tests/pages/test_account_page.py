@@ -16,7 +16,7 @@ from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import FactorRequired, LastAdmin, ProofNeeded, StoreUnavailable, WrongCode
-from services.store.device_names import NewDevice
+from services.store.device_names import Browser, NewDevice
 from services.store.tables import schema
 from tests.fakes import NOON, FakePerson, an_entry
 from tests.pages.conftest import audit, html, in_dialog, press, replace_the_run
@@ -123,7 +123,7 @@ def test_account_without_a_password_is_told_how_to_get_one(open_account, maya):
 @pytest.fixture
 def phone(database, maya):
     """Another device of Maya."""
-    device = NewDevice.of(maya.keys, maya.user_id, browser_name("Safari/1 (iPhone)"))
+    device = NewDevice.of(maya.keys, maya.user_id, Browser(name=browser_name("Safari/1 (iPhone)")))
     database.sign_in(maya.email, AccountRole.USER, device)
     return device
 
@@ -629,10 +629,15 @@ def test_code_of_a_proof_is_entered_in_place_of_the_password(open_account, maya,
 # --- records, export, deletion
 
 
-def test_recent_activity_is_read_once_it_is_asked_for(open_account, database):
+def test_recent_activity_is_read_once_it_is_asked_for(open_account, database, maya):
     later, change = NOON + timedelta(minutes=1), an_entry(1, "role.set", role=["user", "admin"])
+    here = NewDevice.of(maya.keys, maya.user_id, Browser(name="Firefox on Linux"))
     database.ledger.usage.changes = [
         replace(an_entry(2, "proof.fail", count=3), actor=None),
+        replace(an_entry(3, "enrolment.fail", count=1), actor=None, target=None),
+        replace(
+            an_entry(4, "recovery.use"), actor="You", session=here.session_id, device=here.sealed
+        ),
         replace(change, at=later),
     ]
     app = open_account()
@@ -640,11 +645,13 @@ def test_recent_activity_is_read_once_it_is_asked_for(open_account, database):
 
     rows = audit(app.toggle(key="show-activity").set_value(True).run())
 
-    assert [(one["Action"], one["Change"], one["By"]) for one in rows] == [
-        ("Role changed", "Role: user → admin", "ruth@daybook.test"),
-        ("Identity not confirmed: wrong password or code", "Attempts: 3", "Unknown"),
+    assert [(row["Action"], row["By"]) for row in rows] == [
+        ("Role changed (Role: user → admin)", "ruth@daybook.test"),
+        ("Identity not confirmed: wrong password or code (Attempts: 3)", "Unknown"),
+        ("Wrong code for a new authenticator app (Attempts: 1)", "You"),
+        ("Recovery code used", "You, in Firefox on Linux"),
     ]
-    assert "User" not in rows[0]
+    assert rows[0].keys() == {"Time", "Action", "By"}
 
 
 def test_page_exports_everything(open_account):
