@@ -90,13 +90,14 @@ else:
             for path in _PAGES
         ]
     else:
+        is_alone = bootstrap.current_app().is_alone
         st.logo("assets/logo.svg", size="medium")
         pages = [
             st.Page(_session.CHAT, title="Daybook", default=True),
             st.Page(facts.MEMORY, title=words.MEMORY),
             st.Page(sidebar.USAGE, title=words.USAGE),
             st.Page(sidebar.DATA, title=words.YOUR_DATA),
-            st.Page(sidebar.ACCOUNT, title=words.ACCOUNT),
+            *([] if is_alone else [st.Page(sidebar.ACCOUNT, title=words.ACCOUNT)]),
             st.Page(sidebar.ADMIN, title=words.ADMIN),  # the page refuses users who are not admins
         ]
     page = st.navigation(pages, position="hidden")
@@ -108,6 +109,7 @@ else:
         if left := temporary.leave_if_elsewhere(page):
             undo.offer_temporary(left)
         _session.go_to_destination(page)
+        _session.tell_outcome()
         undo.draw()
     if health.problem:
         st.warning(health.problem)

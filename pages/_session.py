@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from uuid import UUID
 
 import streamlit as st
 from streamlit.navigation.page import Page
@@ -10,7 +11,7 @@ from streamlit.navigation.page import Page
 from pages import sign_in
 from pages._parts import new_conversation, outage, words
 from pages._streamlit import uninterrupted
-from pages._tab import Refusal, Tab, tab
+from pages._tab import BarLine, Refusal, tab
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import AccountRole, ConversationId, SpaceId
@@ -18,7 +19,13 @@ from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
 SPACE = "s"  # the URL parameter that names the space whose conversations are listed
-_NEWS_SECONDS = 3.5  # shorter than the four seconds for which a browser shows a toast
+_OUTCOMES = {  # what was done, keyed by the reason in the URL of any page
+    "address-restored": "Your email address is back. All other devices are signed out.",
+    "cleared": "This browser is cleared.",
+    "password-reset": "Your password was reset. All other devices are signed out.",
+}
+_NEWS = UUID(int=0)  # the id of the line of news in the bar
+_NEWS_SECONDS = 8.0  # assets/style.css hides the line after this time
 TEMPORARY = {"temporary": "1"}  # the URL query of a page with a temporary chat
 
 
@@ -160,8 +167,15 @@ def ask_for(dialog: Callable[..., None], *args: object) -> None:
 
 
 def tell(news: str) -> None:
-    """Make the next run show the sentence *news* as a toast."""
-    tab().news, tab().news_until = news, None
+    """Make the next runs show the sentence *news* in the bar at the bottom left (`undo.draw`)."""
+    tab().add_line(BarLine(_NEWS, news, until=time.monotonic() + _NEWS_SECONDS))
+
+
+def tell_outcome() -> None:
+    """Show in the bar what the form has done that led to this page; its reason leaves the URL."""
+    if news := _OUTCOMES.get(st.query_params.get("reason", "")):
+        del st.query_params["reason"]
+        tell(news)
 
 
 def go_to_temporary() -> None:
@@ -177,9 +191,8 @@ def note_start() -> None:
 
 
 def open_dialog() -> bool:
-    """Show the toast that `tell` requested, and open the dialog that `ask_for` requested; return True if one was opened."""
+    """Open the dialog that `ask_for` requested; return True if one was opened."""
     here = tab()
-    _show_news(here)
     asked, here.dialog = here.dialog, None
     here.is_dialog_open = asked is not None
     if asked is None:
@@ -187,18 +200,6 @@ def open_dialog() -> bool:
     dialog, args = asked
     dialog(*args)
     return True
-
-
-def _show_news(here: Tab) -> None:
-    """Show the toast in all runs of the next seconds, because a browser may not draw a run that another run replaces.
-
-    A toast that is still visible is not shown a second time.
-    """
-    now = time.monotonic()
-    if here.news_until is None:
-        here.news_until = now + _NEWS_SECONDS
-    if here.news and now < here.news_until:
-        st.toast(here.news)
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def check() -> None:
             *("_session_state", "_fragment_storage", "_client_state", "_browser_queue")
         }
         <= {*AppSession.__init__.__code__.co_names},
-        "MemorySessionStorage._cache": "_cache" in MemorySessionStorage.__init__.__code__.co_names,
+        "MemorySessionStorage._cache": hasattr(MemorySessionStorage(), "_cache"),
     }
     if missing := [name for name, is_known in known.items() if not is_known]:
         raise Misconfigured(
@@ -411,7 +411,7 @@ def _forget_text(deleted_at: Callable[[UserId], float]) -> None:
         here, user_id = _tab_of(session.session_state), session._user_info.get("user_id")
         if here is None or not user_id:
             continue
-        here.drop_undone()
+        here.drop_ended_lines()
         _drop_stale_widgets(here, session.session_state)
         is_outdated = here.drawn_at < deleted_at(UserId(UUID(str(user_id))))
         if not server.is_active_session(session.id):

@@ -65,12 +65,12 @@ class Callbacks:
 
 
 @dataclass(frozen=True, slots=True)
-class Undoable:
-    """An action that can be undone until the time *until* (`time.monotonic`)."""
+class BarLine:
+    """A line of the bar at the bottom left: what was done. It ends at the time *until* (`time.monotonic`)."""
 
     id: UUID
     sentence: str = field(repr=False)
-    restore: Callable[[], None] = field(repr=False)
+    restore: Callable[[], None] | None = field(default=None, repr=False)  # None: there is no Undo
     # after the deletion of a fact: its conversation and its space; after any other action: None
     scope: tuple[ConversationId | None, SpaceId | None] | None = None
     count: int = 0  # the number of deleted messages
@@ -81,7 +81,7 @@ class Undoable:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of the last form or button used on the admin page; *place*: the key of that form or button."""
+    """The result of the last form or button that draws it beside itself; *place*: the key of that form or button."""
 
     place: str = ""
     news: str = ""
@@ -107,13 +107,11 @@ class Tab:
     destination: dict[str, str] | None = None  # the URL query of the chat page to open next
     # the dialog that the next run opens, with its arguments
     dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None
-    news: str = ""  # the text of a toast that the next runs show
-    # the time until which the toast is shown (`time.monotonic`); None: not shown yet
-    news_until: float | None = None
     new: NewConversation = field(default_factory=NewConversation)  # the choices made for a new chat
-    undoable: list[Undoable] = field(default_factory=list[Undoable])
+    bar: list[BarLine] = field(default_factory=list[BarLine])  # the newest line first
 
     drawn_at: float = -math.inf  # the start of the last run for a signed-in user (`time.monotonic`)
+    unfolded_notices: frozenset[UUID] = frozenset()  # the notices that are shown beside the gravest
     # the widgets that the last run did not draw again: their metadata, and the time since when, by `pages._streamlit`
     stale_widgets: dict[str, tuple[object, float]] = field(
         default_factory=dict[str, tuple[object, float]]
@@ -184,10 +182,14 @@ class Tab:
     outcome: Outcome = field(default_factory=Outcome)
     audit_before: str = ""
 
-    def drop_undone(self) -> None:
-        """Drop the actions that can no longer be undone, with their text."""
+    def add_line(self, made: BarLine) -> None:
+        """Add *made* to the bar; it replaces the line with the same id."""
+        self.bar[:] = [made, *(line for line in self.bar if line.id != made.id)]
+
+    def drop_ended_lines(self) -> None:
+        """Drop the lines of the bar whose time is up, with their text."""
         now = time.monotonic()
-        self.undoable[:] = [undoable for undoable in self.undoable if undoable.until > now]
+        self.bar[:] = [line for line in self.bar if line.until > now]
 
     def list_from_the_top(self, *, is_archive: bool = False) -> None:
         self.rows, self.is_archive = ROWS, is_archive
@@ -197,8 +199,8 @@ class Tab:
         temporary_chat, self.temporary = self.temporary, None
         if temporary_chat:
             self.seen, self.begun = ("", None), None
-            self.undoable[:] = [
-                one for one in self.undoable if temporary_chat.id not in (one.id, one.document_id)
+            self.bar[:] = [
+                line for line in self.bar if temporary_chat.id not in (line.id, line.document_id)
             ]
         return temporary_chat
 

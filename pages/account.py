@@ -24,7 +24,7 @@ from pages._parts import (
     words,
 )
 from pages._parts.form_fields import password_field, show_button
-from pages._parts.refusals import refusal
+from pages._parts.refusals import draw_failed_sign_out, draw_refused_change, refusal
 from pages._session import show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
@@ -32,20 +32,12 @@ from services.domain.accounts import ProofScope
 from services.domain.addresses import has_mailbox
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
-from services.errors import StoreUnavailable
 
-_ALONE = "This Daybook is for one person and needs no password: its address opens it, on this computer only."
-_TO_SET_ONE = (
-    "To give it an email and a password, stop it, run `uv run python -m services.operate set-password EMAIL` with the same "
-    "`DAYBOOK_STORE`, and start it with `DAYBOOK_SIGN_IN=local`."
-)
 _PLACEHOLDER = (
     "You sign in with a placeholder, because your old email was removed from this account."
 )
 _CHANGE_IT = "Change it to your own email."
 _STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
-_STILL_SIGNED_IN = "You are still signed in: Daybook could not sign you out. Try again in a moment."
-_MAYBE_SAVED = "Your change may not have been saved. Try again in a moment."
 _OUTCOMES = {  # messages on the page, keyed by the reason in its URL
     "changed": "Password changed. You are signed out everywhere else.",
     "password-added": "Password added. You can sign in with it now.",
@@ -102,16 +94,12 @@ def _draw_outcome(scope: ProofScope) -> None:
     reason = st.query_params.get("reason", "")
     if reason in _OUTCOMES:
         st.info(_OUTCOMES[reason])
-    elif proof.draw_outcome(reason, scope):
-        pass
-    elif reason == "unavailable":  # the change may have been stored, although the response was lost
-        st.error(f"{StoreUnavailable.outage} {_MAYBE_SAVED}")
-    elif refused := refusal(reason):
-        st.error(f"Nothing was changed. {refused}")
+    elif not proof.draw_outcome(reason, scope):
+        draw_refused_change(reason)
 
 
 def _draw_password(user: UserServices) -> None:
-    st.subheader(words.PASSWORD, anchor=False)
+    st.header(words.PASSWORD, anchor=False)
     if user.sign_in_details.has_password:
         button = "Change password"
         st.markdown("A new password signs you out on all other devices.")
@@ -125,7 +113,7 @@ def _draw_account(user: UserServices) -> None:
     if not has_mailbox(user.email):
         change = _CHANGE_IT if bootstrap.current_app().mailer else _STAYS
         st.warning(f"{_PLACEHOLDER} {change}")
-    st.subheader("Email", anchor=False)
+    st.header(words.EMAIL, anchor=False)
     st.text(user.email)
     if new_address.is_open() and not user.is_of_provider:
         with show_errors():
@@ -161,10 +149,10 @@ def _draw_account(user: UserServices) -> None:
 
 def _draw_end(user: UserServices, *, is_proven: bool) -> None:
     """Draw the parts that every account has: recent activity, export and deletion."""
-    st.subheader("Recent activity", anchor=False)
+    st.header("Recent activity", anchor=False)
     if st.toggle("Show changes and failed attempts", key="show-activity"):
-        audit_table.draw(user.usage.account_changes(), names_users=False)
-    st.subheader(words.EXPORT, anchor=False)
+        audit_table.draw(user.activity(), names_users=False)
+    st.header(words.EXPORT, anchor=False)
     st.markdown("All chats, memories, spaces, preferences and usage as a zip file, not encrypted.")
     full_export.draw_button()
     full_export.draw_progress()
@@ -172,17 +160,7 @@ def _draw_end(user: UserServices, *, is_proven: bool) -> None:
 
 
 with frame.page() as user:
-    is_alone = bootstrap.current_app().is_alone
-    first = "Why there is no password" if is_alone else "How you sign in, your devices and activity"
-    frame.draw_heading(words.ACCOUNT, f"{first}, and how to export or delete everything.")
-    # drawn before the parts that read the database: the sign-out failed because the database was unreachable
-    if st.query_params.get("reason") == "still-signed-in":
-        st.error(_STILL_SIGNED_IN)
-    if is_alone:
-        # a Daybook that stores plain text refuses to start with passwords
-        st.markdown(_ALONE if bootstrap.current_app().is_plain else f"{_ALONE} {_TO_SET_ONE}")
-        with show_errors():
-            _draw_outcome(ProofScope.NONE)
-            _draw_end(user, is_proven=True)  # on a deployment without sign-in, no proof is needed
-    else:
-        _draw_account(user)
+    about = "How you sign in, your devices and activity, and how to export or delete everything."
+    frame.draw_heading(words.ACCOUNT, about)
+    draw_failed_sign_out()  # before the parts that read the database
+    _draw_account(user)

@@ -19,6 +19,7 @@ from pages._parts import (
     temporary,
     turns,
     undo,
+    welcome,
 )
 from pages._session import open_dialog, show_errors, user_services
 from pages._tab import Refusal, tab
@@ -32,8 +33,8 @@ expected = turns.expected_news(user.chat, services.chat)
 sidebar.draw_top()
 # both containers are created at the same position in every run: otherwise the first would keep the previous
 # page's content while a reply streams, and the component in the second would get the previous page's arguments again
-welcome, drafts_place = st.empty(), st.container(key="drafts-place")
-thread, turn, box, space, continued = None, None, None, None, None
+top, drafts_place = st.empty(), st.container(key="drafts-place")
+thread, turn, box, space, continued, start = None, None, None, None, None, None
 said: list[Refusal] = []
 begun = turns.begun(temporary_chat)
 deferred = turns.DeferredDrawing(is_later=begun is not None)
@@ -52,7 +53,7 @@ with show_errors(has_way_out=True):
     space = user.choices.space(space_id)
     continued = turns.continued(view)
     if thread is None:
-        conversation.draw_welcome(welcome, user, temporary_chat, space)
+        start = welcome.draw(top, user, temporary_chat, space)
     else:
         conversation.name_tab(user, temporary_chat, thread)
         head = conversation.draw_title(thread)
@@ -113,12 +114,14 @@ with show_errors(has_way_out=True):
 def draw_the_rest() -> None:
     browser.announce(*heard())  # announced before the user can press Stop
     deferred.catch_up()
-    sidebar.draw_rest(
+    listed = sidebar.draw_rest(
         user,
         thread.conversation if thread and not temporary_chat else None,
         space,
-        partial(messages.act, thread.conversation.id, setup.offer.info.name) if thread else None,
+        partial(conversation.act, thread, setup.offer.info.name) if thread else welcome.act,
     )
+    if start:
+        welcome.draw_start(start, user, space, listed)
     if thread and not temporary_chat:
         conversation.note_read(user, thread)
         if not turn:

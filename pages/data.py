@@ -1,16 +1,19 @@
 """The "Your data" page: the data in the browser, the server's memory and the store, how to clear it, and a full export."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import streamlit as st
 
 from pages._parts import (
+    account_end,
     browser,
+    clear_browser,
     conversation_menu,
     frame,
     full_export,
+    outcomes,
     safe_md,
     undo,
     usage_chart,
@@ -18,20 +21,31 @@ from pages._parts import (
 )
 from pages._parts.elements import distinct, quiet_button, row
 from pages._parts.layers import Layer, diagram
+from pages._parts.refusals import draw_failed_sign_out, draw_refused_change
 from pages._session import ask_for, find_user
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import ConversationId
 from services.domain.data import StoredData
+from services.domain.models import ModelState
 from services.domain.usage import UsageReport
 
 _BROWSER, _SERVER, _DATABASE = "This browser", "This server session", "Database"
 _MODEL = "AI model"
 _LISTED = 100  # the largest number of conversations that the user can choose from
-_CLEAR_TAB = """
-  <div class="db-menu"><button type="button" data-clear-tab>
-    <span class="db-icon" aria-hidden="true">mop</span>Clear this browser
-  </button></div>"""
+_CLEAR_CONTEXT, _DROP = "clear-context", "drop-caches"
+_SIGN_OUT = """
+  <form method="post" action="/session/end" class="db-menu" data-person="{}">
+    <button type="submit"><span class="db-icon" aria-hidden="true">logout</span>Sign out of this browser</button>
+  </form>"""
+_COOKIES = "One cookie keeps you signed in until you sign out; another marks this browser as one that you have used, for 90 days."
+# the texts of a deployment without sign-in
+_COOKIE = "A cookie keeps you signed in until you sign out."
+_ALONE = "This Daybook is for one person and needs no password: its address opens it, on this computer only."
+_TO_SET_ONE = (
+    "To give it an email and a password, stop it, run `uv run python -m services.operate set-password EMAIL` with the same "
+    "`DAYBOOK_STORE`, and start it with `DAYBOOK_SIGN_IN=local`."
+)
 # a plain link, because `st.page_link` may not find the page until the second run
 _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Manage or delete your account</a>'
 
@@ -54,14 +68,17 @@ def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) ->
         "Not encrypted" if bootstrap.current_app().is_plain else "Encrypted",
     ]
     under_way = len(user.chat.coming())
+    is_local = bootstrap.current_app().health.model is not ModelState.REMOTE
     model = [
         words.count(requests, "request") + (f", {under_way} under way" if under_way else ""),
         f"{words.number(tokens[words.INPUT_TOKENS])} tokens sent",
         f"{words.number(tokens[words.OUTPUT_TOKENS])} received",
-        "The provider can read it",
+        "Runs on this server" if is_local else "The provider can read it",
     ]
+    is_alone = bootstrap.current_app().is_alone
+    cookies = "A cookie for the sign-in" if is_alone else "Cookies for the sign-in and the device"
     drawing = diagram(
-        Layer(_BROWSER, ["Unsent drafts", "Not encrypted"], "data-tab-figures"),
+        Layer(_BROWSER, ["Unsent drafts", "Not encrypted", cookies], "data-tab-figures"),
         Layer(_SERVER, server),
         Layer(_DATABASE, database),
         Layer(f"{_MODEL}, today", model),
@@ -69,9 +86,9 @@ def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) ->
     browser.draw_svg(drawing, key="data-layers")
 
 
-def _drop_caches() -> None:
+def _drop_caches() -> str:
     find_user().drop_caches()
-    st.toast("Server memory cleared.")
+    return "Server memory cleared."
 
 
 def _draw_database(user: UserServices, stored: StoredData) -> None:
@@ -137,38 +154,58 @@ def _draw_model(user: UserServices, today: UsageReport) -> None:
         format_func=lambda chat_id: titles.get(chat_id, words.UNTITLED),
         key="to-clear",
     )
-    quiet_button(words.CLEAR_CONTEXT, "restart_alt", "clear-context", _clear_context)
+    _draw_action(words.CLEAR_CONTEXT, "restart_alt", _CLEAR_CONTEXT, _clear_context)
     st.caption("The model starts fresh from here in this chat. Your messages are kept.")
 
 
-def _clear_context() -> None:
+def _draw_action(label: str, icon: str, key: str, act: Callable[[], str]) -> None:
+    """Draw a button, and its result beside it."""
+    with row():
+        quiet_button(label, icon, key, outcomes.act_at, key, act)
+        outcomes.draw(key)
+
+
+def _clear_context() -> str:
     user = find_user()
     # read here, not passed as an argument: the page may not have been redrawn since another chat was chosen
     chosen: ConversationId = st.session_state["to-clear"]
     user.conversations.start_anew(user.chat.open(chosen))
-    st.toast("Context cleared.")
+    return "Context cleared."
 
 
 @contextmanager
 def _section(title: str) -> Generator[None]:
     with st.container(gap="xsmall"):
-        st.subheader(title, anchor=False)
+        st.header(title, anchor=False)
         yield
 
 
+def _draw_only_account(user: UserServices) -> None:
+    """Draw what the Account page has on a deployment with sign-in: how to get in, and the form that deletes everything."""
+    with _section(words.PASSWORD):
+        # a Daybook that stores plain text refuses to start with passwords
+        st.markdown(_ALONE if bootstrap.current_app().is_plain else f"{_ALONE} {_TO_SET_ONE}")
+        st.html(_SIGN_OUT.format(user.conversations.user_id), width="content")
+    with st.container(gap="xsmall"):
+        draw_refused_change(st.query_params.get("reason", ""))
+        account_end.draw(user, is_proven=True)  # without sign-in, no proof is needed
+
+
 with frame.page() as user:
+    draw_failed_sign_out()  # before the parts that read the database
     today = datetime.now(UTC).date()
     stored, used = user.usage.stored(), user.usage.report(today, today)
-    frame.draw_heading(
-        words.YOUR_DATA, "Where your data is right now, and how to export or clear it."
-    )
+    frame.draw_heading(words.YOUR_DATA, "Where your data is right now.")
     _draw_diagram(user, stored, used)
     with _section(_BROWSER):
         st.markdown(
-            "This browser stores unsent drafts and your theme. Drafts are removed when you send them, when you sign out, "
-            "or after 30 days. Clearing deletes the drafts of all tabs."
+            "This browser stores unsent drafts, your theme and whether Enter sends. Drafts are removed when you send "
+            "them, when you sign out, or after 30 days. "
+            f"{_COOKIE if bootstrap.current_app().is_alone else _COOKIES} Clearing deletes no cookie."
         )
-        st.html(_CLEAR_TAB, width="content")
+        quiet_button(
+            clear_browser.LABEL, "mop", "clear-browser", ask_for, clear_browser.clear_dialog
+        )
     with _section(_SERVER):
         st.markdown(
             "While you are signed in, the server keeps your keys, memories, titles, open chats and, after a search, a "
@@ -176,10 +213,13 @@ with frame.page() as user:
             "tab; of a deleted chat, ten seconds after Undo. “Clear” removes the text now, for all your devices on this "
             "server process; keys stay until you sign out. Text is loaded again when needed."
         )
-        quiet_button("Clear server memory", "memory", "drop-caches", _drop_caches)
+        _draw_action("Clear server memory", "memory", _DROP, _drop_caches)
     with _section(_DATABASE):
         _draw_database(user, stored)
     with _section(_MODEL):
         _draw_model(user, used)
-    with _section(words.ACCOUNT):
-        st.html(_TO_ACCOUNT, width="content")
+    if bootstrap.current_app().is_alone:
+        _draw_only_account(user)
+    else:
+        with _section(words.ACCOUNT):
+            st.html(_TO_ACCOUNT, width="content")

@@ -12,26 +12,31 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import browser, codes, factor, passkey_forms, providers, words
-from pages._parts.form_fields import PasswordKind, password_field, show_button
+from pages._parts import about, browser, codes, factor, passkey_forms, providers, words
+from pages._parts.form_fields import PasswordKind, email_field, password_field, show_button
 from pages._parts.refusals import draw_form_title, refusal
 from pages._tab import tab
 from services import bootstrap
 from services.domain.accounts import REDIRECT_PARAMETERS, OpenInvitation, SessionEnd, SignUps
-from services.domain.mails import CodePurpose
+from services.domain.mails import UNDO_CHANGE, CodePurpose
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import SignUpsClosed, Suspended
 
 _CREATE, _WITH_PASSWORD = "Create account", "Sign in with a password"
-_OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It opens your chats in any browser on this computer."
 _RESTART = "Restart Daybook to begin a new account, then open the address that it prints."
 _ABOUT_NEW_ACCOUNTS = ("not-allowed", "closed", "confirm", "invitation", "no-invitation")
 # the purpose of the code that completes a sign-up; a refused sign-up leads back with it, too
 _SIGN_UP = "sign_up"
 # values of the URL parameter `reason` after Supabase Auth's link that confirms an address (assets/page/link.js)
 _FOLLOWED, _LINK_EXPIRED = "link-followed", "link-expired"
-_EMAIL = """<label>Email<input name="email" type="email" autocomplete="username" required
-          placeholder="you@example.org"></label>"""
+# the field that gets the focus after a refusal; after any other, it is the email
+_REFUSED_FIELDS = {
+    "wrong": "password",
+    "weak": "password",
+    "invitation": "invite",
+    "no-invitation": "invite",
+    "uninvited": "invite",
+}
 # a field for password managers, which assets/page/address.js fills in
 _ACCOUNT = '<input name="email" autocomplete="username" readonly hidden>'
 _NEW_PASSWORD = (
@@ -39,7 +44,13 @@ _NEW_PASSWORD = (
 )
 
 
-# the text for taking back a former address, if passwords are switched off
+_ASK_ADMIN = "Forgot your password? Ask your admin to reset it."
+# sentences about what the user has just done, keyed by the reason in the URL
+_DONE = {
+    "deleted": "Your account has been deleted. Thank you for using Daybook.",
+    "left": "You are signed out.",
+}
+# the text for undoing a change of address, if passwords are switched off
 _TAKE_BACK = (
     "If the email of your account was changed in the last three days, enter the one it had before. We will email "
     "you a code. It signs you out on all other devices."
@@ -85,11 +96,11 @@ _BY_CODE = {
         _Entry(
             _CODE,
             CodePurpose.RESTORE_ADDRESS,
-            "Take back an email address",
-            "Take back your email address",
+            UNDO_CHANGE,
+            UNDO_CHANGE,
             "If the email of your account was changed in the last three days, enter the one it had before. We will email "
             "you a code, with which you choose a new password. It signs you out on all other devices.",
-            "Take back",
+            "Undo the change",
             _NEW_PASSWORD,
             "If an account had this email in the last three days, we sent a code to it.",
         ),
@@ -112,25 +123,13 @@ def page() -> None:
         with st.container(gap="xsmall", horizontal_alignment="center"):
             st.image("assets/logo.svg", width=168, alt="Daybook")
             st.markdown(":gray[Private AI chat]", width="content")
-        if unsent:
-            st.warning(
-                "You were signed out before this was sent. Sign in and your message will be waiting."
-            )
-            st.code(unsent, language=None, wrap_lines=True)
-        elif ended == SessionEnd.SUSPENDED and st.query_params.get("reason") != "suspended":
-            st.error(Suspended.public)
-        elif ended == SessionEnd.DELETED:
-            st.info("This account was deleted.")
-        elif ended and "reason" not in st.query_params:
-            st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
-        is_own_deletion = st.query_params.get("reason") == "deleted"
-        if is_own_deletion:
-            st.info("Your account has been deleted. Thank you for using Daybook.")
-        if not is_reloading:  # a reload would lose text typed into a form
-            with st.container(key="login", border=True):
+        with st.container(key="login", border=True):
+            _draw_end(ended, unsent)
+            if not is_reloading:  # a reload would lose text typed into a form
                 if bootstrap.current_app().is_alone:
-                    is_deleted = is_own_deletion or ended == SessionEnd.DELETED
-                    st.markdown(_RESTART if is_deleted else _OPEN_THE_ADDRESS)
+                    is_deleted = _reason() == "deleted" or ended == SessionEnd.DELETED
+                    where = f"Open {bootstrap.current_app().opening}. It opens your chats in any browser on this computer."
+                    st.markdown(_RESTART if is_deleted else where)
                 elif step := factor.open_step():
                     factor.draw(step, _here())
                 elif step := factor.open_enrolment():
@@ -146,19 +145,35 @@ def page() -> None:
                 else:
                     _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
-            is_plain = bootstrap.current_app().is_plain
-            icon = "lock_open" if is_plain else "lock"
+            icon = "lock_open" if bootstrap.current_app().is_plain else "lock"
             st.markdown(f":gray[:material/{icon}:]", width="content")
-            st.caption(
-                "Messages are stored as plain text."
-                if is_plain
-                else "Messages are encrypted before they are stored; a stolen database or backup shows "
-                "none of them. While you are signed in, the server and the AI model can read them."
-            )
+            st.caption(" ".join(about.protection()))
+
+
+def _draw_end(ended: object, unsent: str) -> None:
+    """Say how the last session ended; *ended*: as in `page`; *unsent*: the prompt that was being sent then."""
+    reason = _reason()
+    if unsent:
+        st.warning(
+            "You were signed out before this was sent. Sign in and your message will be waiting."
+        )
+        st.code(unsent, language=None, wrap_lines=True)
+    elif ended == SessionEnd.SUSPENDED and reason != "suspended":
+        st.error(Suspended.public)
+    elif reason in _DONE:
+        st.info(_DONE[reason])
+    elif ended == SessionEnd.DELETED:
+        st.info("This account was deleted.")
+    elif ended and not reason:
+        st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
+
+
+def _reason() -> str:
+    return st.query_params.get("reason", "")
 
 
 def _draw_forms() -> None:
-    reason, code = st.query_params.get("reason", ""), st.query_params.get("invite", "")
+    reason, code = _reason(), st.query_params.get("invite", "")
     providers.draw_way_out()
     providers.draw_ways_in(_here(), code)
     sentence, mode = refusal(reason), bootstrap.current_app().sign_ups()
@@ -198,7 +213,7 @@ def _draw_forms() -> None:
         _draw_invitation(tabs[_CREATE], code, invitation)
     tabs[_CREATE].html(create)
     if bootstrap.current_app().next_is_admin():
-        tabs[_CREATE].caption("You will be the admin.")
+        tabs[_CREATE].caption("You're the first user, so you'll be the admin.")
 
 
 def _invitation(code: str) -> OpenInvitation | None:
@@ -234,7 +249,10 @@ def _draw_end_of_link(*, is_expired: bool, has_form: bool) -> None:
 
 def _draw_sign_in(invitation: str, *, is_uninvited: bool) -> None:
     """Draw the form for a password or, if passwords are off, for requesting a code; below the form, draw links to other forms."""
-    links = {purpose: entry.link for purpose, entry in _entries().items()}
+    entries = _entries()
+    links = {purpose: entry.link for purpose, entry in entries.items()}
+    if CodePurpose.RESET_PASSWORD in entries:
+        del links[CodePurpose.RESTORE_ADDRESS]  # the form for a new password leads to it
     if _takes_passwords():
         st.html(
             _form(
@@ -243,16 +261,19 @@ def _draw_sign_in(invitation: str, *, is_uninvited: bool) -> None:
         )
     else:
         links[_BY_PASSWORD] = _WITH_PASSWORD
-        if by_code := _entries().get(CodePurpose.SIGN_IN):
+        if by_code := entries.get(CodePurpose.SIGN_IN):
             del links[CodePurpose.SIGN_IN]
             st.markdown(by_code.sentence)
-            st.html(codes.CodeForms(by_code.purpose, _here()).send(words.SEND_CODE, _EMAIL))
+            st.html(codes.CodeForms(by_code.purpose, _here()).send(words.SEND_CODE, email_field()))
     if by_passkey := passkey_forms.sign_in_form(_here()):
         st.html(by_passkey)
     if links:
         with st.container(horizontal=True, horizontal_alignment="distribute"):
             for purpose, link in links.items():
                 st.button(link, type="tertiary", on_click=codes.go_to, args=[purpose])
+    is_asked = bootstrap.current_app().has_accounts() and CodePurpose.RESET_PASSWORD not in entries
+    if is_asked and _takes_passwords():
+        st.caption(_ASK_ADMIN)
 
 
 def _asks_operators_password() -> bool:
@@ -292,7 +313,10 @@ def _draw_entry(entry: "_Entry") -> None:
     draw_form_title(entry.title)
     if step is None:
         st.markdown(entry.sentence)
-        st.html(forms.send(words.SEND_CODE, _EMAIL))
+        st.html(forms.send(words.SEND_CODE, email_field()))
+        if entry.purpose is CodePurpose.RESET_PASSWORD:
+            restore = CodePurpose.RESTORE_ADDRESS
+            st.button(UNDO_CHANGE, type="tertiary", on_click=codes.go_to, args=[restore])
     else:
         st.markdown(f"{entry.sent} {codes.SENT}")
         st.html(codes.SENT_TO + forms.redeem(step, entry.button, entry.fields))
@@ -328,17 +352,21 @@ def _form(
     *,
     takes_code: bool,
 ) -> str:
+    def state(field: str) -> str:
+        is_refused = refusal(_reason()) and _REFUSED_FIELDS.get(_reason(), "email") == field
+        return 'aria-invalid="true"' if is_refused else ""
+
     fields = ""
     if password:
-        fields = password_field(words.PASSWORD, password) + show_button(password)
+        fields = password_field(words.PASSWORD, password, state("password")) + show_button(password)
     invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
     if takes_code:
         invite = f"""<label>Invitation code<input name="invite" value="{escape(code)}" autocomplete="off"
-          required></label>"""
+          required {state("invite")}></label>"""
     return f"""
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">
-        {_EMAIL.replace("required", f'value="{escape(email)}" required')}
+        {email_field(state=f'value="{escape(email)}" {state("email")}')}
         {fields}
         {invite}
         <button type="submit">{verb}</button>

@@ -57,10 +57,10 @@ def _draw_usage(user: UserServices, days: tuple[date, date]) -> None:
     ]
     tokens = list(usage_chart.tokens([]))
     with st.container(key="usage-table"):
-        st.subheader("By chat", anchor=False)
+        st.header("By chat", anchor=False)
         draw_grid("Chat", [words.COST, words.MESSAGES, *tokens], chats)
     with st.container(key="purposes-table"):
-        st.subheader("By purpose", anchor=False)
+        st.header("By purpose", anchor=False)
         draw_grid("Purpose", [words.COST, "Requests", *tokens], purposes)
     infos = [offer.info for offer in user.offers.every()]
     if free := _free_models(report, infos):

@@ -163,6 +163,11 @@ class App:
         return self.deployment.settings.is_alone
 
     @property
+    def opening(self) -> str:
+        """The place at which the single user of this deployment finds the URL that lets them in, as a phrase."""
+        return self.deployment.opening
+
+    @property
     def public_url(self) -> str | None:
         """The public URL of the app (DAYBOOK_URL), without a slash at the end; None if it is not set."""
         return self.deployment.settings.public_url

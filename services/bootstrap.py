@@ -185,7 +185,9 @@ def _passkey_routes(app: App, start: SessionStart, own: OwnIdentities | None) ->
 
 def _open_routes(app: App, origin: Origin) -> list[Route]:
     secret, seconds = app.deployment.secret, app.deployment.settings.session_lifetime_seconds
-    return OpenRoute(secret, app.shared, app.enter, origin, seconds).routes() if secret else []
+    if secret is None:
+        return []
+    return OpenRoute(secret, app.opening, app.shared, app.enter, origin, seconds).routes()
 
 
 def _origin(app: App) -> Origin:

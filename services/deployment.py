@@ -53,6 +53,7 @@ class Deployment:
     # a deployment without sign-in has one user, whom a URL with this secret lets in until the process ends; None: users
     # must sign in
     secret: str | None = field(default=None, repr=False)
+    opening: str = ""  # says where the user finds that URL, without a folder
 
     def start(self) -> None:
         """Start the backend in a thread. The backend is reported as running once the imported app has checked it."""
@@ -98,9 +99,9 @@ def read_deployment(url: str) -> Deployment:
     )
     tables = open_tables(place, plan.root_keys) if place else None
     secret = secrets.token_urlsafe(_SECRET_BYTES) if chosen.is_alone else None
-    at = str(chosen.url or url)
+    at, opening = str(chosen.url or url), ""
     if secret:
-        at = _secret_address(f"{at}/open/{secret}", folders.keys)
+        at, opening = _secret_address(f"{at}/open/{secret}", folders.keys)
     health = ServerHealth(at, plan.endpoints, place.kind if place else SUPABASE)
     if chosen.store and is_new:
         health.record(new_store(location(chosen.store)))
@@ -128,17 +129,19 @@ def read_deployment(url: str) -> Deployment:
         stack=Stack(plan, record),
         tables=tables,
         secret=secret,
+        opening=opening,
     )
 
 
-def _secret_address(url: str, keys: Path) -> str:
-    """Return the text to print at the start: *url* on a terminal, else the path of a file that contains *url*.
+def _secret_address(url: str, keys: Path) -> tuple[str, str]:
+    """Return the text to print at the start (*url* on a terminal, else the path of a file that contains *url*), and
+    `Deployment.opening`.
 
     Without a terminal, the output may go to a log, which must not contain the secret.
     """
     if sys.stdout.isatty():
-        return url
+        return url, "the address that Daybook printed in its terminal"
     # the port, because another Daybook on this machine may use the same key folder
     file = keys / f"open-{urlsplit(url).port or 80}.txt"
     write_private(file, f"{url}\n")
-    return f"the address in {file}"
+    return f"the address in {file}", f"the address in the file {file.name}, in Daybook's key folder"

@@ -34,6 +34,7 @@
     - BadInput ......... invalid input; the sentence says what to change
       - UnreadableInput
       - BadAddress
+        - AddressNotPlain
       - BadName
       - AddressNotAllowed
       - WeakPassword
@@ -357,10 +358,13 @@ class UnreadableInput(BadInput):
 class BadAddress(BadInput):
     """The input is not an email address."""
 
-    public = (
-        "This is not a valid email address. It looks like name@example.org, in plain letters (a-z); an international "
-        "domain is typed in its xn-- form."
-    )
+    public = "Enter an email address like name@example.org."
+
+
+class AddressNotPlain(BadAddress):
+    """The input has characters that no email address of the app may have, such as those of an international domain."""
+
+    public = "Enter an email address in plain letters (a-z); an international domain is typed in its xn-- form."
 
 
 class BadName(BadInput):
@@ -520,10 +524,10 @@ class OverBudget(Refused):
 
 
 _CAP_SENTENCES = {
-    Cap.DAILY: "Not enough budget left today.",
-    Cap.DAILY_TOKENS: "Not enough tokens left today.",
-    Cap.MONTHLY: "Not enough budget left this month.",
-    Cap.DEPLOYMENT: "Not enough of the shared monthly budget left.",
+    Cap.DAILY: "Daily limit reached.",
+    Cap.DAILY_TOKENS: "Daily token limit reached.",
+    Cap.MONTHLY: "Monthly limit reached.",
+    Cap.DEPLOYMENT: "Shared monthly limit reached.",
     Cap.OPEN_TURNS: "Too many replies at once. Wait until one is complete.",
     Cap.TURNS_A_MINUTE: "Limit of messages a minute reached. Try again in a minute.",
 }

@@ -18,7 +18,7 @@ from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import (
-    AuditEntry,
+    ActivityRow,
     SignInState,
     UserUsage,
 )
@@ -31,8 +31,8 @@ from services.llm.model import Piece
 from services.memory.facts import SILENCE
 from services.memory.tokens import RegexCounter
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
-from services.store.device_names import NewDevice
-from services.store.notices import opened_notice
+from services.store.device_names import NewDevice, opened_activity
+from services.store.notices import gravest_first
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
@@ -194,11 +194,14 @@ class FakePerson(ChatParts):
 
     @property
     def notices(self):
-        rows = self._user.account().notices
-        return [opened_notice(self.keys, self.user_id, one) for one in rows]
+        return gravest_first(self.keys, self.user_id, self._user.account().notices)
 
     def dismiss_notices(self, notices):
         self._user.dismiss_notices(notices)
+
+    def activity(self):
+        rows = self.usage.account_changes()
+        return [opened_activity(self.keys, self.user_id, row) for row in rows]
 
     def drop_caches(self):
         store = self.database.store()
@@ -244,7 +247,7 @@ class FakePerson(ChatParts):
 
 def an_entry(number, action="caps.set", **detail):
     """Return an entry of the audit."""
-    return AuditEntry(
+    return ActivityRow(
         id=f"{number:05}",
         at=NOON,
         action=action,

@@ -1,6 +1,6 @@
-"""The parts of the tests that are packages of Debian: Chromium, Postgres, and a library of the local model.
+"""The parts of the tests that are packages of Debian: Chromium, Postgres, a library of the local model, and other browsers.
 
-`python -m tests.parts` prints the packages that this machine lacks.
+`python -m tests.parts` prints the packages that this machine lacks for the run, with DAYBOOK_TESTS=all for the long run.
 """
 
 import ctypes
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.runs import IS_WHOLE
 
 _SERVERS = Path("/usr/lib/postgresql")
 # versions that Debian has and that the app works with, beside those of the wheel
@@ -71,7 +73,12 @@ CHROMIUM = Part(
 POSTGRES = Part(name="Debian's Postgres", package="postgresql", found=newest_postgres())
 # llama.cpp is built with it; Debian with nothing but Python has none
 OPENMP = Part(name="OpenMP's library", package="libgomp1", found=library("libgomp.so.1"))
-PARTS = (CHROMIUM, POSTGRES, OPENMP)
+FIREFOX = Part(name="Firefox", package="firefox-esr", found=shutil.which("firefox-esr"))
+WEBKIT = Part(name="WebKitGTK", package="webkit2gtk-driver", found=shutil.which("WebKitWebDriver"))
+XVFB = Part(name="Xvfb", package="xvfb", found=shutil.which("Xvfb"))
+PDFTOTEXT = Part(name="pdftotext", package="poppler-utils", found=shutil.which("pdftotext"))
+_LONG_RUN = (FIREFOX, WEBKIT, XVFB, PDFTOTEXT)
+PARTS = (CHROMIUM, POSTGRES, OPENMP, *(_LONG_RUN if IS_WHOLE else ()))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,26 @@
 // Helpers for the other page scripts, which are loaded after this file, and for the scripts of Streamlit
 // components.
 
+// Safari before 17.4 does not have it
+Element.prototype.checkVisibility ??= function () {
+  return this.getClientRects().length > 0;
+};
+
 const drawn = [];
 let frame = 0; // the id of the animation frame in which the functions in `drawn` will run; 0: none
+// the storage key of the choice in Preferences whether Enter sends, and the choice that this page last showed
+const ENTER = "daybook-enter";
+let enter = null;
 
 window.daybook = {
   // The CSS selector of the buttons that open another chat.
-  LEADS: 'button[data-act="open"], .st-key-new-chat button',
+  LEADS: 'button:is([data-act="open"], [data-act="continue"]), .st-key-new-chat button',
+
+  // The CSS selector of the buttons that open a menu (menu.js).
+  OPENERS: "button[data-options], button:has(+ template)",
+
+  // The CSS selector of visible fields.
+  FIELD: ':is(input:not([type="hidden"], [hidden]), textarea)',
 
   // The CSS selector of content that a new session on the server would not draw again: an edited message,
   // title or fact, a temporary chat, choices for a new chat, a refused prompt, and the link of an invitation.
@@ -37,7 +51,7 @@ window.daybook = {
   // Returns `element`, or the element that replaced it when it was redrawn.
   redrawn(element) {
     if (element.isConnected) return element;
-    const data = ["act", "chat", "message"].filter((name) => name in element.dataset);
+    const data = ["act", "chat", "message", "place"].filter((name) => name in element.dataset);
     const key = element.closest('[class*="st-key-"]')?.className.match(/st-key-[\w-]+/)[0];
     if (!data.length) return key ? document.querySelector(`.${key} ${element.localName}`) : null;
     const named = data.map((name) => `[data-${name}="${element.dataset[name]}"]`).join("");
@@ -48,6 +62,15 @@ window.daybook = {
   isRunning: () => document.querySelector('.stApp:not([data-test-script-state="notRunning"])') !== null,
 
   isTouch: () => matchMedia("(hover: none)").matches,
+
+  // Returns true if Enter sends the composer's text or, if `isEdited`, that of an edited message.
+  entersSend(isEdited = false) {
+    const chosen = enter ?? localStorage.getItem(ENTER) ?? "device";
+    return chosen === "device" ? !isEdited && !daybook.isTouch() : chosen === "always";
+  },
+
+  // The key that is held for shortcuts.
+  control: /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl",
 
   // Shows a sentence at the end of `place` until the next key press or click.
   tell(place, sentence) {
@@ -81,6 +104,12 @@ window.daybook = {
     field.dispatchEvent(new Event("input", { bubbles: true }));
   },
 };
+
+daybook.onDraw(() => {
+  const shown = document.querySelector("i[data-enter]")?.dataset.enter ?? enter;
+  if (shown !== enter) daybook.store(ENTER, shown); // for the next page, until it is drawn
+  enter = shown;
+});
 
 // Hides key presses that belong to an input method (for example for Japanese) from all other scripts. Safari
 // marks such key presses only by the key code 229.

@@ -5,8 +5,11 @@
 
 const KEY = "daybook-address";
 
-const query = new URLSearchParams(location.search);
-if (!query.has("reason") && !query.has("step")) sessionStorage.removeItem(KEY);
+const DONE = ["address-restored", "cleared", "deleted", "left", "password-reset"]; // reasons of no refusal
+
+const query = new URLSearchParams(location.search),
+  isRefused = query.has("reason") && !DONE.includes(query.get("reason"));
+if (!isRefused && !query.has("step")) sessionStorage.removeItem(KEY);
 
 daybook.onDraw(() => {
   for (const field of document.querySelectorAll('.db-form [name="email"]:not([data-known])')) {
@@ -16,7 +19,7 @@ daybook.onDraw(() => {
   const line = document.querySelector(".db-sent-to[hidden]");
   const address = sessionStorage.getItem(KEY);
   if (!line || !address) return;
-  line.textContent = `Email: ${address}`;
+  line.textContent = `${line.dataset.label ?? "Email"}: ${address}`;
   line.hidden = false;
 });
 

@@ -19,6 +19,17 @@ function giveBack() {
   }
 }
 
+// Returns the element of the page that last had the focus or was last pressed.
+daybook.lastPlace = () => place;
+
+// Returns the focus to `element`, or to the element that replaces it, once that is drawn; unless another
+// element gets the focus, or a key or button is pressed before.
+daybook.returnTo = (element) => {
+  if (!isLost()) return;
+  [place, isOwed] = [element, true];
+  giveBack();
+};
+
 document.addEventListener("focusin", ({ target }) => {
   if (isOnPage(target)) place = target;
 });

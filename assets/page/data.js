@@ -20,5 +20,5 @@ document.addEventListener("click", ({ target }) => {
   if (!target.closest("[data-clear-tab]")) return;
   localStorage.clear();
   sessionStorage.clear();
-  location.reload(); // the reload also starts a new session on the server
+  location.search = "?reason=cleared"; // the reload also starts a new session on the server
 });

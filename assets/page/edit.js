@@ -1,11 +1,11 @@
 // Editing a message in place: its field gets the focus, Escape leaves the field, and Ctrl+Enter or Send
-// brings the sent prompt into view. (Streamlit itself sends on Ctrl+Enter.) The server gets the text only
+// brings the sent prompt into view. (Streamlit itself sends on Ctrl+Enter, and this script on Enter if
+// Preferences say so.) The server gets the text only
 // when it is sent, so drafts.js keeps it until the server has taken it, or until Escape or Cancel is pressed.
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
 let drawn = null; // the field that was open when the page was last drawn; null: none
-let edited = null; // the id of the message whose field is open
-let left = null; // the id of the message whose field was closed; null once its Edit button has the focus
+let edited = null; // the Edit button of the message whose field is open; null: its text was sent
 let sent = null; // the id of the sent message, until the page shows whether the server took its text
 let isLeaving = false; // true while Escape waits for the button Cancel, which is drawn after the field
 
@@ -13,7 +13,6 @@ const id = () =>
   field()
     .closest('[class*="st-key-text-of-"]')
     .className.match(/st-key-text-of-(\S+)/)[1];
-const editButton = (message) => document.querySelector(`button[data-act="edit"][data-message="${message}"]`);
 
 // Forgets the sent text once the page says that it was stored. The text is kept if it was refused, if the
 // session had ended, or if a new session on the server ignored the press and closed the field.
@@ -41,16 +40,13 @@ daybook.onDraw(() => {
     now.setSelectionRange(now.value.length, now.value.length);
   }
   if (!now) settle();
-  if (!now && drawn) left = edited;
+  if (!now && drawn && edited) daybook.returnTo(edited);
   drawn = now;
-  const button = !now && left && editButton(left);
-  if (!button) return;
-  left = null;
-  if (document.activeElement === document.body) button.focus({ preventScroll: true });
 });
 
 function send(event) {
-  if (daybook.isTooLong(field().value.trim(), field().closest(".st-key-edit-prompt, .st-key-edit-reply"))) {
+  const place = field().closest(".st-key-edit-prompt, .st-key-edit-reply");
+  if (daybook.isAway() || daybook.isTooLong(field().value.trim(), place)) {
     event.preventDefault();
     event.stopPropagation();
     return;
@@ -71,7 +67,7 @@ function emptyIfTooLong() {
 daybook.capture(document, "click", (event) => {
   const { target } = event;
   const button = target.closest('button[data-act="edit"]');
-  if (button) edited = button.dataset.message;
+  if (button) edited = button;
   if (target.closest(".st-key-send-message button")) send(event);
   if (!target.closest(".st-key-leave-message button")) return;
   emptyIfTooLong();
@@ -90,5 +86,12 @@ daybook.capture(window, "keydown", (event) => {
     if (emptyIfTooLong())
       setTimeout(leave); // Streamlit takes the empty text only after this listener
     else leave();
-  } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send(event);
+  } else if (event.key !== "Enter") return;
+  else if (event.ctrlKey || event.metaKey) send(event);
+  else if (daybook.entersSend(true) && !event.shiftKey && !event.altKey) {
+    event.preventDefault();
+    event.stopPropagation();
+    const keys = { key: "Enter", ctrlKey: true, bubbles: true, cancelable: true };
+    event.target.dispatchEvent(new KeyboardEvent("keydown", keys));
+  }
 });

@@ -19,7 +19,8 @@ daybook.capture(document, "submit", async (event) => {
   const refusals = { 429: form.dataset.running, 0: REDIRECTED }; // the status of a redirection reads as 0
   const refusal = answer?.ok ? "" : (refusals[answer?.status] ?? OFFLINE);
   setTimeout(() => asked.delete(form), refusal ? 0 : STARTED);
-  if (refusal) return daybook.tell(form, refusal);
+  const place = form.hidden ? document.querySelector('[data-testid="stBottom"]') : form;
+  if (refusal) return daybook.tell(place, refusal);
   daybook.submit(form);
   // the page then shows the progress (pages/_parts/full_export.py)
   if (form.action.endsWith("/everything.zip")) setTimeout(daybook.redraw, STARTED);

@@ -1,14 +1,11 @@
-// The composer gets the focus after a load and when a chat is opened or begun. It also gets the keys that are
-// typed while no element, or only a switch on the page, has the focus. If a dialog, or a form for a code,
-// begins with a text field, this field gets the focus when the dialog opens or the form appears. All this is
-// off on touch screens, where each focus would open the keyboard.
-
-const FIELD = ':is(input:not([type="hidden"], [hidden]), textarea)';
+// The composer gets the focus after a load and when a chat is opened or begun. It also gets the keys that
+// are typed while no element, or only a switch on the page, has the focus. On the sign-in page, the field
+// that was refused has it, or the first one. All this is off on touch screens, where each focus would open
+// the keyboard.
 
 let isComing = false; // true while a reply streams
 let place = null; // the path and the chat of the page that was last drawn; null: a page without a composer
-let coded = null; // the first field of the form for a code at the last redraw, if there was one
-let opened = null; // the dialog that was open at the last redraw; null: none, or one without fields
+let entered = null; // the form of the sign-in page that was in view at the last redraw, if there was one
 
 // On touch screens, keeps Streamlit from focusing the composer, which it would do after each sent prompt.
 HTMLTextAreaElement.prototype.focus = function (options) {
@@ -35,24 +32,13 @@ daybook.onDraw(() => {
 });
 
 daybook.onDraw(() => {
-  const field = document.querySelector(`[data-testid="stDialog"] ${FIELD}`);
-  const dialog = field?.closest('[role="dialog"]') ?? null;
-  const isNew = dialog !== opened;
-  opened = dialog;
-  // Streamlit gives the focus to the dialog; if an element in it has the focus, the user has moved it there
-  const isFree = document.activeElement === dialog || document.activeElement === document.body;
-  const isText = field?.matches('textarea, input:not([type]), [type="text"]:not([role])');
-  if (!isText || !isNew || !isFree || daybook.isTouch()) return;
-  field.focus();
-  field.setSelectionRange(field.value.length, field.value.length);
-});
-
-daybook.onDraw(() => {
-  const isOfCode = new URLSearchParams(location.search).has("code");
-  const field = isOfCode && document.querySelector(`.st-key-login .db-form ${FIELD}:not([type="checkbox"])`);
-  const isNew = field !== coded;
-  coded = field;
-  if (field && isNew && document.activeElement === document.body && !daybook.isTouch()) field.focus();
+  const all = document.querySelectorAll(`.st-key-login .db-form ${daybook.FIELD}:not([type="checkbox"])`);
+  const shown = [...all].filter((field) => field.offsetParent);
+  const form = shown[0]?.form ?? null,
+    field = shown.find((candidate) => candidate.ariaInvalid) ?? shown[0];
+  const isNew = form !== entered;
+  entered = form;
+  if (form && isNew && document.activeElement === document.body && !daybook.isTouch()) field.focus();
 });
 
 daybook.capture(document, "click", ({ target }) => {

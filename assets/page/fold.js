@@ -1,12 +1,20 @@
 // On a phone, the sidebar covers the page and would stay open after a chat or a page is chosen, so this
 // script folds it. (The server cannot, because only the browser knows whether the sidebar is open.)
 
-const PAGES = ".st-key-account-panel .stPageLink a";
+const isPhone = () => innerWidth < 768;
 
 daybook.capture(document, "click", ({ target }) => {
-  if (innerWidth >= 768 || !target.closest(`${daybook.LEADS}, ${PAGES}`)) return;
+  if (!isPhone() || !target.closest(`${daybook.LEADS}, .db-popover a`)) return;
   const fold = '[data-testid="stSidebarCollapseButton"] button';
   setTimeout(() => document.querySelector(fold)?.click(), 80);
+});
+
+// Makes a phone that reloads the page, perhaps by itself, show the page and not an unfolded sidebar, whose
+// state Streamlit keeps in local storage.
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState !== "hidden" || !isPhone()) return;
+  for (const name of Object.keys(localStorage))
+    if (name.startsWith("stSidebarCollapsed-")) localStorage.removeItem(name);
 });
 
 // Adds a “New chat” button at the right end of the header; it is shown while the sidebar is folded.

@@ -1,6 +1,9 @@
 // Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter. From there the arrow keys move
-// through the rows, Enter opens the first row and empties the filter, and Escape empties the filter without
-// stopping a reply. Ctrl+/ lists all shortcuts, in a native dialog, behind which a reply continues to stream.
+// through the rows, Enter opens the first row, and Escape empties the filter without stopping a reply. (When
+// a chat is opened, the server empties the filter.) Ctrl+, opens the account menu, Ctrl+. folds or unfolds
+// the sidebar, Ctrl+; copies the last reply, and Alt with Page Up or Page Down opens the chat above or below
+// in the list. Ctrl+/ lists all shortcuts, in a native dialog, behind which a reply continues to stream. The
+// reasons for these keys: docs/decisions/for-every-reader.md
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
@@ -9,18 +12,65 @@ const rows = () =>
 // the filter text for which Enter was pressed: its first result is opened once found, unless the user presses
 // another key or button first
 let sought = "";
-const isMac = /^Mac|^iP/.test(navigator.platform),
-  control = isMac ? "⌘" : "Ctrl";
+const { control } = daybook,
+  isMac = control === "⌘",
+  // on a Mac too, because the browser takes some of these keys with ⌘
+  plainControl = isMac ? "⌃" : "Ctrl",
+  alt = isMac ? "⌥" : "Alt";
+const unfoldButton = () => document.querySelector('[data-testid="stExpandSidebarButton"]');
 
-function focus(tries) {
-  if (isInView()) field().select();
-  else if (tries) setTimeout(focus, 50, tries - 1);
+// Calls `act` with the element that `find` returns, once there is one, within a second.
+function when(find, act, tries = 20) {
+  const found = find();
+  if (found) act(found);
+  else if (tries) setTimeout(when, 50, find, act, tries - 1);
 }
 
-function jump() {
-  if (!isInView()) document.querySelector('[data-testid="stExpandSidebarButton"]')?.click();
-  focus(20);
+// Unfolds the sidebar, and calls `act` with the element of it that `selector` matches.
+function inSidebar(selector, act) {
+  if (!isInView()) unfoldButton()?.click();
+  const place = document.querySelector('[data-testid="stSidebar"]'),
+    isMoving = () => place?.getAnimations().length || place?.getBoundingClientRect().left < 0;
+  when(() => isInView() && !isMoving() && document.querySelector(selector), act);
 }
+
+const jump = () => inSidebar(".st-key-search input", (input) => input.select());
+const openAccount = () => inSidebar(".st-key-account-menu button", (button) => button.click());
+
+function foldOrUnfold() {
+  const unfold = unfoldButton(),
+    isInside = document.activeElement.closest('[data-testid="stSidebar"]');
+  (unfold ?? document.querySelector('[data-testid="stSidebarCollapseButton"] button'))?.click();
+  if (isInside) when(unfoldButton, (button) => button.focus()); // a folded sidebar keeps no focus
+}
+
+async function copyLast() {
+  const last = [...document.querySelectorAll('.st-key-thread [data-copy][title="Copy reply"]')].at(-1);
+  if (!last) return;
+  const isCopied = await daybook.copy(last);
+  daybook.tell(
+    document.querySelector('[data-testid="stBottom"]'),
+    isCopied ? "Reply copied." : "Copy failed.",
+  );
+}
+
+// Opens the chat `step` rows below the open one; if none is open, the first.
+function openBeside(step) {
+  const all = [...document.querySelectorAll('button[data-act="open"]')];
+  const here = all.findIndex((row) => row.ariaCurrent),
+    to = all[here + step];
+  if (!to) return;
+  all[here]?.removeAttribute("aria-current"); // so that a second press goes on before the list is drawn again
+  to.ariaCurrent = "true";
+  to.click();
+}
+
+// shortcuts with Ctrl: the key, its place on a keyboard without Latin letters, and the function
+const SHORTCUTS = [
+  [",", "Comma", openAccount],
+  [".", "Period", foldOrUnfold],
+  [";", "Semicolon", copyLast],
+];
 
 function move(from, step) {
   const places = [field(), ...rows()];
@@ -38,23 +88,27 @@ function openFirst() {
 function open(row) {
   if (!row) return;
   row.click();
-  daybook.typeInto(field(), "");
   field().blur(); // the composer can get the focus only while no element has it
 }
 
 function sheet() {
   const known = document.querySelector(".db-keys");
-  if (known) return known;
+  known?.remove(); // Preferences may have changed what sends
   const made = document.createElement("dialog");
   made.className = "db-keys";
   made.setAttribute("aria-labelledby", "keys-title");
   const written = [
-    [daybook.isTouch() ? [control, "Enter"] : ["Enter"], "Send"],
-    [daybook.isTouch() ? ["Enter"] : ["Shift", "Enter"], "New line"],
+    [daybook.entersSend() ? ["Enter"] : [control, "Enter"], "Send"],
+    [daybook.entersSend() ? ["Shift", "Enter"] : ["Enter"], "New line"],
     [["Escape"], "Stop the reply"],
     [[control, "Shift", "O"], "New chat"],
     [[control, "K"], "Search titles"],
     [["↑", "↓"], "Move through results"],
+    [[alt, "Page Up"], "Previous chat"],
+    [[alt, "Page Down"], "Next chat"],
+    [[plainControl, "."], "Show or hide the sidebar"],
+    [[plainControl, ","], "Account menu"],
+    [[plainControl, ";"], "Copy the last reply"],
     [[control, "/"], "Show shortcuts"],
   ];
   made.innerHTML = `<h2 id="keys-title">Keyboard shortcuts</h2><dl>${written
@@ -80,6 +134,11 @@ function hear(event) {
   const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
   // on a Mac, Ctrl+K deletes to the end of the line
   const isControl = isMac ? event.metaKey : event.ctrlKey;
+  const isFree = !event.metaKey && !event.repeat && !daybook.isCovered();
+  const isControlAlone = isFree && event.ctrlKey && !event.altKey,
+    isAltAlone = isFree && event.altKey && !event.ctrlKey && !event.shiftKey;
+  const shortcut = isControlAlone && SHORTCUTS.find(([key, place]) => isKey(event, key, place));
+  const step = isAltAlone && { PageUp: -1, PageDown: 1 }[event.key];
   sought = "";
   if (document.querySelector(".db-keys")?.open) {
     event.stopPropagation(); // the page behind the dialog must not receive the key
@@ -89,6 +148,13 @@ function hear(event) {
   } else if (isKey(event, "/", "Slash") && (event.ctrlKey || event.metaKey) && !event.altKey) {
     event.preventDefault();
     sheet().showModal();
+  } else if (shortcut) {
+    event.preventDefault();
+    const [, , act] = shortcut;
+    act();
+  } else if (step) {
+    event.preventDefault();
+    openBeside(step);
   } else if (isField && event.key === "Escape") {
     event.preventDefault();
     event.stopPropagation();

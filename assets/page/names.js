@@ -1,6 +1,5 @@
-// Corrects accessible names: Streamlit gives toasts no name, and names popovers and expanders by the Markdown
-// source of their labels. Icons in text are hidden from screen readers, which would read out the
-// names of their glyphs.
+// Corrects accessible names: Streamlit names popovers and expanders by the Markdown source of their labels.
+// Icons in text are hidden from screen readers, which would read out the names of their glyphs.
 
 const JOINER = "\u2060";
 const RAW = [":material/", "\\\\", JOINER].map((part) => `[aria-label*="${part}"]`).join();
@@ -11,11 +10,10 @@ const HINT = /^Press (.+) to (submit form|apply)$/;
 daybook.onDraw(() => {
   for (const hint of document.querySelectorAll('[data-testid="InputInstructions"] > *')) {
     const [, keys] = hint.textContent.match(HINT) ?? [];
-    if (keys) hint.textContent = `${keys} to ${hint.closest(".st-key-edit-prompt") ? "send" : "save"}`;
-  }
-  for (const toast of document.querySelectorAll('[data-testid="stToast"]:not([aria-label])')) {
-    toast.removeAttribute("aria-labelledby");
-    toast.setAttribute("aria-label", toast.innerText);
+    if (!keys) continue;
+    const isMessage = hint.closest(".st-key-edit-prompt, .st-key-edit-reply") !== null;
+    const shown = isMessage && daybook.entersSend(true) ? "Enter" : keys;
+    hint.textContent = `${shown} to ${hint.closest(".st-key-edit-prompt") ? "send" : "save"}`;
   }
   for (const named of document.querySelectorAll(RAW)) {
     const name = named.ariaLabel

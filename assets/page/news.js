@@ -18,10 +18,7 @@ const isWatched = () => tell && !document.hidden && performance.now() - usedAt <
 const isNew = (revisions) =>
   JSON.stringify(revisions) !== told &&
   Object.entries(page.seen).some(([name, seen]) => JSON.stringify(seen) !== JSON.stringify(revisions[name]));
-const isBusy = () =>
-  daybook.isRunning() ||
-  daybook.isCovered() ||
-  document.querySelector('[data-testid="stPopoverBody"]') !== null;
+const isBusy = () => daybook.isRunning() || daybook.isCovered();
 
 function wait(pause) {
   clearTimeout(timer);

@@ -1,8 +1,9 @@
 // The scroll position of the page. A chat opens at its end, from its first frame on. A sent prompt moves to
 // the top of the view and stays there while its reply grows below. If the user scrolls to the end, the page
 // keeps showing the end; if the user scrolls elsewhere, the page stays there and shows a button to the end.
-// If a prompt is refused, the page scrolls to the reason. When earlier messages are added above, Streamlit
-// reuses the elements of later ones, so the text that is being read is kept at its distance from the end.
+// An end that is in view stays there while the composer grows. If a prompt is refused, the page scrolls to
+// the reason. When earlier messages are added above, Streamlit reuses the elements of later ones, so the
+// text that is being read is kept at its distance from the end.
 
 const END = 0;
 const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
@@ -14,6 +15,8 @@ let kept = null;
 // set when a prompt is sent: the class of the last exchange at that time, and the classes of all refusals
 let sent = null;
 let top = 0; // the last known scroll position, in pixels
+let height = 0; // the last known height of what is below the page, in pixels
+let isEndInView = false; // true while the end of the last message is above the composer
 
 const exchanges = () =>
   [...document.querySelectorAll('.st-key-thread [class*="st-key-exchange-"]')].filter((one) =>
@@ -54,6 +57,10 @@ function setRoom(height) {
 function keep() {
   const page = daybook.page();
   if (!page) return;
+  const before = height;
+  height = bottom()?.offsetHeight ?? 0;
+  // otherwise a growing composer would cover the end, unless it is still coming
+  if (before && height > before && isEndInView && !document.querySelector(".st-key-stop")) kept = END;
   const exchange = keptExchange();
   if (exchange) {
     const off = exchange.getBoundingClientRect().top - edge(page);
@@ -69,7 +76,8 @@ function showWay() {
   const way = bar && (bar.querySelector(".db-latest") ?? makeWay(bar));
   if (!way) return document.documentElement.style.removeProperty("--db-below");
   const ends = [...(last?.children ?? [])].map((part) => part.getBoundingClientRect().bottom);
-  way.hidden = Math.max(0, ...ends) <= bar.getBoundingClientRect().top + 8;
+  isEndInView = Math.max(0, ...ends) <= bar.getBoundingClientRect().top + 8;
+  way.hidden = isEndInView;
   // the stylesheet puts the Undo bar above this height
   document.documentElement.style.setProperty("--db-below", `${bar.offsetHeight + way.offsetHeight}px`);
 }

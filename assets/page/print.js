@@ -4,6 +4,17 @@
 
 const STILL = 3; // animation frames without a pending element, after which the page counts as drawn
 
+// The width of the narrowest paper, in CSS pixels. A table with wider words breaks them when it is printed.
+const PAPER = 640;
+
+addEventListener("beforeprint", () => {
+  for (const table of document.querySelectorAll(".stMarkdown table")) {
+    table.style.width = "min-content";
+    table.toggleAttribute("data-wide", table.scrollWidth > PAPER);
+    table.style.width = "";
+  }
+});
+
 daybook.print = (tellServer) => {
   let frames = 0,
     next = 0;

@@ -3,13 +3,11 @@
 // button is drawn, unless the user presses Enter or a button first.
 
 const stopButton = () => document.querySelector(".st-key-stop button");
-const isPopoverOpen = () => document.querySelector('[data-testid="stPopoverBody"]') !== null;
 let isAsked = false;
 
 // listens on the document, because scripts that listen on the window get the event first and may stop it
 daybook.capture(document, "keydown", ({ key }) => {
-  if (key === "Escape")
-    isAsked = !stopButton() && daybook.isRunning() && !daybook.isCovered() && !isPopoverOpen();
+  if (key === "Escape") isAsked = !stopButton() && daybook.isRunning() && !daybook.isCovered();
   else if (key === "Enter") isAsked = false;
 });
 document.addEventListener("click", () => (isAsked = false), true);

@@ -49,7 +49,7 @@ document.addEventListener("submit", (event) => {
 // Asks before signing out, which ends a temporary chat immediately, without Undo.
 daybook.capture(document, "click", (event) => {
   const isSigningOut =
-    event.target.closest("#sign-out button") && document.querySelector(".st-key-temporary-sign");
+    event.target.closest('[data-submits="sign-out"]') && document.querySelector(".st-key-temporary-sign");
   if (isSigningOut && !confirm("Sign out? This temporary chat will be deleted.")) event.preventDefault();
 });
 

@@ -1,5 +1,6 @@
-// Additions to Streamlit's Markdown: the direction of text, room for the numbers of long lists, keyboard
-// scrolling of wide tables, and a line above code with its language and a button that wraps lines.
+// Additions to Streamlit's Markdown: the direction of text, line breaks in list items, room for the numbers
+// of long lists, keyboard scrolling of wide tables, formulas and code, names of check boxes, and a line above
+// code with its language and a button that wraps lines.
 
 const DIRECTED = [
   "> p",
@@ -10,8 +11,23 @@ const DIRECTED = [
   '> [data-testid="stHeadingWithActionElements"] > *',
 ]
   .map((part) => `.stMarkdown [data-testid="stMarkdownContainer"] ${part}:not([dir])`)
-  .concat([".st-key-chat-head h1", "textarea", ".stTextInput input"].map((field) => `${field}:not([dir])`))
+  .concat([".st-key-chat-head h1", ".stTextInput input"].map((field) => `${field}:not([dir])`))
   .join();
+
+const BLOCKS = ".stMarkdown li > :is(ul, ol, blockquote, table, div, hr, .katex-display):not([data-apart])";
+const WIDE = ".stMarkdown :is(table, .katex-display, .stCode > pre):not([tabindex])";
+// the first character with a direction of its own, and those written from right to left
+const STRONG = /[\p{L}\u200e\u200f\u061c]/u,
+  RIGHT_TO_LEFT = /[\u0590-\u08ff\u200f\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u,
+  SEARCHED = 1000; // characters
+
+// Sets the direction of a field by its first strong character. `dir="auto"` would make Chromium search each
+// line of a long text, which takes minutes for 20,000 lines.
+function direct(field) {
+  const [first = ""] = field.value.slice(0, SEARCHED).match(STRONG) ?? [];
+  const dir = RIGHT_TO_LEFT.test(first) ? "rtl" : "ltr";
+  if (field.dir !== dir) field.dir = dir;
+}
 
 function headOf(block) {
   const known = block.querySelector(":scope > .db-code-head");
@@ -29,6 +45,7 @@ const NAMES = { diagram: "mermaid" };
 
 daybook.onDraw(() => {
   for (const part of document.querySelectorAll(DIRECTED)) part.dir = "auto";
+  for (const field of document.querySelectorAll("textarea")) direct(field);
   for (const reply of document.querySelectorAll(
     '[class*="st-key-past-"] .stMarkdown:not([role], .stChatMessage *)',
   )) {
@@ -38,9 +55,17 @@ daybook.onDraw(() => {
   for (const list of document.querySelectorAll(".stMarkdown ol")) {
     list.style.setProperty("--digits", String(list.start + list.childElementCount - 1).length);
   }
-  for (const table of document.querySelectorAll(".stMarkdown table:not([tabindex])")) {
-    if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;
+  // the stylesheet draws a line end in a list item as a break: those beside a block are none of the text
+  for (const block of document.querySelectorAll(BLOCKS)) {
+    block.dataset.apart = "";
+    for (const beside of [block.previousSibling, block.nextSibling])
+      if (beside?.nodeType === Node.TEXT_NODE && /^\s+$/.test(beside.data)) beside.data = "";
   }
+  for (const wide of document.querySelectorAll(WIDE)) {
+    if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
+  }
+  for (const box of document.querySelectorAll(".stMarkdown .task-list-item input:not([aria-label])"))
+    box.ariaLabel = "Task";
   for (const block of document.querySelectorAll(".stMarkdown .stCode")) {
     const [, language = ""] = block.querySelector("code")?.className.match(/language-(\w+)/) ?? [];
     const name = headOf(block).firstChild,
@@ -48,6 +73,8 @@ daybook.onDraw(() => {
     if (name.textContent !== shown) name.textContent = shown; // the name grows while the reply streams
   }
 });
+
+daybook.capture(document, "input", ({ target }) => target.localName === "textarea" && direct(target));
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-wrap");

@@ -1,7 +1,8 @@
 // Applies the theme chosen in Preferences to every page. Streamlit stores a theme in the browser for each
 // path, and reads it only when a page is loaded.
 
-const KEPT = `${daybook.KEPT}, .st-key-undo [class*="st-key-undo-"]`; // a reload would lose Undo, too
+// a reload would lose Undo, too
+const KEPT = `${daybook.KEPT}, .st-key-undo [class*="st-key-undo-"]:not([class*="st-key-undo-news-"])`;
 const KEY = "daybook-theme",
   PATHS = ["/", "/memory", "/usage", "/data", "/account", "/admin"];
 // the theme that this page shows; another tab may have stored a different one since

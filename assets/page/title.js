@@ -1,5 +1,6 @@
-// When a title or fact is edited in place, its text is selected, ready to be overwritten. Escape and
-// Cancel restore the old text; leaving the field unchanged also ends the editing.
+// When a title or fact is edited in place, its text is selected, ready to be overwritten. Escape and Cancel
+// restore the old text; leaving the field unchanged also ends the editing. Then the focus returns to where
+// it was before.
 
 const field = () => document.querySelector('[class*="st-key-editing-"] input');
 const cancel = () => document.querySelector('[class*="st-key-editing-"] [class*="st-key-leave-"] button');
@@ -10,18 +11,23 @@ const restore = () => daybook.typeInto(field(), field().dataset.was ?? "");
 const isUnchanged = ({ value, dataset }) => value === dataset.was;
 
 let drawn = null;
+let opener = null; // the element that had the focus before the field
 
 function begin(tries) {
   if (!drawn) return;
   if (!drawn.value && tries) return setTimeout(begin, 20, tries - 1); // React sets the value a moment later
   drawn.dataset.was = drawn.value;
+  drawn.focus();
   drawn.select();
 }
 
 daybook.onDraw(() => {
   if (field() === drawn) return;
   drawn = field();
-  if (drawn) begin(50);
+  if (drawn) {
+    opener = daybook.lastPlace();
+    begin(50);
+  } else daybook.returnTo(opener);
 });
 
 daybook.capture(window, "keydown", (event) => {

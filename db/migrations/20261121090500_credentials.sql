@@ -215,8 +215,9 @@ declare
   stored private.credentials;
 begin
   if (case
-    when action in ('reseal', 'factor.use', 'passkey.use', 'identity.use') then new_generation = seen_generation and not ends_others
-    when action = 'password.set' then new_generation = seen_generation + 1 and ends_others
+    when action in ('reseal', 'factor.use', 'recovery.use', 'passkey.use', 'identity.use')
+      then new_generation = seen_generation and not ends_others
+    when action in ('password.set', 'password.reset') then new_generation = seen_generation + 1 and ends_others
     when action in ('address.confirm', 'password.add') then new_generation = seen_generation + 1 and not ends_others
     when action in ('address.free', 'address.set', 'identity.move')
       then new_generation = seen_generation + 1 and ends_others and actor is null
@@ -227,7 +228,7 @@ begin
     raise exception 'not a change of credentials' using errcode = 'PT400';
   elsif (ways_in is not null)
       <> (action in ('identity.add', 'identity.remove', 'identity.move', 'passkey.add', 'passkey.remove'))
-    and action <> 'password.set'
+    and action not in ('password.set', 'password.reset')
   then
     raise exception 'not a change of ways in' using errcode = 'PT400';
   end if;
@@ -236,15 +237,15 @@ begin
   select * into stored from private.credentials where user_id = person and generation = seen_generation for update;
   if not found or exists (select from private.credentials other where other.lookup = new_lookup and other.id <> person) then
     return private.answer(false, 'stale');
-  elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'passkey.use', 'identity.use'))::integer then
+  elsif stored.uses is distinct from new_uses - (action in ('factor.use', 'recovery.use', 'passkey.use', 'identity.use'))::integer then
     return private.answer(false, 'factor_used');
   elsif (case
     -- the stored value may be true already: an account may have both an authenticator app and a passkey as its factor
     when action in ('factor.add', 'passkey_factor.add') then new_wants_factor
     -- an operator may remove a factor that the account lacks now, but would get back if the user took a former address back
     when action in ('factor.remove', 'passkey_factor.remove') then stored.wants_factor or (actor is null and not new_wants_factor)
-    when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
-    when action in ('password.set', 'passkey.remove') then stored.wants_factor or not new_wants_factor
+    when action in ('factor.use', 'recovery.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
+    when action in ('password.set', 'password.reset', 'passkey.remove') then stored.wants_factor or not new_wants_factor
     -- if the deployment requires a second factor, the passkey becomes the account's factor with its first use
     when action = 'passkey.use' then new_wants_factor or not stored.wants_factor
     else stored.wants_factor = new_wants_factor
@@ -267,8 +268,10 @@ begin
   if stored.wants_factor and not new_wants_factor then
     perform private.forget_factor(person);
   end if;
-  if action <> 'reseal' then
-    perform private.note(actor, action, person);
+  if action <> 'reseal' and actor is null then
+    perform private.note(null, action, person);
+  elsif action <> 'reseal' then
+    perform private.note_own(person, action);
   end if;
   return '{"ok": true}';
 end $$;
@@ -276,8 +279,8 @@ end $$;
 -- Check the credentials of *person* when a session or a proof begins: they must be of *seen_generation*, and
 -- the second factor must have been given (*has_factor*) if the credentials want it or the deployment
 -- requires it (*is_required*). *factor_action* is the reason to store new credentials in this transaction: the factor was used
--- ('factor.use') or enrolled ('factor.add'), or a passkey or an identity was used ('passkey.use', 'identity.use'); null: the
--- credentials stay unchanged. The use of a passkey or an identity needs no factor if the credentials want none. Return the
+-- ('factor.use'; a recovery code: 'recovery.use') or enrolled ('factor.add'), or a passkey or an identity was used
+-- ('passkey.use', 'identity.use'); null: the credentials stay unchanged. The use of a passkey or an identity needs no factor if the credentials want none. Return the
 -- reason of a refusal, or null.
 create function private.check_factor(
   person uuid, seen_generation integer, has_factor boolean, is_required boolean, factor_action text, new_generation integer,
@@ -288,7 +291,7 @@ declare
 begin
   if factor_action is not null then
     if (case when factor_action in ('passkey.use', 'identity.use') then has_factor or not new_wants_factor
-      else has_factor and factor_action in ('factor.use', 'factor.add') end) is not true
+      else has_factor and factor_action in ('factor.use', 'recovery.use', 'factor.add') end) is not true
     then
       raise exception 'not a use of the second factor' using errcode = 'PT400';
     elsif has_factor is not true and is_required then
@@ -445,6 +448,6 @@ begin
   if restored and not new_wants_factor then   -- the account has no second factor any more
     perform private.forget_factor(me);
   end if;
-  perform private.note(me, case when restored then 'address.restore' else 'address.change' end, me);
+  perform private.note_own(me, case when restored then 'address.restore' else 'address.change' end);
   return '{"ok": true}';
 end $$;

@@ -30,6 +30,7 @@ create table private.app_sessions (
   -- would end the session
   refreshing_until timestamptz,
   device public.sealed,                     -- the browser's name, sealed under the user's key
+  follows uuid,                             -- the user's session before this one in the same browser
   -- the lifetime of the session's first access token, which `operate check` reads
   token_seconds integer,
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
@@ -74,6 +75,16 @@ create table private.log_erasures (         -- deleted accounts that Supabase Au
 create index on private.app_sessions (user_id);
 create index on private.notices (user_id, kind);
 create index on private.throttles (window_ends);
+
+-- Add an audit entry about what *person* did to their own account, with the calling session and the sealed name of
+-- its browser.
+create function private.note_own(person uuid, action text, detail jsonb default '{}') returns void
+language sql begin atomic
+  insert into private.audit (actor, action, target, detail, session, device)
+  select person, note_own.action, person, note_own.detail, mine.id, mine.device
+  from (select) called left join private.app_sessions mine
+    on mine.auth_session_id = private.my_auth_session() and mine.user_id = person;
+end;
 
 -- functions: proofs -------------------------------------------------------------------------------------
 
@@ -167,7 +178,7 @@ begin
     raise exception 'another lease' using errcode = 'PT401';
   end if;
   perform private.return_attempts(returned);
-  perform private.note(me, 'session.prove', me);
+  perform private.note_own(me, 'session.prove');
   return '{"ok": true}';
 end $$;
 
@@ -197,10 +208,15 @@ begin
   return private.throttle(throttles);
 end $$;
 
--- Return true if *notice* is shown in the calling session: every session shows a notice, except the session that caused it.
+-- Return true if *notice* is shown in the calling session: every session shows a notice, except the session that caused it
+-- and, for ten minutes, the session that follows that one in its browser. Afterwards that session shows it, because a
+-- stranger may have made the change in an open browser.
 create function private.is_shown(notice private.notices) returns boolean language sql stable
-return notice.session is distinct from (
-  select id from private.app_sessions where auth_session_id = private.my_auth_session()
+return not exists (
+  select from private.app_sessions mine
+  where mine.auth_session_id = private.my_auth_session() and (mine.id = notice.session
+    -- `at` may be in the future, because the clock may have been ahead
+    or mine.follows = notice.session and greatest(now() - notice.at, notice.at - now()) < interval '10 minutes')
 );
 
 -- Dismiss the caller's *notices* (a JSON array of ids), if they are shown in the calling session.
@@ -412,7 +428,7 @@ begin
 end $$;
 
 create function private.note_key(person uuid, version integer) returns void language sql begin atomic
-  select private.note(person, 'key.put', person, jsonb_build_object('version', version, 'mode', 'server'));
+  select private.note_own(person, 'key.put', jsonb_build_object('version', version, 'mode', 'server'));
 end;
 
 -- Return the keys of *person* that are wrapped by the root key, oldest first.
@@ -566,9 +582,11 @@ end $$;
 -- array, in the order of `throttle`), once only, because a token starts one session. A user's first session begins the account
 -- from the *pending* sign-up, which may need the code of an *invitation*, and stores the account's credentials and user key,
 -- which the app has sealed for the user's id, and *ways_in*, the look-up values of its identities. The app chooses the
--- session's id, because the device's name is sealed for this id.
+-- session's id, because the device's name is sealed for this id. The session follows the user's session with the cookie
+-- *cookie_before*, which the browser still has; without one, the session *new_follows*.
 create function private.start_session(
-  new_id uuid, new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
+  new_id uuid, new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, cookie_before text,
+  new_follows uuid, idle integer, lifetime integer,
   returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
   new_wrapped public.sealed, ways_in public.free_text, invitation public.free_text, has_factor boolean, factor_action text,
   new_generation integer, new_uses integer, new_wants_factor boolean, new_scope text, proof text
@@ -579,7 +597,7 @@ declare
   refused text;
 begin
   perform private.check_proof(proof, 'start_session', person::text, new_id::text, new_cookie_hash, private.sha(new_tokens),
-    private.sha(new_device), idle::text, lifetime::text, private.sha(returned), seen_generation::text, pending::text,
+    private.sha(new_device), cookie_before, new_follows::text, idle::text, lifetime::text, private.sha(returned), seen_generation::text, pending::text,
     new_lookup, private.sha(new_sealed), private.sha(new_wrapped), private.sha(ways_in), private.sha(invitation), has_factor::text,
     factor_action, new_generation::text, new_uses::text, new_wants_factor::text, new_scope);
   if not exists (select from private.roles where user_id = person) then
@@ -596,19 +614,25 @@ begin
   -- this row is locked before the credentials, as in a deletion, to avoid deadlocks; the share lock waits for a concurrent
   -- suspension
   perform from private.roles where user_id = person for share;
+  if not found then                         -- deleted while this call waited
+    return private.answer(false, 'stale');
+  end if;
+  -- before `check_factor`, whose audit entry names the session
+  insert into private.app_sessions
+    (id, user_id, auth_session_id, cookie_hash, tokens, device, follows, token_seconds, idle_seconds, expires_at, has_factor,
+      proof_scope)
+  values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
+    coalesce((select id from private.app_sessions where cookie_hash = cookie_before and user_id = person), new_follows),
+    (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime),
+    coalesce(has_factor, false), new_scope);
   if pending is null then
     refused := private.check_factor(person, seen_generation, has_factor, private.requires_factor(), factor_action,
       new_generation, new_uses, new_wants_factor, new_lookup, new_sealed);
     if refused is not null then
+      delete from private.app_sessions where id = new_id;
       return private.answer(false, refused);
     end if;
   end if;
-  insert into private.app_sessions
-    (id, user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at, has_factor,
-      proof_scope)
-  values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
-    (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime),
-    coalesce(has_factor, false), new_scope);
   perform private.require_me();             -- called after the insert, because before it the caller has no app session and would be refused
   perform private.return_attempts(returned);
   return jsonb_build_object('ok', true, 'session', new_id, 'keys', private.wrapped_keys(person),
@@ -784,7 +808,7 @@ begin
       and (id in (select auth_session_id from gone) or one_session is null and id <> this_one)
   )
   select count(*) into ended from gone;
-  perform private.note(me, 'session.revoke', me, jsonb_build_object('ended', ended));
+  perform private.note_own(me, 'session.revoke', jsonb_build_object('ended', ended));
   return jsonb_build_object('ok', true, 'ended', ended);
 end $$;
 

@@ -249,7 +249,8 @@ begin
 end $$;
 
 -- Return the newest 100 failures and the newest 100 other entries of the audit about the caller: so failures, which
--- strangers can cause, do not hide the others. No other user is named. The result is one JSON value, because the API's
+-- strangers can cause, do not hide the others. No other user is named; a session and the sealed name of its browser are the
+-- caller's own. The result is one JSON value, because the API's
 -- "max rows" limit would truncate a list of rows. The call needs no proof, because it returns only the caller's entries.
 create function private.my_audit() returns jsonb language plpgsql stable as $$
 declare
@@ -258,7 +259,7 @@ begin
   return (
     select coalesce(jsonb_agg(jsonb_build_object('id', entry.id::text, 'at', entry.at, 'action', entry.action,
       'actor', case when entry.actor = person then 'You' when entry.actor is not null then 'Admin' end,
-      'target', null, 'detail', entry.detail) order by entry.id desc), '[]')
+      'target', null, 'detail', entry.detail, 'session', entry.session, 'device', entry.device) order by entry.id desc), '[]')
     from unnest('{true, false}'::boolean[]) is_failure, lateral (
       select * from private.audit
       where audit.target = person and (audit.action like '%.fail') = is_failure

@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from pages._admin import outcomes
-from pages._parts import words
+from pages._parts import outcomes, words
 from pages._session import find_user
 from services.bootstrap import UserServices
 from services.domain.health import ConnectionTest

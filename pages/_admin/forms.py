@@ -7,8 +7,7 @@ from html import escape
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._admin import outcomes
-from pages._parts import words
+from pages._parts import outcomes, words
 from pages._parts.elements import row
 from services.domain.accounts import Limits
 from services.errors import BadInput, Cap
@@ -49,7 +48,7 @@ class Number:
         # number, or 0, again
         st.session_state.setdefault(key, self._shown(self.stored))
         # the field gets no bounds, because the browser would refuse an entry without a message
-        with st.container(width=170, gap="xxsmall"):
+        with st.container(width=150, gap="xxsmall"):
             st.number_input(
                 f"{self.label} ($)" if self._is_amount else self.label,
                 value=None,

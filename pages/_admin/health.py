@@ -1,5 +1,6 @@
 """The health tab: failed sign-ins, the database, the latest model calls, and versions."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 import streamlit as st
@@ -15,10 +16,10 @@ from services.domain.models import ModelState
 # a larger clock difference is shown as a warning, because a server proof is valid for only a minute
 _SKEW_SECONDS = 5.0
 _MODEL = {
-    ModelState.STARTING: "Starting",
-    ModelState.READY: "Ready",
-    ModelState.FAILED: "Failing; retrying every few minutes",
-    ModelState.REMOTE: "At a provider",
+    ModelState.STARTING: "starting",
+    ModelState.READY: "ready",
+    ModelState.FAILED: "failing; retrying every few minutes",
+    ModelState.REMOTE: "at a provider",
 }
 _FAILED_SIGN_INS = {
     SignInFailure.CREDENTIALS: "Accounts that could not be opened: {}. `python -m services.operate check` names them.",
@@ -51,12 +52,7 @@ _NEWER = (
     "A newer version of Daybook has changed the database. Chats that it continues may be read-only here, and accounts with "
     "roles that it added cannot sign in: update Daybook."
 )
-_LEFT_OUT = (
-    "Accounts with no way to sign in here: {}. `python -m services.operate check` names them, and "
-    "`python -m services.operate set-password EMAIL` lets a user in. For an address of an `only` provider, "
-    "`password` or `code` must be on until the user has linked it; if the address was never confirmed, run "
-    "`set-address EMAIL EMAIL`, too."
-)
+_LEFT_OUT = "{} cannot sign in. `python -m services.operate check` lists them; docs/accounts.md says what helps."
 
 
 def draw(admin: UserServices) -> None:
@@ -64,22 +60,24 @@ def draw(admin: UserServices) -> None:
     app = bootstrap.current_app()
     calls, server = app.recent_calls.summary(), app.health
     model_server = admin.model_server
-    _draw_part("Daybook", {"Version": server.version, "Store": server.store})
+    _draw_part("Daybook", {"Version": server.version, "Store": server.store}, {})
     _draw_failed_sign_ins()
     _draw_part(
         "Models",
         {
             "Model server": (
-                "On this machine" if model_server.is_on_this_machine else _MODEL[server.model]
+                "on this machine" if model_server.is_on_this_machine else _MODEL[server.model]
             ),
-            "Recent calls": words.number(calls.calls),
-            "Failed calls": words.number(calls.failed),
-            "Time to first token (median)": words.seconds(calls.first_token_ms),
             "Last error": _failure(
                 calls.last_failure and words.MODEL_FAILURES[calls.last_failure],
                 calls.last_failed_at,
             ),
         },
+        {
+            "Recent calls": words.number(calls.calls),
+            "Failed calls": words.number(calls.failed),
+        }
+        | _of_time("Time to first token (median)", calls.first_token_ms, words.seconds),
     )
     if model_server.outage:
         st.warning(model_server.outage)
@@ -89,11 +87,11 @@ def draw(admin: UserServices) -> None:
         mail = app.mailer.health()
         _draw_part(
             "Email",
+            {"Last failed attempt": _failure(mail.last_failure, mail.last_failed_at)},
             {
                 "Last hour": f"{words.number(mail.last_hour)} of {words.number(mail.at_most)}",
-                "Only for known devices": words.number(mail.for_known),
+                "Reserved for known devices": words.number(mail.for_known),
                 "Waiting": words.number(mail.waiting),
-                "Last failed attempt": _failure(mail.last_failure, mail.last_failed_at),
             },
         )
         if admin.sign_ups.is_confirmed_elsewhere():
@@ -103,23 +101,26 @@ def draw(admin: UserServices) -> None:
     # read last, because this raises StoreUnavailable while the database is unreachable
     database = admin.administration.health()
     can = database.abilities
-    isolation = "Database and keys" if can.isolates_users else "App and keys"
-    api_ms = database.api_ms
+    isolation = "the database and keys" if can.isolates_users else "the app and keys"
+    texts = {name: text for name, text in database.figures.items() if isinstance(text, str)}
     _draw_part(
         "Database",
-        {
-            "App processes": "Several" if can.takes_several_processes else "One at a time",
-            "Database": words.milliseconds(database.database_ms),
-        }
-        | ({} if api_ms is None else {"API and network": words.milliseconds(api_ms)})
-        | {"Clock difference": f"{database.clock_skew_seconds:+.1f} s"}
-        | ({} if app.is_alone else {"Users kept apart by": isolation})
-        | {label: _figure(figure) for label, figure in database.figures.items()},
+        {"App processes": "several are allowed" if can.takes_several_processes else "one at a time"}
+        | ({} if app.is_alone else {"Users are kept apart by": isolation})
+        | texts,
+        {"Database": words.milliseconds(database.database_ms)}
+        | _of_time("API and network", database.api_ms, words.milliseconds)
+        | {"Clock difference": _difference(database.clock_skew_seconds)}
+        | {
+            name: words.moment(figure) if isinstance(figure, datetime) else words.number(figure)
+            for name, figure in database.figures.items()
+            if not isinstance(figure, str)
+        },
     )
     if database.is_newer:
         st.warning(_NEWER)
     if not app.is_alone and (left_out := admin.left_out()):
-        st.warning(_LEFT_OUT.format(words.number(left_out)))
+        st.warning(_LEFT_OUT.format(words.count(left_out, "account")))
     if abs(database.clock_skew_seconds) > _SKEW_SECONDS:
         st.warning("The clocks differ: at a minute, the database refuses this server. Set them.")
 
@@ -134,19 +135,21 @@ def _draw_failed_sign_ins() -> None:
         st.warning(sentence)
 
 
-def _figure(figure: int | str | datetime) -> str:
-    match figure:
-        case int():
-            return words.number(figure)
-        case datetime():
-            return words.moment(figure)
-        case _:
-            return figure
+def _difference(seconds: float) -> str:
+    """Format a clock difference: `+1.2 s`, `0.0 s`."""
+    return f"{seconds:+.1f} s" if abs(seconds) >= 0.05 else "0.0 s"
 
 
-def _draw_part(title: str, lines: dict[str, str]) -> None:
-    st.subheader(title, anchor=False)
-    draw_metrics(lines)
+def _of_time(label: str, ms: int | None, form: Callable[[int], str]) -> dict[str, str]:
+    return {} if ms is None else {label: form(ms)}
+
+
+def _draw_part(title: str, texts: dict[str, str], figures: dict[str, str]) -> None:
+    """Draw *texts* as lines, and *figures* in large type below them."""
+    st.header(title, anchor=False)
+    st.text("\n".join(f"{label}: {text}" for label, text in texts.items()))
+    if figures:
+        draw_metrics(figures)
 
 
 def _failure(name: str | None, at: datetime | None) -> str:

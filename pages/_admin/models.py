@@ -1,13 +1,14 @@
 """The models tab: the prices of the models, and which models users may choose."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import streamlit as st
 
 from pages._admin import connection, forms
-from pages._parts import safe_md, tables, words
+from pages._parts import editing, outcomes, safe_md, tables, words
 from pages._parts.elements import draw_choice, draw_download, quiet_button, row
-from pages._session import find_user
+from pages._session import ask_for, find_user, show_errors
 from services.bootstrap import UserServices
 from services.domain.models import (
     LimitSource,
@@ -26,6 +27,7 @@ _SOURCES = {
     PriceSource.LOCAL: "Free (on this server)",
     PriceSource.UNKNOWN: "Unknown",
 }
+_HIDE, _OFFER = "Hide from users", "offer-model"
 _UNKNOWN = {False: ("Treat as free", ""), True: ("Block", "")}
 _PRICES = {"input_micro": "Input", "cached_input_micro": "Cached input", "output_micro": "Output"}
 _MOST = 10**10  # the highest price, in micro-dollars
@@ -39,7 +41,7 @@ def table_row(info: ModelInfo, setting: ModelSetting) -> dict[str, object]:
     }
     return {
         words.MODEL: info.name,
-        "Offered": setting.is_offered,
+        "Offered": "Yes" if setting.is_offered else "Hidden",
         "Context window": info.context_tokens,
         "Longest reply": info.reply_tokens,
         **prices,
@@ -121,21 +123,44 @@ def _draw_prices(info: ModelInfo) -> None:
 
 def _draw_offer(setting: ModelSetting, *, is_only_one: bool) -> None:
     # the name is read on each press, because the page may not have been redrawn since another model was chosen
-    def offer() -> None:
-        name: str = st.session_state["chosen-model"]
-        find_user().models.offer(name, is_offered=not setting.is_offered)
+    def chosen() -> str:
+        return st.session_state["chosen-model"]
 
-    def reset() -> None:
-        find_user().models.set_price(st.session_state["chosen-model"], None)
+    def hide() -> None:
+        ask_for(hide_dialog, chosen())
 
-    label = "Hide from users" if setting.is_offered else "Offer again"
-    icon = "visibility_off" if setting.is_offered else "visibility"
-    tip = "Chats that use a model which is no longer offered go on with the default model."
+    def offer() -> str:
+        return _offer(chosen(), is_offered=True)
+
+    def reset() -> str:
+        find_user().models.set_price(chosen(), None)
+        return "Price reset."
+
+    act = outcomes.act_at
     with row("model-actions"):
-        if not is_only_one:
-            quiet_button(label, icon, "offer-model", offer, tip=tip)
+        if not is_only_one and setting.is_offered:
+            quiet_button(_HIDE, "visibility_off", _OFFER, hide)
+        elif not is_only_one:
+            quiet_button("Offer again", "visibility", _OFFER, act, _OFFER, offer)
         if setting.prices:
-            quiet_button("Reset price", "undo", "reset-price", reset)
+            quiet_button("Reset price", "undo", "reset-price", act, _OFFER, reset)
+        outcomes.draw(_OFFER)
+
+
+@st.dialog("Hide this model?", width="small", on_dismiss="rerun")
+@show_errors()
+def hide_dialog(name: str) -> None:
+    """Hide the model *name* from users after a confirmation."""
+    st.text(name)
+    st.caption("Users can no longer choose it. Chats that use it go on with the default model.")
+    if editing.is_confirmed(_HIDE, "hide-model"):
+        outcomes.act_at(_OFFER, partial(_offer, name, is_offered=False))
+        st.rerun()
+
+
+def _offer(name: str, *, is_offered: bool) -> str:
+    find_user().models.offer(name, is_offered=is_offered)
+    return f"{name} is offered to users." if is_offered else f"{name} is hidden from users."
 
 
 def _draw_rule(settings: ModelSettings, every: dict[str, ModelInfo]) -> None:
@@ -148,7 +173,7 @@ def _draw_rule(settings: ModelSettings, every: dict[str, ModelInfo]) -> None:
             ("has", "it", "counts") if len(unknown) == 1 else ("have", "they", "count")
         )
         effect = (
-            f"{it} cannot be used" if is_refused else f"{it} {counts} as free and no budget applies"
+            f"{it} cannot be used" if is_refused else f"{it} {counts} as free and no limit applies"
         )
         st.warning(f"{names} {have} no known price. Until you set one, {effect}.")
 

@@ -1,4 +1,4 @@
-"""The settings tab: limits for new users or the only user, the shared budget, the retention of unused chats, and two-step
+"""The settings tab: limits for new users or the only user, the shared limit, the retention of unused chats, and two-step
 verification.
 """
 
@@ -7,8 +7,8 @@ from functools import partial
 
 import streamlit as st
 
-from pages._admin import forms, outcomes
-from pages._parts import editing, words
+from pages._admin import forms
+from pages._parts import editing, outcomes, words
 from pages._parts.elements import draw_switch
 from pages._session import ask_for, find_user, show_errors
 from services import bootstrap
@@ -41,7 +41,7 @@ def draw(admin: UserServices) -> None:
     caption = f"{spent} used this month. Once it is reached, nobody can send messages. {words.resets(Cap.DEPLOYMENT)}."
     most, stored = 10**15, settings.monthly_cap_micro
     cap = forms.Number("monthly_cap_micro", words.MONTHLY_LIMIT, stored, most, "No limit")
-    forms.draw("deployment", "Shared monthly budget", [cap], _set_deployment, caption)
+    forms.draw("deployment", words.SHARED_LIMIT, [cap], _set_deployment, caption)
     days = forms.Number("retention_days", "Days", settings.retention_days, 3650, "Never", least=15)
     title = "Deletion of unused chats"
     buttons = forms.draw("retention", title, [days], _change, _RETENTION)
@@ -64,6 +64,7 @@ def _draw_own_limits(admin: UserServices) -> None:
 def _draw_factor_rule(admin: UserServices) -> None:
     stored = admin.factor_rule.is_required()
     with st.container(key="factor-rule", border=True, gap="xsmall"):
+        st.html(f"<strong>{words.TWO_STEP}</strong>")
         if stored or admin.sign_in_details.factor:
             draw_switch(_REQUIRE, stored, partial(ask_for, factor_dialog))
             st.caption(

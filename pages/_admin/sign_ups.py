@@ -6,8 +6,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from pages._admin import outcomes
-from pages._parts import editing, tables, words
+from pages._parts import editing, outcomes, tables, words
 from pages._parts.elements import (
     distinct,
     draw_choice,
@@ -27,9 +26,9 @@ from services.domain.mails import Invited
 from services.errors import BadInput, NotFound
 
 _MODES = {
-    SignUps.OPEN: ("Open", "Anyone can create an account."),
-    SignUps.INVITED: ("By invitation", "People need an invitation."),
-    SignUps.CLOSED: ("Closed", "Nobody can create an account. Existing users can still sign in."),
+    SignUps.OPEN: "Anyone can create an account.",
+    SignUps.INVITED: "People need an invitation.",
+    SignUps.CLOSED: "Nobody can create an account. Existing users can still sign in.",
 }
 _CONFIRM = "Confirm email addresses"
 _CONFIRMED_ELSEWHERE = (
@@ -43,7 +42,8 @@ _REVOKE = "Revoke"
 
 def draw(admin: UserServices) -> None:
     """Draw the sign-up mode, the switch for confirmation codes, a new invitation's form or link, and all invitations."""
-    draw_choice("Who can create an account", _MODES, mode := admin.sign_ups.mode(), _set_mode)
+    modes = {mode: (words.SIGN_UP_MODES[mode], caption) for mode, caption in _MODES.items()}
+    draw_choice("Who can create an account", modes, mode := admin.sign_ups.mode(), _set_mode)
     if bootstrap.current_app().mailer:
         _draw_confirmation(admin)
     if made := tab().invitation:

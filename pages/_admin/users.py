@@ -9,8 +9,8 @@ from html import escape
 import streamlit as st
 from streamlit.typing import ButtonColumnClickState
 
-from pages._admin import forms, outcomes, overview
-from pages._parts import editing, tables, words
+from pages._admin import forms, overview
+from pages._parts import editing, outcomes, tables, words
 from pages._parts.elements import GridRow, draw_download, draw_grid, quiet_button, row
 from pages._session import ask_for, find_user, show_errors
 from pages._tab import tab

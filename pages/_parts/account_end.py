@@ -20,7 +20,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
 
     *is_proven*: True if the user has given a recent proof; without a proof, the form is not drawn.
     """
-    st.subheader(_DELETE_ACCOUNT, anchor=False)
+    st.header(_DELETE_ACCOUNT, anchor=False)
     st.markdown(
         "Deletes your account and all chats, memories, spaces and settings, immediately, on all devices. Running "
         "replies stop. Kept: cost and account records (numbers only), and anything in older database backups. "
@@ -33,13 +33,13 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
         st.caption("To delete it, first confirm that it is you, above.")
     if is_refused:
         is_alone = bootstrap.current_app().is_alone
-        typed = f"Type {DELETE_WORD} to confirm, and your email if it is asked for."
+        typed = f"Type “{DELETE_WORD}” to confirm, and your email if it is asked for."
         st.error(f"{_NOT_DELETED} {typed if is_alone else 'Enter the email of this account.'}")
 
 
 def _form(user: UserServices, *, is_refused: bool) -> str:
     address = """<label>Type your email to confirm<input name="address" type="email" autocomplete="off" required></label>"""
-    word = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
+    word = f"""<label>Type “{DELETE_WORD}” to confirm<input name="word" autocomplete="off" required></label>"""
     # assets/page/reveal.js scrolls to the form, because after a refusal, the page opens at its top
     reveal = ' data-reveal="refused"' if is_refused else ""
     return f"""

@@ -10,7 +10,7 @@ import streamlit as st
 from pages._parts import words
 from pages._parts.elements import GridRow, draw_grid
 from services import bootstrap
-from services.domain.accounts import AuditEntry
+from services.domain.accounts import Activity, AuditEntry, Failure
 from services.domain.addresses import NO_ADDRESS
 
 _ACTIONS = {
@@ -24,9 +24,10 @@ _ACTIONS = {
     "address.fail": "Wrong code for an email address",
     "address.restore": "Email address taken back",
     "address.set": "Email address set",
-    "caps.deployment": "Shared budget changed",
+    "caps.deployment": "Shared monthly limit changed",
     "caps.set": "Limits changed",
     "change.fail": "Account change refused",
+    "enrolment.fail": "Wrong code for a new authenticator app",
     "factor.add": "Authenticator app set up",
     "factor.fail": "Wrong two-step verification code",
     "factor.remove": "Authenticator app turned off",
@@ -46,10 +47,12 @@ _ACTIONS = {
     "passkey.use": "Passkey used",
     "passkey_factor.add": "Passkey turned on as second step",
     "passkey_factor.remove": "Passkey turned off as second step",
+    "password.reset": "Password reset",
     "password.set": "Password set",
     "password.add": "Password added",
     "proof.fail": "Identity not confirmed: wrong password or code",
     "recovery.renew": "Recovery codes renewed",
+    "recovery.use": "Recovery code used",
     "reset.fail": "Wrong code to reset the password",
     "role.set": "Role changed",
     "session.end_all": "Signed out everywhere",
@@ -69,8 +72,9 @@ _VALUES = words.LIMIT_NAMES | {
     "confirms_by_code": "Email addresses confirmed",
     "requires_factor": "Two-step verification required",
     "retention_days": "Days unused",
-    "sign_ups": "Mode",
+    "sign_ups": "Who can create an account",
     "count": "Attempts",
+    "ended": words.DEVICES,
 }
 
 _TOMBSTONE = "@deleted.invalid"  # the end of the email address of an account that is being deleted
@@ -79,23 +83,43 @@ _HIDDEN = ("invitation", "mode", "version")
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
-    """Draw *entries* as a table, the newest first; *names_users*: add a column for the user whose account an entry is about."""
-    columns = ["Action", *([words.USER] if names_users else []), "Change", "By"]
+    """Draw *entries* as a table, the newest first.
+
+    *names_users*: add columns for the user whose account an entry is about, and for the change. A user's own entries have
+    few changes to name, so these stand beside the action.
+    """
+    columns = ["Action", *([words.USER, "Change"] if names_users else []), "By"]
     rows = [
         GridRow(
             words.moment(entry.at, has_date=True),
-            [
-                _ACTIONS.get(entry.action, entry.action),
-                *([name(entry.target)] if names_users else []),
-                change(entry.detail),
-                name(entry.actor) or ("Unknown" if entry.is_failure else "Server"),
-            ],
+            [*(_of_user(entry) if names_users else [_action(entry)]), _by(entry)],
         )
         # the ids of failures, by which stores sort, begin with the hour alone
         for entry in sorted(entries, key=attrgetter("at"), reverse=True)
     ]
     with st.container(key="audit-table"):
         draw_grid("Time", columns, rows)
+
+
+def _of_user(entry: AuditEntry) -> list[str]:
+    return [
+        _ACTIONS.get(entry.action, entry.action),
+        name(entry.target),
+        change(entry.detail),
+    ]
+
+
+def _action(entry: AuditEntry) -> str:
+    action, changed = _ACTIONS.get(entry.action, entry.action), change(entry.detail)
+    return f"{action} ({changed})" if changed else action
+
+
+def _by(entry: AuditEntry) -> str:
+    by = name(entry.actor) or ("Unknown" if entry.is_failure else "Server")
+    if entry.action == Failure.ENROLMENT:  # an app is set up only after a proof of who the user is
+        by = name(entry.target) or words.YOU
+    browser = entry.browser if isinstance(entry, Activity) else None
+    return f"{by}, in {browser}" if browser else by
 
 
 def name(user: str | None) -> str:
@@ -129,9 +153,11 @@ def _written(name: str, value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case int() if name.endswith("_micro"):
-            return words.dollars(value)
+            return words.price(value)
         case int():
             return words.number(value)
+        case str() if name == "sign_ups":
+            return {str(mode): text for mode, text in words.SIGN_UP_MODES.items()}.get(value, value)
         case None:
             return "none"
         case _:

@@ -1,12 +1,16 @@
 """Data that the scripts in `assets/page/` exchange with the server."""
 
+import json
 from collections.abc import Callable, Mapping
 from html import escape
 
 import streamlit as st
 from streamlit.components.v2 import component
 
-from services.domain import MessageId, Role, Theme, Thread, UserId
+from services.domain import MessageId, Preferences, Role, Thread, UserId
+
+# Lists and mappings are sent to components as JSON: Streamlit would look for tables in them, and therefore import pandas,
+# which takes a second of the first page of a process.
 
 # Buttons in the list and below messages are plain HTML, because so many Streamlit widgets would slow
 # down the page.
@@ -20,7 +24,8 @@ _ACTS = component(
 _DRAFTS = component(
     "keep_drafts",
     html="<i hidden></i>",
-    js="export default ({ data }) => daybook.keepDrafts(data);",
+    js="""export default ({ data }) =>
+      daybook.keepDrafts(JSON.parse(data.json));""",
 )
 
 _WATCH = component(
@@ -34,7 +39,7 @@ _NEWS = component(
     "watch_news",
     html="<i hidden></i>",
     js="""export default ({ data, setTriggerValue }) =>
-      daybook.watchNews(data, (found) => setTriggerValue("found", found));""",
+      daybook.watchNews(JSON.parse(data.json), (found) => setTriggerValue("found", found));""",
 )
 
 _RELOAD = component(
@@ -62,7 +67,7 @@ _DRAWING = component(
     "drawing",
     html="<div></div>",
     js="""export default ({ data, parentElement }) => {
-      parentElement.querySelector("div").innerHTML = data;
+      parentElement.querySelector("div").innerHTML = data.svg;
     }""",
     isolate_styles=False,
 )
@@ -70,7 +75,7 @@ _DRAWING = component(
 
 def draw_svg(svg: str, key: str) -> None:
     """Draw *svg*, which `st.html` would remove, in the app's styles. Texts in *svg* must be escaped by the caller."""
-    _DRAWING(data=svg, key=key, height="content")
+    _DRAWING(data={"svg": svg}, key=key, height="content")
 
 
 def hear_acts(act: Callable[[Mapping[str, str]], None]) -> None:
@@ -117,7 +122,7 @@ def keep_drafts(
         "run": run if given else None,
         "is_begun": has_begun,
     }
-    _DRAFTS(data=data, key="drafts", height="content")
+    _DRAFTS(data={"json": json.dumps(data)}, key="drafts", height="content")
 
 
 def announce(words: str, after: MessageId | None) -> None:
@@ -133,7 +138,9 @@ def watch_database(*, is_away: bool) -> None:
 
     *is_away*: True if the page shows that the database is unreachable.
     """
-    _WATCH(data={"is_away": is_away}, key="watch", height="content", on_changed_change=lambda: None)
+    _WATCH(
+        data=[{"is_away": is_away}], key="watch", height="content", on_changed_change=lambda: None
+    )
 
 
 def watch_news(
@@ -147,7 +154,7 @@ def watch_news(
     """
     key = "news-watch"
     _NEWS(
-        data={"place": place, "seen": seen},
+        data={"json": json.dumps({"place": place, "seen": seen})},
         key=key,
         height="content",
         on_found_change=lambda: hear(st.session_state[key].get("found") or {}),
@@ -169,9 +176,9 @@ def mark_choices() -> None:
     st.html("<i hidden data-chosen></i>")
 
 
-def set_theme(theme: Theme) -> None:
-    """Show all pages in *theme* in this browser (assets/page/theme.js)."""
-    st.html(f'<i hidden data-theme="{theme}"></i>')
+def apply_preferences(chosen: Preferences) -> None:
+    """Use the chosen theme (assets/page/theme.js) and meaning of Enter (send.js) on all pages in this browser."""
+    st.html(f'<i hidden data-theme="{chosen.theme}" data-enter="{chosen.enter_sends}"></i>')
 
 
 def reload() -> None:

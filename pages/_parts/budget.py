@@ -36,7 +36,7 @@ def draw_near(user: UserServices, view: ThreadView) -> None:
     limit = max(low, key=lambda one: (low[one], one.share))
     if low[limit] and limit.share < _NEAR:
         left, resets = words.left_of(limit), words.resets(limit.cap)
-        st.caption(f"{words.LIMITS[limit.cap]} is running low: {left} left. {resets}.")
+        st.caption(f"{words.LIMITS[limit.cap]}: only {left} left. {resets}.")
     else:
         draw_if_near(limit, account.role)
 
@@ -47,13 +47,13 @@ def draw_if_near(limit: Limit, role: AccountRole) -> None:
         return
     name, resets = words.LIMITS[limit.cap], words.resets(limit.cap)
     if limit.used < limit.most:
-        st.caption(f"{name} is nearly used up: {words.used_of(limit)}. {resets}.")
+        st.caption(f"{name} nearly reached: {words.used_of(limit)}. {resets}.")
     elif not limit.most:
         st.caption(f"{name} is 0. An admin can raise it.")
     elif role is AccountRole.ADMIN:
-        st.caption(f"{name} is used up. {resets}.")
+        st.caption(f"{name} reached. {resets}.")
     else:
-        st.caption(f"{name} is used up. {resets}, or an admin can raise it.")
+        st.caption(f"{name} reached. {resets}, or an admin can raise it.")
 
 
 def draw_choices(user: UserServices, view: ThreadView, refusals: Sequence[Refusal]) -> None:

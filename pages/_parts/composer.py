@@ -42,7 +42,7 @@ def draw_tools(services: ChatParts, view: ThreadView, new: NewConversation) -> N
     if not view.is_new or model in (ModelState.REMOTE, ModelState.READY):
         models.draw_picker(services, view)
     else:
-        st.caption(models.line(services), width="stretch")
+        models.draw_line(services)
     st.space("stretch")
     if view.turn:
         quiet_button("Stop", "stop_circle", "stop", view.turn.stop, shortcut="Escape")

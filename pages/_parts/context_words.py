@@ -82,7 +82,7 @@ def count_earlier(thread: Thread, plan: ContextPlan) -> Earlier:
 def sent(earlier: Earlier) -> str:
     """Return the sentence about the messages that are sent in full."""
     if not earlier.recent:
-        return "No earlier message is sent as it is."
+        return "No earlier message is sent in full."
     if earlier.recent == earlier.total:
         return "All earlier messages are sent."
     verb = "message is" if earlier.recent == 1 else "messages are"

@@ -1,6 +1,6 @@
 """A conversation on the chat page (title, menus and messages), and the new-chat page."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,7 +15,6 @@ from pages._parts import (
     fact_list,
     memory,
     messages,
-    models,
     preferences,
     spaces,
     temporary,
@@ -23,19 +22,14 @@ from pages._parts import (
     versions,
     words,
 )
-from pages._parts.elements import download_form, empty_page, menu, popover, quiet_button, row
+from pages._parts.elements import download_form, icon_button, quiet_button, row
 from pages._session import ask_for
 from pages._tab import tab
-from services import bootstrap
 from services.bootstrap import ChatParts, TemporaryChat, ThreadView, UserServices
-from services.domain import ConversationId, Message, MessageId, Role, Space, Thread
+from services.domain import ConversationId, Message, MessageId, Role, Thread
 from services.errors import AppError, NotFound
 
 _MENU = "conversation-menu"
-_NOTHING_KEPT = (
-    "Not saved and not used for memory. Deleted when you reload this page, or 20 seconds after you leave it.  \n"
-    "Still counts towards your budget."
-)
 _IN_VIEW = 3  # the number of earlier exchanges that are drawn first, because they are in view
 _DRAWN = 20  # the usual number of messages on a page: hundreds would take seconds to draw
 # the largest number of messages on a page that begins where the context starts
@@ -81,26 +75,6 @@ def asked_for(temporary_chat: TemporaryChat | None) -> ConversationId | None:
         return ConversationId(UUID(name))
     except ValueError:
         raise NotFound from None
-
-
-def draw_welcome(
-    place: DeltaGenerator,
-    user: UserServices,
-    temporary_chat: TemporaryChat | None,
-    space: Space | None,
-) -> None:
-    """Draw the new-chat page: for *temporary_chat* if given, else for a chat in *space* if given."""
-    title = spaces.name(space) if space else words.NEW_CHAT
-    purpose = "New chat in this space." if space else "Ask anything."
-    how = "as plain text" if bootstrap.current_app().is_plain else "encrypted"
-    sentence = f"{purpose} Chats are stored {how}."
-    if temporary_chat:
-        title, sentence = words.TEMPORARY_CHAT, _NOTHING_KEPT
-    with place, empty_page("welcome", title, sentence):
-        if not space:
-            temporary.draw_switch(temporary_chat, user)
-        if not temporary_chat:
-            models.draw_connect_card()
 
 
 def name_tab(user: UserServices, temporary_chat: TemporaryChat | None, thread: Thread) -> None:
@@ -150,7 +124,25 @@ def draw_menus(user: UserServices, temporary_chat: TemporaryChat | None, thread:
         is_above=True,
         has_branches=bool(thread.off_branch()),
     )
-    menu("Chat options", actions, "more_horiz", _MENU, lambda label: actions[label]())
+    about = f'data-place="above" data-options="{"|".join(actions)}" aria-haspopup="menu"'
+    st.container(key=_MENU, width="content").html(icon_button("Chat options", "more_horiz", about))
+
+
+def act(thread: Thread, model: str, request: Mapping[str, str]) -> None:
+    """Perform the action of the conversation's menu or of a button below a message. The request comes from the browser,
+    so it is checked.
+
+    *model*: the model that the page showed.
+    """
+    match request:
+        case {"act": "choose", "place": "above", "choice": choice}:
+            actions = conversation_menu.actions(
+                thread.conversation, _MENU, can_move=True, is_above=True, has_branches=True
+            )
+            if choice in actions:
+                actions[choice]()
+        case _:
+            messages.act(thread.conversation.id, model, request)
 
 
 def lay_out(view: ThreadView) -> Layout:
@@ -346,12 +338,13 @@ def _draw_from(thread: Thread, count: int, first: int) -> None:
 
 
 def _draw_exports(thread: Thread) -> None:
-    files = popover(words.EXPORT, "download", "export")
     fields = {"zone": st.context.timezone or "UTC"}
     if thread.tip:
         fields["m"] = str(thread.tip.id)
-    forms = (
-        download_form(f"/export/{thread.conversation.id}.{suffix}", f"As {name}", fields)
-        for name, suffix in (("Markdown", "md"), ("JSON", "json"))
-    )
-    files.container(width=200, key="export-panel").html("".join(forms))
+    items = forms = ""
+    for name, suffix in (("Markdown", "md"), ("JSON", "json")):
+        items += f'<button data-submits="as-{suffix}">As {name}</button>'
+        address = f"/export/{thread.conversation.id}.{suffix}"
+        forms += download_form(address, fields, attributes=f'id="as-{suffix}" hidden')
+    button = icon_button(words.EXPORT, "download", 'data-place="export" aria-haspopup="menu"')
+    st.container(key="export", width="content").html(f"{button}<template>{items}</template>{forms}")

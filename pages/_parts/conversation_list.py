@@ -47,7 +47,7 @@ def draw(
     always has a row, except in filter results; *running*: the conversations in which a reply streams.
     """
     every = spaces.every(user)
-    has_chooser = space_dialogs.draw_chooser(every, space, opened)
+    space_dialogs.draw_chooser(every, space)
     rows = _Rows(opened, () if space else every, running, can_move=bool(spaces.offered(every)))
     space_id = space.id if space else None
     count = tab().rows
@@ -59,7 +59,6 @@ def draw(
             found = conversations.titled(wanted, count + 1, space_id=space_id)
             rows.add_page(found, count, "No titles match.")
         elif tab().is_archive:
-            rows.add_button("Back", "arrow_back", act="leave-archive")
             archived = [] if space else [one for one in every if one.is_archived]
             found = conversations.recent(count + 1, is_archived=True, space_id=space_id)
             rows.add_opened(found[:count])
@@ -70,11 +69,18 @@ def draw(
             found = conversations.recent(count + 1, space_id=space_id)
             rows.add_opened(found[:count])
             rows.add_page(found, count, f"No chats {'in this space ' if space else ''}yet.")
-            rows.add_button("Archived", "archive", act="archive")
-            if not has_chooser:
-                rows.add_button(words.NEW_SPACE, "create_new_folder", act="new-space")
         rows.end(wanted)
     return rows.drawn, None if wanted else found
+
+
+def draw_foot(user: UserServices, space: Space | None) -> None:
+    """Draw the buttons that stay in view below the list: the archive, or the way back, and the first space."""
+    buttons = _button("Archived", "archive", act="archive")
+    if tab().is_archive:
+        buttons = _button("Back", "arrow_back", act="leave-archive")
+    if not spaces.offered(spaces.every(user), space and space.id):
+        buttons += _button(words.NEW_SPACE, "create_new_folder", act="new-space")
+    st.html(f'<div class="db-list db-foot">{buttons}</div>')
 
 
 def _draw_expiring(expiring: Expiring | None) -> None:
@@ -87,12 +93,18 @@ def _draw_expiring(expiring: Expiring | None) -> None:
         )
 
 
+def open_chat(conversation_id: ConversationId | None) -> None:
+    """Make the next run open a conversation or, if None, the new-chat page, and empty the filter. For use in callbacks."""
+    st.session_state.search = ""
+    go_to_conversation(conversation_id)
+
+
 def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str]) -> None:
     """Perform the action of a button in the list. The request comes from the browser, so it is checked."""
     match request:
-        case {"act": "open", "chat": chat}:
+        case {"act": "open" | "continue", "chat": chat}:
             with suppress(ValueError):
-                go_to_conversation(ConversationId(UUID(chat)))
+                open_chat(ConversationId(UUID(chat)))
         case {"act": "choose", "chat": chat, "choice": choice} if conversation := listed.get(chat):
             actions = conversation_menu.actions(conversation, _key(conversation), can_move=True)
             if choice in actions:
@@ -100,7 +112,10 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
         case {"act": "space", "space": space}:
             with suppress(ValueError):
                 spaces.choose(SpaceId(UUID(space)), opened)
+        case {"act": "all-chats"}:
+            spaces.choose(None, opened)
         case {"act": "archive" | "leave-archive" as name}:
+            st.session_state.search = ""
             tab().list_from_the_top(is_archive=name == "archive")
         case {"act": "older"}:
             _draw_more(tab().rows)
@@ -114,7 +129,7 @@ class _Rows:
     """Draws the list as one HTML element, because widgets are slow. While a title is edited, the list is drawn as two
     elements, above and below the title's field.
 
-    `assets/page/list.js` opens the menus.
+    `assets/page/menu.js` opens the menus.
     """
 
     def __init__(
@@ -140,7 +155,8 @@ class _Rows:
         if archived:
             self._html.append("<p>Archived spaces</p>")
         for space in archived:
-            self.add_button(spaces.plain_name(space), "folder", act="space", space=str(space.id))
+            name, space_id = spaces.plain_name(space), str(space.id)
+            self._html.append(_button(name, "folder", act="space", space=space_id))
 
     def add_page(self, found: Sequence[Conversation], count: int, none_found: str) -> None:
         """Add rows for the first *count* conversations *found*, and a button that shows more."""
@@ -150,11 +166,7 @@ class _Rows:
         if not found:
             self._html.append(f"<p>{none_found}</p>")
         if len(found) > count:
-            self.add_button(words.SHOW_MORE, "expand_more", act="older")
-
-    def add_button(self, label: str, icon: str, **data: str) -> None:
-        told = "".join(f' data-{name}="{value}"' for name, value in data.items())
-        self._html.append(f'<button{told} data-icon="{icon}">{escape(label)}</button>')
+            self._html.append(_button(words.SHOW_MORE, "expand_more", act="older"))
 
     def end(self, wanted: str) -> None:
         """Draw the added rows, with a mark that tells the browser that they are the results of the filter *wanted*."""
@@ -197,6 +209,11 @@ class _Rows:
         if self._html:
             st.html(f'<div class="db-list">{"".join(self._html)}</div>')
         self._html = []
+
+
+def _button(label: str, icon: str, **data: str) -> str:
+    told = "".join(f' data-{name}="{value}"' for name, value in data.items())
+    return f'<button{told} data-icon="{icon}">{escape(label)}</button>'
 
 
 def _heading(conversation: Conversation, now: datetime) -> str:

@@ -90,14 +90,7 @@ def _rename(conversation: Conversation, title: str) -> None:
 
 
 def _pin(conversation: Conversation) -> None:
-    is_pinned = not conversation.pinned_at
-    find_user().conversations.pin(conversation.id, is_pinned=is_pinned)
-    undo.offer(
-        conversation.id,
-        "pin",
-        f"{_quoted(conversation)} is {'pinned' if is_pinned else 'no longer pinned'}",
-        lambda: find_user().conversations.pin(conversation.id, is_pinned=not is_pinned),
-    )
+    find_user().conversations.pin(conversation.id, is_pinned=not conversation.pinned_at)
 
 
 def _archive(conversation: Conversation) -> None:
@@ -110,13 +103,5 @@ def _archive(conversation: Conversation) -> None:
         if conversation.pinned_at:  # archiving removed the pin, so it is set again
             conversations.pin(conversation.id)
 
-    undo.offer(
-        conversation.id,
-        "archive",
-        f"{_quoted(conversation)} is {'archived' if is_archived else 'back in the list'}",
-        restore,
-    )
-
-
-def _quoted(conversation: Conversation) -> str:
-    return f"“{plain_title(conversation)}”"
+    deed = words.ARCHIVE if is_archived else words.UNARCHIVE
+    undo.offer(conversation.id, "archive", f"{deed}d “{plain_title(conversation)}”", restore)

@@ -17,7 +17,7 @@ OTHERS_FIELD = """<label class="db-check"><input type="checkbox" name="others" v
 
 def draw(devices: Sequence[Device], *, is_proven: bool) -> None:
     """Draw *devices* and, after a proof (*is_proven*), the buttons that sign them out."""
-    st.subheader("Devices", anchor=False)
+    st.header(words.DEVICES, anchor=False)
     st.markdown("Where you are signed in.")
     with st.container(key="devices", gap="small"):
         for device in devices:
@@ -48,7 +48,7 @@ def others_dialog() -> None:
 
 def _end(device: Device) -> None:
     find_user().devices.end(device.id)
-    st.toast(f"Signed out: {device.browser}.")
+    tell(f"Signed out: {device.browser}.")
 
 
 def _times(device: Device) -> str:

@@ -35,11 +35,12 @@ def draw_cancel(key: str) -> None:
         st.rerun()
 
 
-def empty_page(key: str, title: str, sentence: str) -> DeltaGenerator:
-    """Draw *title* and *sentence* in the middle of the page; return their container."""
+def empty_page(key: str, title: str, sentence: str, above: int = 120) -> DeltaGenerator:
+    """Draw *title* and *sentence* in the middle of the page, below *above* free pixels; return their container."""
     page = st.container(key=key, horizontal_alignment="center", gap="xsmall")
     with page:
-        st.space(120)
+        if above:
+            st.space(above)
         st.title(title, anchor=False, text_alignment="center")
         st.markdown(f":gray[{sentence}]", text_alignment="center")
     return page
@@ -83,14 +84,14 @@ def key_showing(name: str, value: object) -> str:
     return key
 
 
-def distinct(labels: Mapping[Choice, str], *others: str) -> dict[Choice, str]:
-    """Return *labels*, adding invisible characters to each label that equals an earlier one or one of *others*.
+def distinct(labels: Mapping[Choice, str]) -> dict[Choice, str]:
+    """Return *labels*, adding invisible characters to each label that equals an earlier one.
 
-    Fields and menus send only the label of the chosen option, and Streamlit takes the last of several equal labels.
+    Fields send only the label of the chosen option, and Streamlit takes the last of several equal labels.
     """
     found: dict[Choice, str] = {}
     for choice, label in labels.items():
-        while label in found.values() or label in others:
+        while label in found.values():
             label += _WORD_JOINER
         found[choice] = label
     return found
@@ -104,46 +105,42 @@ def draw_unread(document: Preferences | Space) -> None:
         st.caption(f":material/gpp_bad: {Tampered.public}")
 
 
-def popover(label: str, icon: str, key: str, *, is_wide: bool = False) -> DeltaGenerator:
+def popover(label: str, icon: str, key: str) -> DeltaGenerator:
     """Return a popover with a frameless button."""
-    width = "stretch" if is_wide else "content"
-    return st.popover(label, icon=f":material/{icon}:", type="tertiary", width=width, key=key)
+    return st.popover(label, icon=f":material/{icon}:", type="tertiary", key=key)
 
 
-def menu(
-    label: str,
-    options: Iterable[str],
-    icon: str,
-    key: str,
-    act: Callable[[str], None],
-    *,
-    is_wide: bool = False,
-) -> None:
-    """Draw a menu with a frameless button; call *act* with the chosen option. The page shows an AppError from *act*."""
-    st.menu_button(
-        label,
-        list(options),
-        icon=f":material/{icon}:",
-        key=key,
-        type="tertiary",
-        width="stretch" if is_wide else "content",
-        wrap=False if is_wide else None,
-        on_click=lambda: attempt(act, str(st.session_state[key])),
+def icon_button(label: str, icon: str, attributes: str) -> str:
+    """Return the HTML of a button that shows only an icon."""
+    return f'<button class="db-act" {attributes} aria-label="{label}" title="{label}" data-icon="{icon}"></button>'
+
+
+def draw_wide_menu(label: str, icon: str, key: str, items: str, beside: str = "") -> None:
+    """Draw a button as wide as the sidebar that opens a menu of *items* (assets/page/menu.js).
+
+    *items*, *beside* (drawn after the button): HTML.
+    """
+    st.container(key=key).html(
+        f'<button class="db-opener" data-place="{key}" data-icon="{icon}" aria-haspopup="menu"><span>{escape(label)}</span></button>'
+        f"<template>{items}</template>{beside}"
     )
 
 
-def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
-    """Return the HTML of a button that downloads from the URL *address* with *fields* as its query."""
+def download_form(
+    address: str, fields: Mapping[str, str], content: str = "", attributes: str = ""
+) -> str:
+    """Return the HTML of a form that downloads from the URL *address* with *fields* as its query."""
     return (
-        f'<form action="{address}" class="db-menu" data-running="{escape(ExportRunning.public)}">'
-        f'{hidden_fields(fields)}<button type="submit">'
-        f'<span class="db-icon" aria-hidden="true">download</span>{label}</button></form>'
+        f'<form action="{address}" class="db-menu" data-running="{escape(ExportRunning.public)}" {attributes}>'
+        f"{hidden_fields(fields)}{content}</form>"
     )
 
 
 def draw_download(address: str, label: str = "Download CSV", **fields: str) -> None:
     """Draw a button that downloads from the URL *address* with *fields* as its query."""
-    st.html(download_form(address, label, fields), width="content")
+    icon = '<span class="db-icon" aria-hidden="true">download</span>'
+    button = f'<button type="submit">{icon}{label}</button>'
+    st.html(download_form(address, fields, button), width="content")
 
 
 def draw_metrics(figures: Mapping[str, str]) -> None:
@@ -260,5 +257,7 @@ def draw_field(
             key=key,
             on_change=act,
         )
+        # for assets/page/paste.js: Streamlit does not say the limit of a narrow field
+        st.html(f'<i hidden data-most="{limit}"></i>')
         st.button(words.SAVE, icon=":material/check:", key=save_key, type="tertiary", on_click=act)
         quiet_button(words.CANCEL, "close", f"leave-{noun}", leave)

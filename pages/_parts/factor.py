@@ -162,14 +162,14 @@ def _kept(kept: Mapping[str, str]) -> str:
     )
     has_factor = st.query_params.get("by") or st.query_params.get("added")
     last = (
-        " Without a second step, two-step verification is off, unless it is required here."
+        " Without a second step, two-step verification ends, unless it is required here."
         if has_factor
         else ""
     )
     return f"""<fieldset class="db-kept">
-          <legend>Keep what you sign in with</legend>
+          <legend>Keep these sign-in methods</legend>
           {ticks}
-          <small>What you untick is removed from your account.{last}</small>
+          <small>Untick any you don't recognize; they are removed.{last}</small>
         </fieldset>"""
 
 

@@ -11,20 +11,28 @@ import streamlit as st
 from pages._parts import conversation_menu, editing, safe_md, spaces, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.fact_list import FactList
-from pages._session import CHAT, ask_for, find_user, run_to_end, show_errors, user_services
+from pages._session import (
+    CHAT,
+    ask_for,
+    find_user,
+    run_to_end,
+    show_errors,
+    tell,
+    user_services,
+)
 from pages._tab import tab
 from services.bootstrap import ThreadView, UserServices
 from services.domain import (
     Conversation,
     ConversationId,
     Fact,
+    MessageId,
     Outcome,
     Role,
     Space,
     SpaceId,
     Thread,
 )
-from services.domain.memories import NotedFact
 from services.errors import StoreUnavailable
 
 MEMORY = "pages/memory.py"
@@ -42,16 +50,37 @@ def draw_noted(user: UserServices, view: ThreadView) -> None:
     noted, asked = view.noted, view.last_prompt
     if not noted or not asked:
         return
+    here = view.thread.conversation.id
+    scopes = [_scope(user, new.fact) for new in noted]
+    shared = f" <small>{scopes[0]}</small>" if len(set(scopes)) == 1 else ""
+    has_head = len(noted) > 1
     with st.container(key="noted", gap=None):
-        for one in noted:
+        if has_head:
+            with row("noted-all", "xxsmall"):
+                _draw_status(f"Memory updated: {words.count(len(noted), 'memory')}{shared}")
+                _draw_leave(user, here, asked.id)
+        for one, scope in zip(noted, scopes, strict=True):
             with row(f"noted-{one.fact.id}", "xxsmall"):
-                st.html(f'<p role="status">{_announced(user, one)}</p>', width="stretch")
-                key, here = f"take-back-{one.fact.id}", view.thread.conversation.id
+                before = f" <s>{escape(one.replaced.text)}</s>" if one.replaced else ""
+                said = f"{escape(one.fact.text)}{before}"
+                if has_head:
+                    _draw_status(said if shared else f"{said} <small>{scope}</small>")
+                else:
+                    _draw_status(f"Memory updated: {said}{shared}")
+                key = f"take-back-{one.fact.id}"
                 quiet_button(words.UNDO, None, key, user.tasks.undo_noted, here, one)
-                if one is noted[-1]:
-                    st.page_link(MEMORY, label=words.MEMORY)
-                    dismiss = user.tasks.dismiss_noted, here, asked.id
-                    quiet_button(words.DISMISS, "close", "dismiss-noted", *dismiss)
+                if not has_head:
+                    _draw_leave(user, here, asked.id)
+
+
+def _draw_status(html: str) -> None:
+    st.html(f'<p role="status">{html}</p>', width="stretch")
+
+
+def _draw_leave(user: UserServices, here: ConversationId, asked_id: MessageId) -> None:
+    """Draw a link to the memories, and the button that hides the new ones."""
+    st.page_link(MEMORY, label=words.MEMORY)
+    quiet_button(words.DISMISS, "close", "dismiss-noted", user.tasks.dismiss_noted, here, asked_id)
 
 
 def draw_offer(user: UserServices, thread: Thread) -> None:
@@ -75,20 +104,18 @@ def draw_offer(user: UserServices, thread: Thread) -> None:
             quiet_button("Not now", None, "keep-facts-no", _choose, False)
 
 
-def _announced(user: UserServices, one: NotedFact) -> str:
-    """Return the HTML that announces a new fact: its text, the fact that it replaced, and its scope."""
-    fact, space = one.fact, user.choices.space(one.fact.space_id)
+def _scope(user: UserServices, fact: Fact) -> str:
+    """Return a phrase, as HTML, that says in which chats *fact* is used."""
+    space = user.choices.space(fact.space_id)
     where = f"“{space.name}”" if space and space.name else "this space"
     holds = "in this chat" if fact.conversation_id else f"in {where}" if fact.space_id else ""
-    before = f" <s>{escape(one.replaced.text)}</s>" if one.replaced else ""
-    used = f"Used only {escape(holds)}" if holds else "Used in all chats"
-    return f"Memory updated: {escape(fact.text)}{before} <small>{used}</small>"
+    return f"Used only {escape(holds)}" if holds else "Used in all chats"
 
 
 def _choose(is_wanted: bool) -> None:
     find_user().profile.change(lambda now: now.with_memory(is_wanted, datetime.now(UTC)))
     if is_wanted:
-        st.toast(f"Memory is on. You can see and edit it under {words.MEMORY}.")
+        tell(f"Memory is on. You can see and edit it under {words.MEMORY}.")
 
 
 def note_left(user: UserServices, conversation: Conversation | None) -> None:

@@ -1,10 +1,13 @@
-"""Hidden fields and password fields of native HTML forms."""
+"""Fields of native HTML forms: hidden ones, email addresses and passwords."""
 
 from collections.abc import Mapping
 from html import escape
 from typing import Literal
 
-from services.domain.passwords import PASSWORD_CHARACTERS, PASSWORD_RULE
+from pages._parts import words
+from services.domain.addresses import ADDRESS_PATTERN
+from services.domain.passwords import PASSWORD_BYTES, PASSWORD_CHARACTERS, PASSWORD_RULE
+from services.errors import AddressNotPlain, BadAddress, WeakPassword
 
 PasswordKind = Literal["current-password", "new-password"]  # values of the attribute `autocomplete`
 
@@ -17,13 +20,27 @@ def hidden_fields(values: Mapping[str, object]) -> str:
     )
 
 
-def password_field(label: str, kind: PasswordKind) -> str:
-    """Return the HTML of a password field with the id *kind*. `show_button` draws the rule for a new password."""
+def email_field(label: str = words.EMAIL, autocomplete: str = "username", state: str = "") -> str:
+    """Return the HTML of a field for an email address, which assets/page/check.js checks; *state*: more attributes."""
+    return f"""<label>{label}<input name="email" type="email" autocomplete="{autocomplete}" required {state}
+          placeholder="you@example.org" data-pattern="{escape(ADDRESS_PATTERN)}"
+          data-refusal="{BadAddress.public}" data-not-plain="{AddressNotPlain.public}"></label>"""
+
+
+def password_field(label: str, kind: PasswordKind, state: str = "") -> str:
+    """Return the HTML of a password field with the id *kind*; *state*: more attributes.
+
+    `show_button` draws the rule for a new password; assets/page/check.js checks its length.
+    """
     rule = ""
     if kind == "new-password":
-        rule = f'minlength="{PASSWORD_CHARACTERS}" aria-describedby="password-rule"'
+        short, long = WeakPassword("short").public, WeakPassword("long").public
+        rule = (
+            f'aria-describedby="password-rule" data-least="{PASSWORD_CHARACTERS}" data-most="{PASSWORD_BYTES}" '
+            f'data-short="{short}" data-long="{long}"'
+        )
     return f"""<label>{label}<input name="password" id="{kind}" type="password" autocomplete="{kind}" required
-          autocapitalize="none" spellcheck="false" {rule}></label>"""
+          autocapitalize="none" spellcheck="false" {rule} {state}></label>"""
 
 
 def show_button(*kinds: PasswordKind) -> str:

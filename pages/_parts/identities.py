@@ -29,7 +29,7 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
     offered, own = providers.offered(), user.sign_in_details.identities
     if not offered and not own:
         return
-    st.subheader(providers.TITLE, anchor=False)
+    st.header(providers.TITLE, anchor=False)
     if not own:
         st.markdown("Sign in with an account that you have elsewhere, without your password here.")
     with st.container(key="identities", gap="small"):

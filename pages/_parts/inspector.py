@@ -34,7 +34,7 @@ def next_dialog(conversation_id: ConversationId) -> None:
         return
     if forecast := view.forecast:
         st.html(table(receipt, forecast.tokens, view.room))
-        _draw(view, receipt, how_counted(receipt, forecast))
+        _draw(view, receipt, forecast.tokens, how_counted(receipt, forecast))
 
 
 @st.dialog(words.CONTEXT_USED, width="medium", on_dismiss="rerun")
@@ -51,31 +51,30 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
         st.caption("No context was recorded for this reply.")
         return
     cost = view.costs([reply]).get(reply.turn_id) if reply.turn_id else None
-    counted = _counted(receipt, cost.tokens) if cost else ""
-    st.html(table(receipt, (cost and cost.tokens.prompt) or receipt.prompt_tokens))
-    _draw(view, receipt, f"{_ESTIMATED} {counted}")
+    tokens = (cost and cost.tokens.prompt) or receipt.prompt_tokens
+    st.html(table(receipt, tokens))
+    _draw(view, receipt, tokens, _counted(receipt, cost.tokens) if cost else _ESTIMATED)
 
 
 def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None) -> str:
     """Return a bar and a table of the parts of the context as HTML; *tokens*: the total in tokens; *room*: the context budget.
 
-    The app itself counts the tokens of each part. The last row contains the formatting and the difference between
-    *tokens* and the app's total.
+    The app counts the parts itself, and scales its counts so that their sum is *tokens*.
     """
-    parts = _parts(sent)
-    # the ratio of the endpoint's token count to the app's own count
-    likely = tokens / max(1, sent.prompt_tokens)
+    *texts, (overhead, _, colour) = (
+        (name, _scaled(counted, sent, tokens), colour) for name, counted, colour in _parts(sent)
+    )
+    # what rounding left over belongs to the last part
+    parts = (*texts, (overhead, tokens - sum(counted for _, counted, _ in texts), colour))
     whole = max(room or tokens, tokens, 1)
     bar = "".join(
-        f'<i style="background:var(--{colour});width:{100 * likely * counted / whole:.1f}%"></i>'
+        f'<i style="background:var(--{colour});width:{100 * counted / whole:.1f}%"></i>'
         for _, counted, colour in parts
         if counted
     )
-    *texts, (overhead, counted, colour) = parts
-    rest = overhead, counted + tokens - sent.prompt_tokens, colour
     rows = "".join(
         f'<tr><td><i style="background:var(--{colour})"></i>{escape(name)}</td><td>{words.number(counted)}</td></tr>'
-        for name, counted, colour in (*texts, rest)
+        for name, counted, colour in parts
         if counted
     )
     total = words.number(tokens) + (f" of {words.number(room)}" if room else "")
@@ -83,6 +82,11 @@ def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None)
         f'<div class="db-bar" role="img" aria-label="{total} tokens">{bar}</div>'
         f'<table class="db-parts">{rows}<tr class="sum"><td>Total tokens</td><td>{total}</td></tr></table>'
     )
+
+
+def _scaled(counted: int, sent: ContextPlan | SentContext, tokens: int) -> int:
+    """Return the likely tokens of a part of *sent* for which the app counted *counted*, if the whole has *tokens*."""
+    return counted * tokens // max(1, sent.prompt_tokens)
 
 
 def how_counted(sent: ContextPlan | SentContext, forecast: Forecast) -> str:
@@ -119,12 +123,12 @@ def _parts(sent: ContextPlan | SentContext) -> tuple[tuple[str, int, str], ...]:
         (words.count(kept, "recent message"), tokens[PartKind.VERBATIM], "c1"),
         (words.count(recalled, "related older message"), tokens[PartKind.RECALLED], "c3"),
         ("Your message", tokens[PartKind.PROMPT], "c1"),
-        ("Formatting and estimate correction", tokens[PartKind.FRAME], "c4"),
+        ("Formatting", tokens[PartKind.FRAME], "c4"),
     )
 
 
-def _draw(view: ThreadView, receipt: SentContext, counted: str) -> None:
-    """Draw the texts of the context. *counted*: a sentence that says how the tokens were counted."""
+def _draw(view: ThreadView, receipt: SentContext, tokens: int, counted: str) -> None:
+    """Draw the texts of the context, which has *tokens*. *counted*: a sentence that says how the tokens were counted."""
     thread, far = view.thread, view.recalled(receipt)
     st.caption(f"Context: {words.policy_name(policy_named(receipt.policy))}. {counted}")
     by_seq = {message.seq: message for message in thread.messages}
@@ -141,13 +145,18 @@ def _draw(view: ThreadView, receipt: SentContext, counted: str) -> None:
             draw_plain_text(receipt.summary.text)
     if receipt.verbatim:
         rows = (
-            (_excerpt(by_seq.get(seq)), words.number(tokens), "")
-            for seq, tokens in receipt.verbatim
+            (_excerpt(by_seq.get(seq)), words.number(_scaled(own, receipt, tokens)), "")
+            for seq, own in receipt.verbatim
         )
         st.expander(kept).html(_rows(rows))
     if receipt.recalls:
         rows = (
-            _recalled(note, by_id.get(note.message_id), is_far=note.message_id in far)
+            _recalled(
+                note,
+                by_id.get(note.message_id),
+                _scaled(note.tokens, receipt, tokens),
+                is_far=note.message_id in far,
+            )
             for note in receipt.recalls
         )
         st.expander(recalled).html(_rows(rows))
@@ -159,10 +168,12 @@ def _draw(view: ThreadView, receipt: SentContext, counted: str) -> None:
 def _counted(receipt: SentContext, tokens: Usage) -> str:
     cached = f", {words.number(tokens.cached)} of them cached" if tokens.cached else ""
     counted = f"Counted by the provider: {words.count(tokens.prompt, 'input token')}{cached}."
-    return f"{counted} {cut_prompt(receipt, tokens)}"
+    return f"{counted} The parts are estimates. {cut_prompt(receipt, tokens)}"
 
 
-def _recalled(note: ReceiptEntry, message: Message | None, *, is_far: bool) -> tuple[str, str, str]:
+def _recalled(
+    note: ReceiptEntry, message: Message | None, tokens: int, *, is_far: bool
+) -> tuple[str, str, str]:
     """Return a recalled message, why it was recalled, and (if only an extract was sent) its full text as HTML."""
     day = f"{words.moment(message.created_at)}, " if message else ""
     where = "from another chat, " if is_far else ""
@@ -176,7 +187,7 @@ def _recalled(note: ReceiptEntry, message: Message | None, *, is_far: bool) -> t
         message = replace(message, body=sent)
     found = f"matched “{', '.join(note.matched)}”" if note.matched else "next to a match"
     when = " for an earlier question" if note.recalled_for else ""
-    aside = f"{day}{where}{extract}{found}{when}, {words.count(note.tokens, 'token')}"
+    aside = f"{day}{where}{extract}{found}{when}, {words.count(tokens, 'token')}"
     return _excerpt(message), aside, whole
 
 

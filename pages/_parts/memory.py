@@ -271,7 +271,7 @@ def summary_dialog(conversation_id: ConversationId) -> None:
         is_saved = editing.is_submitted()
     with st.container(horizontal=True):
         is_asked_again = st.button(words.REGENERATE, icon=":material/refresh:", type="tertiary")
-        is_gone = st.button("Delete summary", icon=":material/close:", type="tertiary")
+        is_gone = st.button("Delete summary", icon=":material/delete:", type="tertiary")
 
     def change() -> None:
         # the stored summary is replaced only if it is still the summary that the user saw
@@ -294,8 +294,8 @@ def _covered(thread: Thread, summary: RunningSummary) -> str:
     covered = [one for one in thread.branch() if summary.from_seq <= one.seq <= summary.up_to_seq]
     span = ""
     if covered:
-        first, last = words.moment(covered[0].created_at), words.moment(covered[-1].created_at)
-        span = f" ({first} to {last})"
+        ends = (words.moment(covered[at].created_at) for at in (0, -1))
+        span = f" ({' to '.join(dict.fromkeys(ends))})"
     edited = " You edited it." if summary.is_edited else ""
     return (
         f"Summary of {words.count(len(covered), 'message')}{span}, updated {words.moment(summary.made_at)}."

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import inspector, prompts, safe_md, thoughts, turns, undo, versions, words
-from pages._parts.elements import row
+from pages._parts.elements import icon_button, row
 from pages._session import ask_for, attempt, reason
 from pages._tab import tab
 from services.bootstrap import ChatParts, ThreadView
@@ -19,13 +19,12 @@ from services.domain import (
     Message,
     Outcome,
     Role,
-    Thread,
     TurnCost,
     TurnId,
     total_cost,
 )
-from services.domain.model_failures import ModelFailure, ModelUnavailable
-from services.errors import NewerVersion, StoreUnavailable
+from services.domain.model_failures import LONGEST_WAIT_SECONDS, ModelFailure, ModelUnavailable
+from services.errors import AppError, NewerVersion, StoreUnavailable
 
 Costs = Mapping[TurnId, TurnCost]
 
@@ -35,43 +34,46 @@ _UNVERIFIED = "This message failed its integrity check and is hidden. Contact yo
 _MORE = '<button class="db-act db-details" aria-expanded="false" aria-label="Details" data-icon="more_horiz"></button>'
 
 _UNANSWERED = (
-    '<details class="db-unanswered"><summary>Unanswered - not part of the chat</summary>'
+    '<details class="db-unanswered"><summary>Unanswered, not part of the chat</summary>'
     "No reply was received. Later messages are sent without this one.</details>"
 )
 
 
 class _Ending(NamedTuple):
-    """The words and the icon that say how an incomplete reply ended."""
+    """The words and the icon that say how a reply ended that is not complete, or why there is none."""
 
-    name: str
+    name: str  # on the badge of an earlier reply
     icon: str
     sentence: str
 
 
+_AWAY = ":material/cloud_off:"
+_EDITED = _Ending("Edited", ":material/edit:", "You edited this reply.")
+_SAVED, _PART_SAVED = "Your message is saved", "The partial reply is saved"
 _ENDINGS = {
     Outcome.CUT: _Ending(
         "Cut off at the length limit",
         ":material/content_cut:",
-        "The reply reached its length limit.",
+        "The reply was cut off at its length limit.",
     ),
-    Outcome.STOPPED: _Ending("Stopped", ":material/stop_circle:", "You stopped this reply."),
+    Outcome.STOPPED: _Ending(
+        "Stopped", ":material/stop_circle:", f"You stopped this reply. {_PART_SAVED}."
+    ),
     Outcome.FAILED: _Ending(
         "Incomplete",
-        ":material/cloud_off:",
-        "The model did not finish this reply. The partial reply is saved.",
+        _AWAY,
+        f"The model did not finish this reply. {_PART_SAVED}.",
     ),
-    Outcome.EDITED: _Ending("Edited", ":material/edit:", "You edited this reply."),
+    Outcome.EDITED: _EDITED,
     Outcome.INTERRUPTED: _Ending(
         "Interrupted",
         ":material/bolt:",
-        "This reply was interrupted. The partial reply is saved.",
+        f"This reply was interrupted. {_PART_SAVED}.",
     ),
 }
 
 _NEWER = _Ending(words.NEWER, ":material/update:", NewerVersion.public)
-_NO_ANSWER = _Ending(
-    "No answer", ":material/cloud_off:", "The model did not answer. Its reasoning is saved."
-)
+_NO_ANSWER = _Ending("No answer", _AWAY, "The model did not answer. Its reasoning is saved.")
 
 
 def draw_reply(
@@ -82,16 +84,17 @@ def draw_reply(
     *is_plain*: if the reply is only text, draw it without `st.chat_message`, which adds several DOM nodes.
     """
     # the ending of the last reply is not drawn here, because `draw_end` draws it below the reply
-    ending = None if is_last and reply.outcome is not Outcome.EDITED else _ending_of(reply)
-    is_more = ending or not _has_text(reply) or any(part.has_thoughts for part in reply.stored)
+    badge = None if is_last and reply.outcome is not Outcome.EDITED else _ending_of(reply)
+    is_more = badge or not _has_text(reply) or any(part.has_thoughts for part in reply.stored)
     with nullcontext() if is_plain and not is_more else st.chat_message(Role.ASSISTANT):
         thoughts.draw(reply, known)
         if not reply.is_verified:
             st.markdown(f":gray[:material/gpp_bad: {_UNVERIFIED}]")
         elif not reply.is_thoughts_only:
             safe_md.draw(reply.body)
-        if ending:
-            _draw_ending(reply)
+        if badge:
+            color = "gray" if reply.outcome is Outcome.EDITED else "orange"
+            st.badge(badge.name, icon=badge.icon, color=color, help=_true_here(badge, reply))
 
 
 def prompt(
@@ -116,11 +119,19 @@ def prompt(
     )
 
 
-def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iterable[str]) -> str:
-    """Return the HTML below *reply*. *others*: as in `prompt`; *choices*: other ways to regenerate it."""
-    edit = again = ""
-    if others:
-        edit = _edit(reply)
+def below(
+    reply: Message,
+    others: Sequence[Message],
+    costs: Costs,
+    choices: Iterable[str],
+    *,
+    has_retry: bool = False,
+) -> str:
+    """Return the HTML below *reply*. *others*: as in `prompt`; *choices*: other ways to regenerate it; *has_retry*: the
+    page has a button Retry for it."""
+    edit = _edit(reply) if others else ""
+    again = ""
+    if others and not has_retry:
         again = _act("retry", reply, words.REGENERATE, "refresh") + _choice(reply, choices)
     seen = _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
     # buttons that only some replies have come last, so that the others are always at the same position
@@ -142,43 +153,75 @@ def draw_coming(view: ThreadView, continued: Message | None) -> DeltaGenerator:
 
 
 def draw_end(services: ChatParts, view: ThreadView) -> None:
-    """Draw the buttons below the last message, or the reason why its reply is missing."""
-    thread, failure = view.thread, view.failure
-    last = thread.branch()[-1]
+    """Draw what follows the last message: a line that says how its reply ended, the buttons that help, and its icons."""
+    thread, last = view.thread, view.thread.branch()[-1]
     others = thread.versions(last) if last.role is Role.ASSISTANT else ()
     choices = versions.choices(services)
-    if thread.is_newer:
-        st.caption(f"{_NEWER.icon} {_NEWER.sentence}")
-    if failure and last.is_answer:  # there is a reply, so a request for another version has failed
-        st.error(_in_this_chat(reason(failure)), icon=":material/cloud_off:")
-    if last.outcome is Outcome.CUT:
-        with row("cut-reply"):
-            _draw_ending(last)
-            _draw_continue(view, last)
-    if last.is_answer:
+    end = _NEWER if thread.is_newer else _end(view)
+    tip = thread.tip if last.is_unfinished and not thread.is_newer else None
+    # if there is a reply and a failure, a request for another version of the reply has failed
+    has_retry = not thread.is_newer and (view.failure is not None or not last.is_answer)
+    if end and end is not _EDITED:  # an edited reply has a badge
+        with st.container(key="reply-failed" if view.failure else "reply-ended", gap="xsmall"):
+            st.caption(f"{end.icon} {_true_here(end, last, view.failure)}")
+            if tip or has_retry:
+                _draw_remedies(view, tip, choices, has_retry=has_retry)
+    if last.role is Role.ASSISTANT:
         costs = view.costs([last])
-        st.html(below(last, others, costs, choices))
+        st.html(below(last, others, costs, choices, has_retry=has_retry))
         _draw_cut_prompt(view, last, costs)
-        return
-    if thread.is_newer:
-        return
-    with row("missing-reply"):
-        if failure:
-            st.error(_in_this_chat(reason(failure)), icon=":material/cloud_off:")
-        else:
-            st.caption(ending(view), width="stretch")
-        _draw_continue(view, last)
+
+
+def _draw_remedies(
+    view: ThreadView, tip: Message | None, choices: Iterable[str], *, has_retry: bool
+) -> None:
+    """Draw Continue, if the last reply, whose last part is *tip*, ended early, and Retry.
+
+    Both are disabled while the endpoint asks to wait.
+    """
+    conversation_id, model = view.thread.conversation.id, view.setup.offer.info.name
+    last, wait = view.thread.branch()[-1], _wait_seconds(view.failure)
+    with row("reply-buttons"):
+        if tip:
+            st.button(
+                "Continue",
+                icon=":material/play_arrow:",
+                key="continue",
+                disabled=wait > 0,
+                on_click=attempt,
+                args=[turns.continue_reply, conversation_id, tip.id, model],
+            )
+        if not has_retry:
+            return
         st.button(
             "Retry",
             icon=":material/refresh:",
-            key="retry",
+            key="retry-later" if wait else "retry",
+            disabled=wait > 0,
             on_click=attempt,
-            args=[turns.retry, thread.conversation.id, last.id, view.setup.offer.info.name],
+            args=[turns.retry, conversation_id, last.id, model],
         )
-        # the buttons for the text of a partial reply
-        own = f"{_copy(last)}{_edit(last)}" if others else ""
-        parts = own, _choice(last, choices), _switch(last, others)
-        st.html(f'<div class="db-acts">{"".join(parts)}</div>', width="content")
+        st.html(_choice(last, choices), width="content")
+        if wait:
+            # the browser counts down from this value (assets/style.css)
+            st.html(
+                f"<style>.st-key-retry-later {{ --waited: {wait - LONGEST_WAIT_SECONDS}s }}</style>"
+            )
+            _redraw_after(wait)
+
+
+def _redraw_after(seconds: int) -> None:
+    """Rerun the page after *seconds*, unless a dialog is open then, which would close; its end reruns the page."""
+    is_drawn = False
+
+    @st.fragment(run_every=seconds)
+    def wake() -> None:
+        nonlocal is_drawn
+        if is_drawn and not tab().is_dialog_open:
+            st.rerun()
+        is_drawn = True
+
+    wake()
 
 
 def _draw_cut_prompt(view: ThreadView, reply: Message, costs: Costs) -> None:
@@ -190,18 +233,21 @@ def _draw_cut_prompt(view: ThreadView, reply: Message, costs: Costs) -> None:
             st.caption(f":material/warning: {sentence}")
 
 
-def _missing(thread: Thread, prompt: Message) -> str:
-    """Return a sentence on why *prompt* has no reply."""
-    missing = thread.missing_reply
-    match missing.outcome if missing and missing.prompt_id == prompt.id else None:
-        case Outcome.STOPPED:
-            return "You stopped this reply. Your message is saved."
+def _end(view: ThreadView) -> _Ending | None:
+    """Return how the last reply ended, or why there is none; None if it is complete."""
+    last = view.thread.branch()[-1]
+    if view.failure:
+        return _Ending("", _AWAY, reason(view.failure))
+    if last.role is not Role.USER:
+        return _ending_of(last)
+    missing = view.thread.missing_reply
+    match missing.outcome if missing and missing.prompt_id == last.id else None:
+        case Outcome.STOPPED | Outcome.INTERRUPTED as outcome:
+            return _ENDINGS[outcome]
         case Outcome.COMPLETE:
-            return reason(ModelUnavailable(ModelFailure.EMPTY))
-        case Outcome.INTERRUPTED:
-            return "This reply was interrupted. Your message is saved."
+            return _Ending("", _AWAY, reason(ModelUnavailable(ModelFailure.EMPTY)))
         case _:
-            return "No reply was received. Your message is saved."
+            return _Ending("", _AWAY, f"No reply was received. {_SAVED}.")
 
 
 def _ending_of(message: Message) -> _Ending | None:
@@ -213,29 +259,20 @@ def _ending_of(message: Message) -> _Ending | None:
     return _ENDINGS.get(message.outcome)
 
 
-def _draw_ending(message: Message) -> None:
-    if ending := _ending_of(message):
-        color = "gray" if message.outcome is Outcome.EDITED else "orange"
-        help_text = _in_this_chat(ending.sentence)
-        st.badge(ending.name, icon=ending.icon, color=color, help=help_text)
+def _true_here(ending: _Ending, last: Message, failure: AppError | None = None) -> str:
+    """Return the sentence of *ending*, true to what is saved: a part of the reply *last*, or only the prompt.
 
-
-def _in_this_chat(sentence: str) -> str:
-    """Return *sentence*; "kept" replaces "saved" on the page of a temporary chat, which is not stored."""
+    A temporary chat is not saved but kept. If the endpoint asks to wait after *failure*, say how long.
+    """
+    kept = (_SAVED, _PART_SAVED) if last.is_unfinished else (_PART_SAVED, _SAVED)
+    sentence = ending.sentence.replace(*kept)
+    if wait := _wait_seconds(failure):
+        sentence = sentence.replace("; try again.", f". Try again in {words.duration(wait)}.")
     return sentence.replace(" is saved", " is kept") if tab().temporary else sentence
 
 
-def _draw_continue(view: ThreadView, last: Message) -> None:
-    """Draw the button that continues the last reply, if it ended early."""
-    thread, model = view.thread, view.setup.offer.info.name
-    if last.is_unfinished and thread.tip:
-        st.button(
-            "Continue",
-            icon=":material/play_arrow:",
-            key="continue",
-            on_click=attempt,
-            args=[turns.continue_reply, thread.conversation.id, thread.tip.id, model],
-        )
+def _wait_seconds(failure: AppError | None) -> int:
+    return failure.wait_seconds if isinstance(failure, ModelUnavailable) else 0
 
 
 def _switch(message: Message, others: Sequence[Message]) -> str:
@@ -259,20 +296,16 @@ def _edit(message: Message) -> str:
 
 
 def _choice(message: Message, choices: Iterable[str]) -> str:
-    """Return the button that opens a menu of other ways to regenerate *message* (assets/page/list.js)."""
+    """Return the button that opens a menu of other ways to regenerate *message* (assets/page/menu.js)."""
     options = escape("|".join(choices))
     about = f'data-message="{message.id}" data-options="{options}" aria-haspopup="menu"'
-    return _button(words.REGENERATE_WITH, "expand_more", about)
+    return icon_button(words.REGENERATE_WITH, "expand_more", about)
 
 
 def _act(name: str, message: Message | None, label: str, icon: str) -> str:
     """Return a button that `act` handles; it is disabled if *message* is None."""
     told = f'data-act="{name}" data-message="{message.id}"' if message else "disabled"
-    return _button(label, icon, told)
-
-
-def _button(label: str, icon: str, attributes: str) -> str:
-    return f'<button class="db-act" {attributes} aria-label="{label}" title="{label}" data-icon="{icon}"></button>'
+    return icon_button(label, icon, told)
 
 
 def act(conversation_id: ConversationId, model: str, request: Mapping[str, str]) -> None:
@@ -303,15 +336,12 @@ def act(conversation_id: ConversationId, model: str, request: Mapping[str, str])
 
 
 def ending(view: ThreadView) -> str:
-    """Return a sentence on how the last reply ended, or an empty string if an alert on the page already says it."""
-    if view.failure:
-        return ""
+    """Return a sentence on how the last reply ended, without Markdown."""
+    end = _end(view)
     last = view.thread.branch()[-1]
-    if ending := _ending_of(last):
-        return _in_this_chat(ending.sentence)
-    if last.role is Role.USER:
-        return _in_this_chat(_missing(view.thread, last))
-    return "The reply is complete."
+    if end is None:
+        return "The reply is complete."
+    return _true_here(end, last, view.failure).replace("`", "")
 
 
 def _copy(message: Message) -> str:
@@ -322,7 +352,7 @@ def _copy(message: Message) -> str:
     if not _has_text(message):
         return ""
     text = b64encode(message.body.encode()).decode()
-    return _button(f"Copy {_noun(message)}", "content_copy", f'data-copy="{text}"')
+    return icon_button(f"Copy {_noun(message)}", "content_copy", f'data-copy="{text}"')
 
 
 def _has_text(message: Message) -> bool:

@@ -7,7 +7,7 @@ import streamlit as st
 from pages._parts import new_conversation, safe_md, words
 from pages._parts.elements import key_showing, popover, quiet_button
 from pages._parts.temporary import services_of
-from pages._session import ask_for, attempt, find_user
+from pages._session import ask_for, attempt, find_user, tell
 from services import bootstrap
 from services.bootstrap import ChatParts, ThreadView
 from services.domain import ConversationId, Role
@@ -37,8 +37,8 @@ _SOURCES = {
 
 
 def line(services: ChatParts) -> str:
-    """Return a line with the default model and, if that is the local model, its state."""
-    name = safe_md.label(services.choices.setup(None).offer.info.name)
+    """Return a line of plain text with the default model and, if that is the local model, its state."""
+    name = services.choices.setup(None).offer.info.name
     match bootstrap.current_app().health.model:
         case ModelState.REMOTE:
             return f"Model: {name}"
@@ -48,6 +48,10 @@ def line(services: ChatParts) -> str:
             return "The local model is not running; retrying every few minutes."
         case ModelState.READY:
             return f"Model: {name}, a tiny demo model: expect poor answers."
+
+
+def draw_line(services: ChatParts) -> None:
+    st.caption(safe_md.label(line(services), 120), width="stretch")
 
 
 def draw_connect_card() -> None:
@@ -88,7 +92,7 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
     key = key_showing(f"model-{conversation_id or 'new'}", name)
     with popover(safe_md.label(name, 40), "neurology", "model-picker").container(width=340):
         if bootstrap.current_app().health.model is not ModelState.REMOTE:
-            st.caption(line(services))
+            draw_line(services)
             quiet_button(words.CONNECT, "add_link", "connect", ask_for, connect_dialog)
             return
         st.radio(
@@ -162,4 +166,4 @@ def choose(conversation_id: ConversationId | None, name: str) -> None:
 
 def _make_default(name: str) -> None:
     find_user().profile.change(lambda now: replace(now, model=name))
-    st.toast(f"{safe_md.label(name)} is your default model now.")
+    tell(f"{name} is your default model now.")

@@ -6,6 +6,7 @@ from uuid import UUID
 import streamlit as st
 
 from pages._parts import codes, proof, words
+from pages._parts.form_fields import email_field
 from pages._parts.refusals import refusal
 from services import bootstrap
 from services.bootstrap import UserServices
@@ -15,10 +16,12 @@ from services.domain.sign_in_methods import SignInMethod
 
 MOVED = "moved"  # the reason in the URL after the email address was changed
 _CHANGED = (
-    "Email changed. Sign in with the new one from now on. If the old one was confirmed, we told it"
-    "{}. Your other devices stay signed in: sign them out below if you do not know them."
+    "Email changed. Sign in with the new one from now on. If the old address was confirmed, we emailed it, too{}. "
+    "Other devices stay signed in; sign them out below."
 )
-_TAKE_BACK = ", and it can be taken back for three days, on the sign-in page"
+_UNDO = "; it can undo this for three days"
+# the new address, which assets/page/address.js fills in
+_SENT_TO = '<p class="db-sent-to" data-label="New email" hidden></p>'
 OF_PROVIDER = "Your organization manages this email. Ask your admin to change it."
 _NEW_OF_PROVIDER = "Your admin manages emails of this domain. Ask your admin to change it."
 _TAKEN = "This is your email already, or that of another account."
@@ -38,7 +41,7 @@ def draw_button() -> None:
     """Draw the button that leads to the forms, and a message if the email address was just changed."""
     if st.query_params.get("reason") == MOVED:
         takes_back = SignInMethod.CODE in bootstrap.current_app().methods
-        st.info(_CHANGED.format(_TAKE_BACK if takes_back else ""))
+        st.info(_CHANGED.format(_UNDO if takes_back else ""))
     if _sends_codes():
         st.button("Change email", on_click=codes.go_to, args=[_PURPOSE])
 
@@ -57,12 +60,11 @@ def draw_forms(user: UserServices, scope: ProofScope) -> None:
         return
     if step is None:
         st.markdown("We will send a code to your new email.")
-        field = """<label>New email<input name="email" type="email" autocomplete="off" required
-          placeholder="you@example.org"></label>"""
+        field = email_field("New email", "off")
         st.html(_FORMS.send(words.SEND_CODE, field), width=384)
     else:
         st.markdown(f"If your new email can be used, we sent a code to it. {codes.SENT}")
-        st.html(codes.SENT_TO + _FORMS.redeem(step, "Change email"), width=384)
+        st.html(_SENT_TO + _FORMS.redeem(step, "Change email"), width=384)
     st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 
 

@@ -1,4 +1,4 @@
-"""Notices about sign-ins and changed sign-in methods, shown to the account's user on every page until dismissed."""
+"""Notices to the user about changes of the account's sign-in methods, at the top of each page until they are dismissed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
@@ -9,18 +9,15 @@ import streamlit as st
 from pages._parts import words
 from pages._parts.elements import quiet_button, row
 from pages._session import find_user
+from pages._tab import tab
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain.accounts import FEW_RECOVERY_CODES, AccountNotice
 from services.domain.mails import NoticeKind
 from services.errors import AppError
 
-_MOST = 3  # the number of notices that are shown; further ones are in an expander
 _TO_ACCOUNT = '<a href="/account" target="_self">Account</a>'
-_IF_NOT_YOU = (
-    "If this was not you, change your password (if you have one), remove ways to sign in that you do not know, and sign out "
-    f"your other devices on {_TO_ACCOUNT}."
-)
+_IF_NOT_YOU = f"Not you? Check your password, sign-in methods and devices on {_TO_ACCOUNT}."
 _TITLES: Mapping[NoticeKind, str] = {  # titles of the notices with the advice _IF_NOT_YOU
     NoticeKind.NEW_DEVICE: "New sign-in to your account",
     NoticeKind.FACTOR_ADDED: "An authenticator app was set up",
@@ -64,34 +61,58 @@ _NEWER = (
 
 
 def draw(user: UserServices | None, drawn: Collection[UUID] = ()) -> set[UUID]:
-    """Draw the notices that were last read from the store, except those in *drawn*; return the ids of all drawn notices."""
+    """Draw a card of the notices that were last read from the store, except those in *drawn*; return the ids of all.
+
+    The card names the gravest; a button unfolds the others.
+    """
     if user is None or bootstrap.current_app().is_alone:
         return set()
     try:
         notices = user.notices
     except AppError:  # the page draws the error
         return set(drawn)
-    new = [one for one in notices if one.id not in drawn]
-    for notice in new[:_MOST]:
-        _draw_notice(notice)
-    if others := new[_MOST:]:
-        with st.expander(words.count(len(others), "more notice")):
-            ids = [one.id for one in notices]
-            quiet_button("Dismiss all", "done_all", "dismiss-notices", _dismiss, ids)
-            for notice in others:
-                _draw_notice(notice)
-    return {*drawn, *(one.id for one in new)}
+    if new := [notice for notice in notices if notice.id not in drawn]:
+        with st.container(key=f"notice-{len(drawn)}", gap="xxsmall"):
+            _draw_card(new, f"-{len(drawn)}")
+    return {*drawn, *(notice.id for notice in new)}
 
 
-def _draw_notice(notice: AccountNotice) -> None:
+def _draw_card(notices: Sequence[AccountNotice], key: str) -> None:
+    gravest, *others = notices
+    # a notice that has come since the others were unfolded stays folded, and is not dismissed with them
+    shown = [gravest, *(notice for notice in others if notice.id in tab().unfolded_notices)]
+    with row(wrap=False):
+        st.html(_text(gravest))
+        ids = [notice.id for notice in shown]
+        quiet_button(words.DISMISS, "close", f"dismiss-notices{key}", _dismiss, ids)
+    said = {_advice(gravest)}
+    for notice in shown[1:]:
+        st.html(_text(notice, said))
+        said.add(_advice(notice))
+    if folded := len(notices) - len(shown):
+        ids = [notice.id for notice in others]
+        quiet_button(f"and {folded} more", "expand_more", f"unfold-notices{key}", _unfold, ids)
+    elif others:
+        quiet_button("Show less", "expand_less", f"unfold-notices{key}", _unfold, ())
+
+
+def _text(notice: AccountNotice, said: Collection[str] = ()) -> str:
+    """Return a notice as HTML, without its advice if that is in *said*."""
     title, advice = _TEXTS.get(notice.kind, _NEWER)
     at, browser = words.moment(notice.at, has_date=True), notice.browser
     when = f"{at}, in {browser}" if browser else at
-    with row(f"notice-{notice.id}", wrap=False):
-        st.html(
-            f'<p role="status"><strong>{escape(title)}</strong> <span>{escape(when)}</span><br>{advice}</p>'
-        )
-        quiet_button(words.DISMISS, "close", f"dismiss-{notice.id}", _dismiss, [notice.id])
+    line = "" if advice in said else f"<br>{advice}"
+    return (
+        f'<p role="status"><strong>{escape(title)}</strong> <span>{escape(when)}</span>{line}</p>'
+    )
+
+
+def _advice(notice: AccountNotice) -> str:
+    return _TEXTS.get(notice.kind, _NEWER)[1]
+
+
+def _unfold(ids: Collection[UUID]) -> None:
+    tab().unfolded_notices = frozenset(ids)
 
 
 def _dismiss(ids: Sequence[UUID]) -> None:

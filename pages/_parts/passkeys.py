@@ -36,7 +36,7 @@ def draw(user: UserServices, scope: ProofScope) -> None:
     is_last_step = len(passkeys) == 1 and factor is not None and factor.since is None
     if not passkeys and not is_on():
         return
-    st.subheader("Passkeys", anchor=False)
+    st.header("Passkeys", anchor=False)
     if user.is_of_provider or is_on():
         st.markdown(_OF_PROVIDER if user.is_of_provider else _WHAT)
     with st.container(key="passkeys", gap="small"):

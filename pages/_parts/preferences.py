@@ -13,7 +13,7 @@ from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.temporary import services_of
 from pages._session import show_errors, user_services
 from services.bootstrap import Setup, UserServices
-from services.domain import Conversation, NewConversation, Preferences, Theme
+from services.domain import Conversation, EnterSends, NewConversation, Preferences, Theme
 from services.domain.limits import LONGEST_INSTRUCTIONS
 from services.domain.models import InstructionsSource
 from services.errors import Tampered
@@ -25,6 +25,7 @@ _RESETS = {
 }
 _SAVED = "Saved."
 _THEMES: tuple[Theme, ...] = get_args(Theme)
+_ENTER: dict[EnterSends, str] = {"device": "By device", "always": "Always", "never": "Never"}
 
 
 @st.dialog(words.INSTRUCTIONS, on_dismiss="rerun")
@@ -80,6 +81,16 @@ def preferences_dialog() -> None:
             horizontal=True,
             key="theme",
         )
+        enter = st.radio(
+            "Enter sends",
+            list(_ENTER),
+            index=list(_ENTER).index(chosen.enter_sends),
+            format_func=_ENTER.__getitem__,
+            horizontal=True,
+            help="By device: not on touch screens and not in edited messages, where Enter starts a new line. "
+            "Ctrl+Enter always sends.",
+            key="enter-sends",
+        )
         has_title = st.toggle(
             "Show the chat's title in the browser tab",
             chosen.has_title_in_tab,
@@ -99,7 +110,8 @@ def preferences_dialog() -> None:
         entry.draw_bounds()
     if is_saved and not refused:
         sizes = {name: entry.value for name, entry in entries.items()}
-        chosen = replace(chosen, theme=theme, has_title_in_tab=has_title, instructions=text or None)
+        chosen = replace(chosen, theme=theme, enter_sends=enter, has_title_in_tab=has_title)
+        chosen = replace(chosen, instructions=text or None)
         reply = entries["reply_tokens"]
         # the field shows a longer stored length as this maximum; saving the dialog must not lower the stored length
         if reply.value and reply.value == reply.most:

@@ -46,7 +46,7 @@ def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> Non
     the step, or the purpose, of the form that the page shows again after the proof.
     """
     back_to = f"/account?{urlencode({'then': then})}" if then else "/account"
-    st.subheader(words.CONFIRM_IDENTITY, anchor=False)
+    st.header(words.CONFIRM_IDENTITY, anchor=False)
     own = user.sign_in_details
     takes_code = own.takes_code
     factor_field = factor.proof_field(own.factor)

@@ -3,8 +3,9 @@
 import streamlit as st
 
 from services.domain.accounts import SIGN_IN_REASONS
-from services.errors import TooManyAttempts, WeakPassword
+from services.errors import StoreUnavailable, TooManyAttempts, WeakPassword
 
+_JOINER = "\u2060"  # an invisible character
 _LONGEST_WAIT = 86_400  # the longest wait that a page shows, in seconds
 
 
@@ -18,7 +19,24 @@ def refusal(reason: str) -> str | None:
         case "weak":
             return WeakPassword(st.query_params.get("why", "")).public
         case _:
-            return SIGN_IN_REASONS[reason].public if reason in SIGN_IN_REASONS else None
+            error = SIGN_IN_REASONS.get(reason)
+            # Markdown would make a link of the example of an address
+            return error.public.replace("@", f"@{_JOINER}") if error else None
+
+
+def draw_refused_change(reason: str) -> None:
+    """Draw the sentence of the error that *reason* names, if any, after a change of the account."""
+    if reason == "unavailable":  # the change may have been stored, although the response was lost
+        maybe_saved = "Your change may not have been saved. Try again in a moment."
+        st.error(f"{StoreUnavailable.outage} {maybe_saved}")
+    elif refused := refusal(reason):
+        st.error(f"Nothing was changed. {refused}")
+
+
+def draw_failed_sign_out() -> None:
+    """Say so if the URL says that the sign-out failed because the database was unreachable."""
+    if st.query_params.get("reason") == "still-signed-in":
+        st.error("You are still signed in: Daybook could not sign you out. Try again in a moment.")
 
 
 def draw_form_title(title: str) -> None:

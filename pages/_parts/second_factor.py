@@ -32,7 +32,7 @@ _FORM = "factor-form"
 def draw(user: UserServices, scope: ProofScope) -> None:
     """Draw the second factor of *user* and, as far as the *scope* of the recent proof allows, the forms that change it."""
     is_proven = scope is ProofScope.FULL
-    st.subheader(words.TWO_STEP, anchor=False)
+    st.header(words.TWO_STEP, anchor=False)
     own = user.sign_in_details
     factor = own.factor
     if factor:

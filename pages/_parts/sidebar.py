@@ -1,44 +1,44 @@
 """The sidebar: a new chat, the conversations, and the account at its foot."""
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from html import escape
+from pathlib import Path
 
 import streamlit as st
-from streamlit.errors import StreamlitPageNotFoundError
 
 from pages._parts import (
+    about,
     browser,
     conversation_list,
     facts,
     models,
     news,
     preferences,
-    safe_md,
     words,
 )
-from pages._parts.elements import popover, quiet_button
-from pages._session import ask_for, attempt, go_to_conversation, show_errors
+from pages._parts.elements import draw_wide_menu, quiet_button
+from pages._session import ask_for, attempt, show_errors
+from pages._tab import tab
+from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
-from services.domain.accounts import Account
-from services.domain.addresses import NO_ADDRESS
 
 ACCOUNT, ADMIN, DATA, USAGE = (f"pages/{name}.py" for name in ("account", "admin", "data", "usage"))
-_LINKS = (  # the last link is for admins only
-    (facts.MEMORY, words.MEMORY, "bookmarks"),
-    (USAGE, words.USAGE, "bar_chart"),
-    (DATA, words.YOUR_DATA, "stacks"),
-    (ACCOUNT, words.ACCOUNT, "manage_accounts"),
-    (ADMIN, words.ADMIN, "shield_person"),
+_PAGES = {  # by the names on the menu, of which the last is for admins only
+    words.MEMORY: facts.MEMORY,
+    words.USAGE: USAGE,
+    words.YOUR_DATA: DATA,
+    words.ACCOUNT: ACCOUNT,
+    words.ADMIN: ADMIN,
+}
+_FOOT = f"""
+  <button data-act="about" class="db-apart">{words.ABOUT}</button>
+  <button data-keys>Keyboard shortcuts</button>"""
+_SIGN_OUT_ITEM = '<button data-submits="sign-out">Sign out</button>'
+_SIGN_OUT = (
+    '<form method="post" action="/session/end" id="sign-out" data-person="{}" hidden></form>'
 )
-_FOOT = """
-  <div class="db-menu" id="keys">
-    <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keyboard shortcuts</button>
-  </div>
-  <form method="post" action="/session/end" class="db-menu" id="sign-out" data-person="{}">
-    <button type="submit"><span class="db-icon" aria-hidden="true">logout</span>Sign out</button>
-  </form>"""
 
 
 def draw_top() -> None:
@@ -48,7 +48,7 @@ def draw_top() -> None:
             words.NEW_CHAT,
             "edit_square",
             "new-chat",
-            go_to_conversation,
+            conversation_list.open_chat,
             None,
             shortcut="Ctrl+Shift+O",
             is_wide=True,
@@ -60,53 +60,60 @@ def draw_rest(
     user: UserServices,
     opened: Conversation | None = None,
     space: Space | None = None,
-    act_on_message: Callable[[Mapping[str, str]], None] | None = None,
-) -> None:
+    act_on_page: Callable[[Mapping[str, str]], None] | None = None,
+) -> Sequence[Conversation] | None:
     """Draw the list of conversations and the account.
 
     *opened*: the open conversation, which is always in the list; *space*: the open space, whose conversations are listed;
-    *act_on_message*: called with the request when a button below a message is pressed.
+    *act_on_page*: called with the request when a plain HTML button is pressed. Return the chats at the top of the list; None
+    if it could not be read, or lists archived chats or results of the filter.
     """
     listed: conversation_list.Listed = {}
+    found: Sequence[Conversation] | None = None
     facts.note_left(user, opened)
 
     def act(request: Mapping[str, str]) -> None:
-        conversation_list.act(listed, opened, request)
-        if act_on_message:
-            act_on_message(request)
+        match request:
+            case {"act": "preferences"}:
+                ask_for(preferences.preferences_dialog)
+            case {"act": "about"}:
+                is_admin = user.account.role is AccountRole.ADMIN
+                ask_for(partial(about.about_dialog, is_admin=is_admin))
+            case _:
+                conversation_list.act(listed, opened, request)
+                if act_on_page:
+                    act_on_page(request)
 
     with st.sidebar, show_errors():
         running = news.running(user, opened)
         listed, found = conversation_list.draw(user, opened, space, running)
         with st.container(key="account", gap=None):
+            conversation_list.draw_foot(user, space)
             _draw_account(user)
-        browser.set_theme(user.profile.preferences().theme)
+        browser.apply_preferences(user.profile.preferences())
         news.watch(user, opened, space, found)
     with st.sidebar:
         browser.hear_acts(partial(attempt, act))
+    return None if tab().is_archive else found
 
 
 def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
-    is_alone = user.email == NO_ADDRESS
-    # only the part before the @ is shown, because Markdown would turn a whole email address into a link
-    name = words.YOU if is_alone else safe_md.label(user.email.partition("@")[0])
-    menu = popover(name, "account_circle", "account-menu", is_wide=True)
-    with menu.container(gap=14, width=232, key="account-panel"):
-        if not is_alone:
-            st.text(f"{user.email}, admin" if is_admin else user.email)
-        st.caption(_spent(account))
-        st.caption(models.line(user))
-        dialog = preferences.preferences_dialog
-        quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
-        # Streamlit may not find the pages until the next run, because this run has registered them
-        with suppress(StreamlitPageNotFoundError):
-            for page, label, icon in _LINKS if is_admin else _LINKS[:-1]:
-                st.page_link(page, label=label, icon=f":material/{icon}:", width="stretch")
-        st.html(_FOOT.format(user.conversations.user_id))
-
-
-def _spent(account: Account) -> str:
-    today, month = map(words.used_of, account.limits[:2])
-    return f"Spent today: {today}  \nThis month: {month}"
+    is_alone = bootstrap.current_app().is_alone
+    lines, pages, foot = [models.line(user)], dict(_PAGES), _FOOT
+    if is_alone:
+        del pages[words.ACCOUNT]
+    else:
+        today, month = (words.used_of(limit).replace("\\$", "$") for limit in account.limits[:2])
+        email = f"{user.email}, admin" if is_admin else user.email
+        lines = [email, f"Spent today: {today}", f"This month: {month}", *lines]
+        foot += _SIGN_OUT_ITEM
+    if not is_admin:
+        del pages[words.ADMIN]
+    links = "".join(f'<a href="/{Path(page).stem}">{label}</a>' for label, page in pages.items())
+    items = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    items += f'<button data-act="preferences">{words.PREFERENCES}</button>{links}{foot}'
+    name = words.YOU if is_alone else user.email.partition("@")[0]
+    sign_out = "" if is_alone else _SIGN_OUT.format(user.conversations.user_id)
+    draw_wide_menu(name, "account_circle", "account-menu", items, sign_out)

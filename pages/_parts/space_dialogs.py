@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import escape
 from uuid import uuid4
 
 import streamlit as st
 
 from pages._parts import editing, safe_md, spaces, undo, words
-from pages._parts.elements import draw_unread, menu, quiet_button, row
+from pages._parts.elements import draw_unread, draw_wide_menu, quiet_button, row
 from pages._parts.fact_list import FactList
 from pages._session import ask_for, go_to_space, run_to_end, show_errors, tell, user_services
 from services.bootstrap import UserServices
@@ -20,31 +21,25 @@ _USUAL, _NO_SPACE = "Your default", "No space"
 _DELETE = "Delete space"
 
 
-def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversation | None) -> bool:
-    """If there are spaces, draw the menu that opens or creates one; return True if the menu was drawn."""
+def draw_chooser(every: Sequence[Space], chosen: Space | None) -> None:
+    """If there are spaces, draw the menu that opens or creates one."""
     listed = spaces.offered(every, chosen.id if chosen else None)
     if not listed:
-        return False
-    labels = spaces.by_label(words.ALL_CHATS, listed, words.NEW_SPACE)
-
-    def choose(label: str) -> None:
-        if label == words.NEW_SPACE:
-            ask_for_new()
-        else:
-            spaces.choose(labels.get(label), opened)
-
+        return
+    named = "".join(
+        f'<button data-act="space" data-space="{space.id}">{escape(spaces.plain_name(space))}</button>'
+        for space in listed
+    )
+    items = (
+        f'<button data-act="all-chats">{words.ALL_CHATS}</button>{named}'
+        f'<button data-act="new-space" class="db-apart">{words.NEW_SPACE}</button>'
+    )
+    label = spaces.plain_name(chosen) if chosen else words.ALL_CHATS
+    icon = "folder_open" if chosen else "folder"
     with row("space-row", gap=None, wrap=False):
-        menu(
-            spaces.name(chosen) if chosen else words.ALL_CHATS,
-            [*labels, words.NEW_SPACE],
-            "folder_open" if chosen else "folder",
-            "space-chooser",
-            choose,
-            is_wide=True,
-        )
+        draw_wide_menu(label, icon, "space-chooser", items)
         if chosen:
             quiet_button(words.EDIT_SPACE, "tune", "edit-space", ask_for, space_dialog, chosen)
-    return True
 
 
 def ask_for_new() -> None:
@@ -95,7 +90,7 @@ def delete_dialog(space: Space) -> None:
     if editing.is_confirmed(_DELETE, "space-goes"):
         with run_to_end():
             user_services().spaces.forget(space.id)
-            tell(f"“{name}” is deleted. Its chats are kept.")
+            tell(f"Deleted “{name}”. Its chats are kept.")
             go_to_space(None, is_staying=True)
         st.rerun()
 
@@ -106,7 +101,7 @@ def move_dialog(conversation: Conversation) -> None:
     """Move *conversation* into a space or out of one."""
     user = user_services()
     offered = spaces.offered(user.spaces.all(), conversation.space_id)
-    labels = spaces.by_label(_NO_SPACE, offered, naming=spaces.plain_name)
+    labels = spaces.by_label(_NO_SPACE, offered)
     ids = list(labels.values())
     title = safe_md.label(conversation.title or words.UNTITLED)
     with st.form("move", border=False):
@@ -118,8 +113,8 @@ def move_dialog(conversation: Conversation) -> None:
         )
         if editing.is_submitted("Move"):
             to = labels[label]
-            where = f"moved to “{label}”" if to else "removed from its space"
-            sentence = f"“{conversation.title or words.UNTITLED}” is {where}"
+            moved = f"“{conversation.title or words.UNTITLED}”"
+            sentence = f"Moved {moved} to “{label}”" if to else f"Removed {moved} from its space"
             with run_to_end():
                 user.conversations.move(conversation.id, to)
                 undo.offer(
@@ -209,8 +204,8 @@ def _offer_undo(moved: Space) -> None:
         if st.query_params.get("c") == opened:
             go_to_space(moved.id, is_staying=True)
 
-    outcome = "archived" if moved.is_archived else "back in the list"
-    undo.offer(moved.id, "archive", f"“{spaces.plain_name(moved)}” is {outcome}", restore)
+    deed = words.ARCHIVE if moved.is_archived else words.UNARCHIVE
+    undo.offer(moved.id, "archive", f"{deed}d “{spaces.plain_name(moved)}”", restore)
 
 
 def _as_text(space: Space) -> str:

@@ -1,6 +1,6 @@
 """The open space (the one that the URL names), and the names and labels of all spaces."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import streamlit as st
@@ -51,18 +51,13 @@ def plain_name(space: Space) -> str:
     return space.name if space.is_verified else "Unverified space"
 
 
-def by_label(
-    first: str,
-    spaces: Sequence[Space],
-    *others: str,
-    naming: Callable[[Space], str] = name,
-) -> dict[str, SpaceId | None]:
-    """Return the ids of *spaces*, keyed by the labels that *naming* returns; the first value is None, with the label *first*.
+def by_label(first: str, spaces: Sequence[Space]) -> dict[str, SpaceId | None]:
+    """Return the ids of *spaces*, keyed by their names; the first value is None, with the label *first*.
 
-    Labels that equal an earlier label or one of *others* are made distinct.
+    Names that equal an earlier label are made distinct.
     """
-    labels: dict[SpaceId | None, str] = {None: first} | {one.id: naming(one) for one in spaces}
-    return {label: space_id for space_id, label in distinct(labels, *others).items()}
+    labels: dict[SpaceId | None, str] = {None: first} | {x.id: plain_name(x) for x in spaces}
+    return {label: space_id for space_id, label in distinct(labels).items()}
 
 
 def draw_sign(user: UserServices, conversation: Conversation) -> None:

@@ -3,6 +3,8 @@
 The URL says that the chat is temporary, but names no conversation, so a reload begins another temporary chat.
 """
 
+from contextlib import suppress
+
 import streamlit as st
 from streamlit.navigation.page import Page
 
@@ -12,6 +14,7 @@ from pages._streamlit import tab_presence
 from pages._tab import tab
 from services.bootstrap import ChatParts, TemporaryChat, UserServices
 from services.domain import ConversationId
+from services.errors import AppError
 
 ICON = ":material/history_toggle_off:"
 _SWITCH, _READS = "is-temporary", "temporary-reads"
@@ -63,6 +66,9 @@ def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
     destination = tab().destination
     is_here = not page.url_path and is_asked_for()
     if is_here if destination is None else destination == TEMPORARY:
+        if tab().temporary:
+            with suppress(AppError):
+                here()  # a chat that is over is replaced before the bar is drawn, which says so
         return None
     return _leave()
 

@@ -155,13 +155,19 @@ def retry(
     """
     chat = temporary.services_of(conversation_id).chat
     chat.retry(conversation_id, message_id, model=model, policy=policy, seen_model=seen_model)
-    show(None)
+    _show_coming(conversation_id)
 
 
 def continue_reply(conversation_id: ConversationId, part_id: MessageId, seen_model: str) -> None:
     """Continue a reply that ended early; *part_id*: its last part, *seen_model*: the model that the page showed."""
     chat = temporary.services_of(conversation_id).chat
     chat.continue_reply(conversation_id, part_id, seen_model=seen_model)
+    _show_coming(conversation_id)
+
+
+def _show_coming(conversation_id: ConversationId) -> None:
+    """Make the next run show the reply that was just requested, and announce its end, even if it ends before that run."""
+    tab().followed = conversation_id, None
     show(None)
 
 

@@ -1,4 +1,4 @@
-"""Deletion of conversations, messages and facts, and the Undo bar, which other modules also use for their actions.
+"""Deletion of conversations, messages and facts, and the bar at the bottom left: what was done, with Undo.
 
 Undo is offered for 20 seconds. Deleted data disappears from all pages immediately. Conversations and messages are
 destroyed after these 20 seconds; facts and summaries are destroyed immediately, so only the tab that deleted them can
@@ -18,7 +18,7 @@ from pages._parts import editing, temporary, turns, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import is_held, services_of
 from pages._session import find_user, go_to_conversation, run_to_end, show_errors
-from pages._tab import Undoable, tab
+from pages._tab import BarLine, tab
 from services.bootstrap import TemporaryChat
 from services.domain import (
     Conversation,
@@ -33,7 +33,7 @@ from services.domain import (
 from services.domain.memories import DeletedMemories
 from services.errors import NotFound, Stale, StoreUnavailable, TooLate
 
-_UNUSED = "Chats not used recently"
+_UNUSED = "Unused chats"
 _MOST_CHATS = 20_000
 
 
@@ -96,7 +96,7 @@ def chats_dialog() -> None:
     recent = find_user().conversations.recent
     doomed = [*recent(_MOST_CHATS), *recent(_MOST_CHATS, is_archived=True)]
     if st.radio(words.DELETE, [_UNUSED, words.ALL_CHATS], key="which-chats") == _UNUSED:
-        days = st.number_input("Days", 1, 3650, 90, key="unused-days")
+        days = st.number_input("Unused for (days)", 1, 3650, 90, key="unused-days")
         since = datetime.now(UTC) - timedelta(days=days)
         doomed = [one for one in doomed if one.updated_at < since]
     if not doomed:
@@ -144,7 +144,7 @@ def discard(conversation: Conversation, noted_from: Collection[Message] = ()) ->
             go_to_conversation(conversation.id)
 
     name = f"“{conversation.title}”" if conversation.title else "a chat"
-    _offer(Undoable(conversation.id, f"Deleted {name}", restore))
+    tab().add_line(BarLine(conversation.id, f"Deleted {name}", restore))
     if was_open:
         go_to_conversation(None)
 
@@ -159,14 +159,18 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
     finally:  # even after an error, the conversations that were deleted can be restored
         if deleted:
             restore = partial(_restore_chats, deleted)
-            _offer(Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
+            tab().add_line(
+                BarLine(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore)
+            )
 
 
 def delete_fact(fact: Fact) -> None:
     """Delete *fact*, and offer to restore it. Raise StoreUnavailable."""
     find_user().facts.forget(fact.id)
     scope = fact.conversation_id, fact.space_id
-    _offer(Undoable(fact.id, f"Deleted “{fact.text}”", lambda: find_user().facts.keep(fact), scope))
+    tab().add_line(
+        BarLine(fact.id, f"Deleted “{fact.text}”", lambda: find_user().facts.keep(fact), scope)
+    )
 
 
 def offer_summary(conversation_id: ConversationId, summary: RunningSummary, sentence: str) -> None:
@@ -187,17 +191,17 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
     ids = {message.id for message in doomed}
     deletions = services_of(conversation_id).deletions
     memories = (deletions.delete_messages(conversation_id, ids),)
-    for before in tab().undoable:
+    for before in tab().bar:
         if before.id == conversation_id:
             count, memories = before.count + count, (*before.memories, *memories)
     sentence = f"Deleted {words.count(count, 'message')}"
     restore = partial(_restore_messages, conversation_id, first.id, memories)
-    _offer(Undoable(conversation_id, sentence, restore, count=count, memories=memories))
+    tab().add_line(BarLine(conversation_id, sentence, restore, count=count, memories=memories))
 
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
     """Show *sentence* with Undo, which calls *restore*. A later offer for the same document and *act* replaces this offer."""
-    _offer(Undoable(uuid5(document_id, act), sentence, restore, document_id=document_id))
+    tab().add_line(BarLine(uuid5(document_id, act), sentence, restore, document_id=document_id))
 
 
 def offer_temporary(left: TemporaryChat) -> None:
@@ -207,43 +211,47 @@ def offer_temporary(left: TemporaryChat) -> None:
         if other := temporary.bring_back(left):
             offer_temporary(other)
 
-    _offer(Undoable(left.id, "Left the temporary chat: it will be deleted", restore))
-
-
-def _offer(made: Undoable) -> None:
-    tab().undoable[:] = [made, *(one for one in tab().undoable if one.id != made.id)]
+    tab().add_line(BarLine(left.id, "Left the temporary chat: it will be deleted", restore))
 
 
 # --- restoring ----------------------------------------------------------------------------------------
 
 
 def draw() -> None:
-    """Draw the Undo bar: a line for each action that can be undone. Called on every page."""
-    tab().drop_undone()
+    """Draw the bar: a line for the newest outcome, and one for each action that can be undone. Called on every page.
+
+    The stylesheet shows the newest line with Undo; once that action is undone, the line of the action before it.
+    """
+    tab().drop_ended_lines()
+    undoable = [line for line in tab().bar if line.restore]
     with st.container(key="undo", gap="xsmall"):
-        for one in tab().undoable:
-            _draw_line(one, "undo", "restore")
+        for line in tab().bar:
+            others = len(undoable) - 1 if undoable[:1] == [line] else 0
+            _draw_line(line, "undo" if line.restore else "undo-news", "restore", others)
 
 
 def draw_facts(conversation_id: ConversationId | None, space_id: SpaceId | None) -> None:
     """Draw a line for each deleted fact of a chat or space. Dialogs call this, because the page behind them is not redrawn."""
-    for one in tab().undoable:
-        if one.scope == (conversation_id, space_id):
-            _draw_line(one, "undo-fact", "restore-fact")
+    for line in tab().bar:
+        if line.scope == (conversation_id, space_id):
+            _draw_line(line, "undo-fact", "restore-fact")
 
 
-def _draw_line(one: Undoable, key: str, button_key: str) -> None:
-    # each offer has its own key: with the same key, the browser would continue the animation that hides the older offer
-    with row(f"{key}-{one.id}-{one.until}", wrap=False):
-        st.html(f'<p role="status">{escape(one.sentence)}</p>', width="stretch")
-        # not *one* itself: the page keeps the button's arguments, and with them the deleted text, until it is drawn again
-        quiet_button(words.UNDO, None, f"{button_key}-{one.id}", _restore, one.id)
+def _draw_line(line: BarLine, key: str, button_key: str, others: int = 0) -> None:
+    """Draw *line*, with Undo if it can be undone; *others*: the number of actions that can be undone after it."""
+    more = f" <small>{words.number(others)} more</small>" if others else ""
+    # each line has its own key: with the same key, the browser would continue the animation that hides the older line
+    with row(f"{key}-{line.id}-{line.until}", wrap=False):
+        st.html(f'<p role="status">{escape(line.sentence)}{more}</p>', width="stretch")
+        if line.restore:
+            # not *line* itself: the page keeps the button's arguments, and with them the deleted text, until it is drawn again
+            quiet_button(words.UNDO, None, f"{button_key}-{line.id}", _restore, line.id)
 
 
 def draw_mark(thread: Thread) -> None:
     """Offer to restore messages of *thread* that another tab has just deleted."""
     conversation_id = thread.conversation.id
-    is_ours = any(one.id == conversation_id for one in tab().undoable)
+    is_ours = any(line.id == conversation_id for line in tab().bar)
     if is_ours or not thread.conversation.undo_until:
         return
     with suppress(StoreUnavailable):
@@ -254,12 +262,13 @@ def draw_mark(thread: Thread) -> None:
                 quiet_button(words.UNDO, None, "restore-elsewhere", *args)
 
 
-def _restore(undoable_id: UUID) -> None:
+def _restore(line_id: UUID) -> None:
     # none after the first of two quick clicks, or when the time for it was up
-    for undoable in [undoable for undoable in tab().undoable if undoable.id == undoable_id]:
-        undoable.restore()
-        # not `remove`: another run may have removed the action meanwhile, because its time was up
-        tab().undoable[:] = [other for other in tab().undoable if other is not undoable]
+    for line in [line for line in tab().bar if line.id == line_id]:
+        if line.restore:
+            line.restore()
+        # not `remove`: another run may have removed the line meanwhile, because its time was up
+        tab().bar[:] = [other for other in tab().bar if other is not line]
 
 
 def _restore_chats(ids: Collection[ConversationId]) -> None:

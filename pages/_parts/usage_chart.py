@@ -15,6 +15,7 @@ from services.errors import Cap
 
 _PRESETS = 7, 30
 _DAYS_OF_A_YEAR = 365
+_LEGEND = 48  # characters of model names that fit in a row on a phone
 Days = tuple[date, date]
 _TOKENS = "Tokens"
 _FIGURES: Mapping[str, Callable[[DayUsage], float]] = {
@@ -122,7 +123,9 @@ def _draw_bars(usage: Sequence[DayUsage], days: Days, figure: str) -> None:
         axis=alt.Axis(format="%b %Y", labelExpr=_label(days, is_long=is_long), labelOverlap=True),
     )
     value = alt.Y("value:Q", title=None, axis=alt.Axis(format=form, tickCount=5))
-    model = alt.Color("model:N", title=None, legend=alt.Legend(orient="top", columns=2))
+    names = {one.model for one in usage}
+    columns = 0 if sum(len(name) + 4 for name in names) <= _LEGEND else 2  # 0: all in one row
+    model = alt.Color("model:N", title=None, legend=alt.Legend(orient="top", columns=columns))
     hints = [
         alt.Tooltip("date:N", title="Day"),
         alt.Tooltip("model:N", title=words.MODEL),

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import streamlit as st
 
 from pages._parts import turns, words
-from pages._parts.elements import right_row
 from pages._parts.temporary import services_of
 from pages._session import attempt
 from pages._tab import tab
@@ -38,7 +37,8 @@ def draw_field(conversation_id: ConversationId, message: Message, model: str) ->
         st.text_area(label, message.body, height="content", key=key, label_visibility="collapsed")
         if not is_prompt:
             st.caption("Saved as a new version. Later messages stay with the previous version.")
-        with right_row():
+        # the stylesheet places the buttons from right to left; Ctrl+Enter presses the first
+        with st.container(horizontal=True, key="message-buttons"):
             st.form_submit_button(
                 "Send" if is_prompt else words.SAVE,
                 type="primary",

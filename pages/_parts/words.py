@@ -17,7 +17,7 @@ from babel.dates import format_skeleton, format_time, get_datetime_format
 from babel.numbers import NumberPattern, format_decimal, get_currency_symbol
 
 from services.domain import Full, MemoryPolicy, Retrieval, Summary, Window
-from services.domain.accounts import Limit
+from services.domain.accounts import Limit, SignUps
 from services.domain.model_failures import ModelFailure
 from services.errors import AppError, Cap, OverBudget
 
@@ -42,11 +42,11 @@ CONTEXT, MEMORY = "Context", "Memory"
 BACK_TO_SIGN_IN = "Back to sign in"
 PASSKEY, USE_PASSKEY = "Passkey", "Use your passkey"
 RESET_PASSWORD, RESET_YOURS = "Reset password", "Reset your password"
-PREFERENCES, SIGN_IN, SIGN_OUT = "Preferences", "Sign in", "Sign out"
+ABOUT, PREFERENCES, SIGN_IN, SIGN_OUT = "About", "Preferences", "Sign in", "Sign out"
 SUMMARY, USAGE, ADMIN, USERS, SETTINGS = "Summary", "Usage", "Admin", "Users", "Settings"
 ACCOUNT, PASSWORD, NEW_PASSWORD, SEND_CODE = "Account", "Password", "New password", "Send code"
-TWO_STEP = "Two-step verification"
-EXPORT, YOU = "Export", "You"
+TWO_STEP, DEVICES = "Two-step verification", "Devices"
+EMAIL, EXPORT, YOU = "Email", "Export", "You"
 YOUR_DATA, DELETE_CHATS = "Your data", "Delete chats"
 NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
 TEMPORARY_CHAT = "Temporary chat"
@@ -57,6 +57,7 @@ INPUT_TOKENS, OUTPUT_TOKENS, MODEL, TODAY = "Input tokens", "Output tokens", "Mo
 COST, MESSAGES, COST_TODAY, USER = "Cost", "Messages", "Cost today", "User"
 COST_THIS_MONTH, MESSAGES_THIS_MONTH = "Cost this month", "Messages this month"
 DAILY_LIMIT, MONTHLY_LIMIT, LAST_MESSAGE = "Daily limit", "Monthly limit", "Last message"
+SHARED_LIMIT = "Shared monthly limit"
 DEFAULT_CONTEXT, RECENT_MESSAGES = "Default context for new chats", "Number of recent messages"
 
 
@@ -93,6 +94,11 @@ MODEL_FAILURES = {
     ModelFailure.NO_ANSWER: "only thoughts, no reply",
     ModelFailure.EMPTY: "empty reply",
 }
+SIGN_UP_MODES = {
+    SignUps.OPEN: "Open",
+    SignUps.INVITED: "By invitation",
+    SignUps.CLOSED: "Closed",
+}
 LIMIT_NAMES = {  # labels, keyed by the names of the fields of Limits
     "daily_cap_micro": DAILY_LIMIT,
     "monthly_cap_micro": MONTHLY_LIMIT,
@@ -101,10 +107,10 @@ LIMIT_NAMES = {  # labels, keyed by the names of the fields of Limits
     "max_open": "Simultaneous replies",
 }
 LIMITS = {
-    Cap.DAILY: "Today's budget",
-    Cap.MONTHLY: "This month's budget",
-    Cap.DAILY_TOKENS: "Today's token limit",
-    Cap.DEPLOYMENT: "Shared monthly budget",
+    Cap.DAILY: DAILY_LIMIT,
+    Cap.MONTHLY: MONTHLY_LIMIT,
+    Cap.DAILY_TOKENS: "Daily token limit",
+    Cap.DEPLOYMENT: SHARED_LIMIT,
 }
 
 MILLION = 1_000_000
@@ -159,8 +165,8 @@ def dollars_of(amount: float) -> str:
 
 
 def price(micro: int) -> str:
-    """Format a price in micro-dollars as dollars with two to four decimals, without needless zeros."""
-    return _amount(micro, 2, 4)
+    """Format a price or a limit in micro-dollars as dollars with two to four decimals, without needless zeros."""
+    return f"under {price(_LEAST)}" if 0 < micro < _LEAST else _amount(micro, 2, 4)
 
 
 def duration(seconds: int) -> str:
@@ -292,10 +298,10 @@ def reset_time(cap: Cap, now: datetime | None = None) -> str:
 
 
 def used_of(limit: Limit) -> str:
-    """Return the used part of *limit* as Markdown: `$0.25 of $1.00`, `1,200 of 50,000`, or `95 %` for the limit of all users."""
+    """Return the used part of *limit* as Markdown: `$0.0154 of $1.00`, `1,200 of 50,000`, or `95 %` for the limit of all users."""
     if limit.cap is Cap.DEPLOYMENT:
         return f"{limit.share:.0%}".replace("%", " %")
-    form = number if limit.cap is Cap.DAILY_TOKENS else dollars
+    form = number if limit.cap is Cap.DAILY_TOKENS else price
     return f"{form(limit.used)} of {form(limit.most)}".replace("$", r"\$")
 
 
@@ -310,9 +316,12 @@ def _left(cap: Cap, amount: int) -> str:
 
 
 def _cents(micro: int, rounding: str) -> str:
-    """Format an amount in whole cents, and escape the dollar sign, because Streamlit's Markdown uses dollar signs for formulas."""
-    cents = (Decimal(micro) / _CENT).to_integral_value(rounding)
-    return _amount(int(cents) * _CENT, 2, 2).replace("$", r"\$")
+    """Format an amount in whole cents or, if it is less than a cent, with four decimals. The dollar sign is escaped,
+    because Streamlit's Markdown uses dollar signs for formulas.
+    """
+    unit = _CENT if micro >= _CENT else _LEAST
+    rounded = int((Decimal(micro) / unit).to_integral_value(rounding)) * unit
+    return _amount(rounded, 2, 4).replace("$", r"\$")
 
 
 def _amount(micro: int, least: int, most: int) -> str:

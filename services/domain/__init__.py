@@ -26,6 +26,7 @@ TurnId = NewType("TurnId", UUID)
 FactId = NewType("FactId", UUID)
 SpaceId = NewType("SpaceId", UUID)
 Theme = Literal["system", "light", "dark"]
+EnterSends = Literal["device", "always", "never"]
 _NO_MESSAGE = MessageId(UUID(int=0))
 
 
@@ -282,6 +283,8 @@ class Preferences:
     keeps_facts_since: datetime | None = None  # no facts are noted from prompts before this time
     recalls_elsewhere: bool = False  # true if recall also searches other conversations
     theme: Theme = "system"
+    # "device": Enter sends a prompt, but begins a new line on touch screens and in edited messages
+    enter_sends: EnterSends = "device"
     # true if the browser's tab, and so its history, shows the title of the open chat
     has_title_in_tab: bool = False
     is_verified: bool = True  # false if the stored text could not be decrypted

@@ -31,14 +31,17 @@ class CredentialsAction(StrEnum):
     # the credentials were sealed again under a newer root key, or a passkey or an identity was renamed
     RESEAL = "reseal"
     PASSWORD_SET = "password.set"  # noqa: S105
+    PASSWORD_RESET = "password.reset"  # noqa: S105 - set after a mailed code, in place of a forgotten password
     PASSWORD_ADDED = "password.add"  # noqa: S105 - a first password, for an account without one
     ADDRESS_CONFIRMED = "address.confirm"
     # only operators make the changes ADDRESS_FREED, ADDRESS_SET and IDENTITY_MOVED
     ADDRESS_FREED = "address.free"
     ADDRESS_SET = "address.set"
     IDENTITY_MOVED = "identity.move"  # identities were moved to another issuer of the same provider
-    # a code of the authenticator app or a recovery code was used; the ways to sign in are unchanged
+    # a code of the authenticator app was used; the ways to sign in are unchanged
     FACTOR_USED = "factor.use"
+    # a recovery code was used; the other ways to sign in are unchanged
+    RECOVERY_USED = "recovery.use"
     FACTOR_ADDED = "factor.add"  # an authenticator app was added
     FACTOR_REMOVED = "factor.remove"
     FACTOR_REPLACED = "factor.replace"  # the authenticator app was replaced by another one
@@ -71,8 +74,9 @@ class Failure(StrEnum):
     """
 
     ADDRESS = "address.fail"  # a code to confirm or take back an address was wrong
-    # a change to the account was refused, because a proof was missing or a code was wrong
+    # a change to the account was refused, because a proof was missing or a step had ended
     CHANGE = "change.fail"
+    ENROLMENT = "enrolment.fail"  # the code that confirms a signed-in user's new authenticator app was wrong
     FACTOR = "factor.fail"  # the code of the second factor was wrong
     PASSKEY = "passkey.fail"  # a passkey's response was refused, in a sign-in or a proof
     # the password or code of a proof was wrong
@@ -351,6 +355,22 @@ class AuditEntry:
         return counts_failures(self.action)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityRow(AuditEntry):
+    """An entry of the audit log about the calling user, in the form in which it is stored."""
+
+    # the session in which the user acted; None: a failure, or a change by an admin, a command or an earlier version
+    session: SessionId | None = None
+    device: str | None = field(default=None, repr=False)  # the sealed name of the session's browser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity(AuditEntry):
+    """An entry of the audit log about a user, in the form in which the user sees it."""
+
+    browser: BrowserName | None = field(repr=False)  # None: no browser is known
+
+
 def counts_failures(action: str) -> bool:
     """Return True if an audit entry with this *action* counts failed attempts."""
     return action in set(Failure)
@@ -377,6 +397,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "taken": errors.AddressTaken,
     "weak": errors.WeakPassword,
     "address": errors.BadAddress,
+    "letters": errors.AddressNotPlain,
     "name": errors.BadName,
     "not-allowed": errors.AddressNotAllowed,
     "closed": errors.SignUpsClosed,

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
-from services.errors import BadAddress
+from services.errors import AddressNotPlain, BadAddress
 
 EmailAddress = NewType("EmailAddress", str)
 
@@ -20,7 +20,9 @@ _NO_MAILBOX = "@daybook.invalid"
 _DELETED = "@deleted.invalid"
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
+# the form of an address in lower case; the sign-in page checks it in the browser, too
+ADDRESS_PATTERN = rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+"
+_ADDRESS = re.compile(ADDRESS_PATTERN)
 
 
 class ConfirmedBy(StrEnum):
@@ -40,12 +42,15 @@ class Confirmed:
 
 
 def checked_address(text: str) -> EmailAddress:
-    """Return the email address *text* in lower case. Raise BadAddress if it is not valid.
+    """Return the email address *text* in lower case. Raise BadAddress if it is not valid, and its AddressNotPlain if it is
+    not ASCII.
 
     A valid address is a dot-atom (RFC 5322), an @ and a domain of at least two labels of ASCII letters, digits and
     hyphens, as in `private.is_address` in SQL. International domains are not converted: users type the xn-- form.
     """
-    address = text.lower() if len(text) <= LONGEST_ADDRESS and text.isascii() else ""
+    if not text.isascii():
+        raise AddressNotPlain
+    address = text.lower() if len(text) <= LONGEST_ADDRESS else ""
     if not _ADDRESS.fullmatch(address) or address.endswith(_DELETED):
         raise BadAddress
     return EmailAddress(address)

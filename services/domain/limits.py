@@ -11,6 +11,10 @@ LONGEST_INSTRUCTIONS = 8_000  # characters
 LONGEST_FACT = 500  # characters
 LONGEST_TITLE = 120  # characters
 LONGEST_SPACE_NAME = 60  # characters
+# control characters, and the bidirectional ones, which would turn around what follows a title in a sentence
+_CONTROLS = dict.fromkeys(
+    [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+)
 # the characters that Python's `str.strip` removes, and U+FEFF, which JavaScript's `trim` also removes
 _WHITE_SPACE = "\ufeff" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 
@@ -68,8 +72,13 @@ def checked_space_name(text: str) -> str:
     return _one_line(text, LONGEST_SPACE_NAME, "a name")
 
 
+def one_line(text: str) -> str:
+    """Return *text* on one line, without control characters."""
+    return " ".join(" ".join(text.split()).translate(_CONTROLS).split())
+
+
 def _one_line(text: str, longest: int, what: str) -> str:
-    text = " ".join(storable(text).replace("\x00", "").split())
+    text = one_line(storable(text))
     if not 1 <= len(text) <= longest:
         raise BadInput(f"Enter {what} (max. {longest} characters).")
     return text

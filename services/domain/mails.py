@@ -10,6 +10,9 @@ from services.domain.browsers import BrowserName
 from services.domain.names import StoredName
 from services.errors import BadAddress
 
+# the link on the sign-in page that leads to `CodePurpose.RESTORE_ADDRESS`; mails name it, too
+UNDO_CHANGE = "Undo a change of email address"
+
 
 class CodePurpose(StrEnum):
     """The purposes of a code."""
@@ -56,6 +59,39 @@ class NoticeKind(StoredName):
     IDENTITY_ADDED = "identity_added"
     IDENTITY_REMOVED = "identity_removed"
     OPERATOR = "operator"  # an operator changed the account
+    ACCOUNT_DELETED = "account_deleted"  # mailed only: the account's notices are deleted with it
+
+    @property
+    def gravity(self) -> int:
+        """The rank of the kind among all notices, from 0 for the gravest; kinds of a newer version come last."""
+        ranks = (rank for rank, kinds in enumerate(_GRAVEST_FIRST) if self in kinds)
+        return next(ranks, len(_GRAVEST_FIRST))
+
+
+_GRAVEST_FIRST = (
+    {NoticeKind.PASSKEY_COPIED},
+    {NoticeKind.WRONG_FACTORS},
+    {NoticeKind.OPERATOR},
+    {NoticeKind.ADDRESS_CHANGED},
+    {NoticeKind.PASSWORD_RESET, NoticeKind.PASSWORD_CHANGED},
+    {
+        NoticeKind.FACTOR_REMOVED,
+        NoticeKind.FACTOR_REPLACED,
+        NoticeKind.PASSKEY_FACTOR_REMOVED,
+        NoticeKind.PASSKEY_REMOVED,
+        NoticeKind.IDENTITY_REMOVED,
+    },
+    {NoticeKind.RECOVERY_CODE_USED},
+    {NoticeKind.RECOVERY_CODES_RENEWED},
+    {
+        NoticeKind.FACTOR_ADDED,
+        NoticeKind.PASSKEY_FACTOR_ADDED,
+        NoticeKind.PASSKEY_ADDED,
+        NoticeKind.IDENTITY_ADDED,
+    },
+    {NoticeKind.NEW_DEVICE},
+    {NoticeKind.FEW_RECOVERY_CODES},
+)
 
 
 class OtherMail(StrEnum):

@@ -1,8 +1,12 @@
 """The kinds of failures of a model endpoint, and the error that is raised for them."""
 
+import time
 from enum import StrEnum
+from math import ceil
 
 from services.errors import Unavailable
+
+LONGEST_WAIT_SECONDS = 3600
 
 
 class ModelFailure(StrEnum):
@@ -29,11 +33,20 @@ class ModelFailure(StrEnum):
 class ModelUnavailable(Unavailable):
     """The model endpoint failed."""
 
-    def __init__(self, failure: ModelFailure, outage: str = "") -> None:
-        """*outage*: the sentence for admins, in Markdown, about an endpoint that does not answer."""
+    def __init__(self, failure: ModelFailure, outage: str = "", wait_seconds: float = 0) -> None:
+        """*outage*: the sentence for admins, in Markdown, about an endpoint that does not answer.
+
+        *wait_seconds*: how long the endpoint asks to wait, at most `LONGEST_WAIT_SECONDS`.
+        """
         super().__init__(failure)
         self.failure, self._outage = failure, outage
+        self._ready_at = time.monotonic() + wait_seconds
         self.public = _FAILURE_SENTENCES[failure]
+
+    @property
+    def wait_seconds(self) -> int:
+        """The seconds that are left of the time for which the endpoint asked to wait."""
+        return max(0, ceil(self._ready_at - time.monotonic()))
 
     @property
     def for_admins(self) -> str:

@@ -7,6 +7,7 @@ from html import escape
 
 from services.domain.accounts import FEW_RECOVERY_CODES
 from services.domain.mails import (
+    UNDO_CHANGE,
     Code,
     CodePurpose,
     Invited,
@@ -21,34 +22,35 @@ from services.domain.mails import (
 _CODES: Mapping[CodePurpose, tuple[str, str]] = {
     CodePurpose.CONFIRM_ADDRESS: (
         "Confirm your email address",
-        "This code confirms your email address for Daybook.",
+        "Use this code to confirm your email address for Daybook.",
     ),
-    CodePurpose.SIGN_IN: ("Your code to sign in", "This code signs you in to Daybook."),
+    CodePurpose.SIGN_IN: ("Your code to sign in", "Use this code to sign in to Daybook."),
     CodePurpose.RESET_PASSWORD: (
         "Reset your password",
-        "This code lets you choose a new password for Daybook.",
+        "Use this code to choose a new password for Daybook.",
     ),
     CodePurpose.NEW_ADDRESS: (
         "Confirm your new email address",
-        "This code makes this address the email address of a Daybook account.",
+        "Use this code to confirm your new email address for Daybook.",
     ),
     CodePurpose.RESTORE_ADDRESS: (
-        "Take back your email address",
-        "This code makes this address the email address of your Daybook account again.",
+        "Undo a change of email address",
+        "Use this code to make this the email address of your Daybook account again.",
     ),
     CodePurpose.PROVE: (
         "Confirm a change to your account",
-        "This code allows a change to your Daybook account.",
+        "Use this code to change your Daybook account.",
     ),
 }
 # for each reason why an email has no code: the subject of the email, what happened, and what to do
+_UNDO_CHANGE = f"“{UNDO_CHANGE}” (it may be behind “Forgot your password?”)"
 _NO_CODES: Mapping[NoCodeReason, tuple[str, str, str]] = {
     NoCodeReason.TAKEN: (
         "You already have an account",
         "A code was requested to use this address for a Daybook account.",
         "There is an account with this address already, so this email has no code. Sign in instead. "
-        "The sign-in page may also show “Forgot your password?”, and “Take back an email address” "
-        "for an account whose address was changed from this one in the last three days.",
+        "If the address of your account was changed from this one in the last three days, the sign-in page can undo it: "
+        f"{_UNDO_CHANGE}.",
     ),
     NoCodeReason.UNCONFIRMED: (
         "Your email address is not confirmed",
@@ -60,20 +62,20 @@ _NO_CODES: Mapping[NoCodeReason, tuple[str, str, str]] = {
 _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
     NoticeKind.NEW_DEVICE: (
         "New sign-in",
-        "Your Daybook account was signed in to from a browser that it has not been used with before.",
+        "New sign-in to your Daybook account from a new browser.",
     ),
     NoticeKind.FACTOR_ADDED: (
         "Authenticator app set up",
-        "An authenticator app was set up for your Daybook account: signing in now asks for a code of it.",
+        "An authenticator app was set up for your Daybook account: signing in now asks for its code.",
     ),
     NoticeKind.FACTOR_REMOVED: (
         "Authenticator app turned off",
-        "The authenticator app of your Daybook account was turned off: signing in asks for no code of an app any more.",
+        "The authenticator app of your Daybook account was turned off: signing in no longer asks for its code.",
     ),
     NoticeKind.FACTOR_REPLACED: (
         "Authenticator app replaced",
-        "Another authenticator app was set up for your Daybook account, with new recovery codes. "
-        "The app and the recovery codes from before no longer work.",
+        "The authenticator app of your Daybook account was replaced, with new recovery codes. "
+        "The old app and the old recovery codes no longer work.",
     ),
     NoticeKind.PASSKEY_FACTOR_ADDED: (
         "Passkey turned on as second step",
@@ -136,19 +138,27 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
         "Sign-in removed",
         "A sign-in at a provider was removed from your Daybook account: it no longer opens your account.",
     ),
+    NoticeKind.ACCOUNT_DELETED: (
+        "Account deleted",
+        "Your Daybook account was deleted, with all chats, memories and settings.",
+    ),
     NoticeKind.OPERATOR: (
         "Account changed by an admin",
         "An admin changed how you sign in to your Daybook account.",
     ),
 }
 _IF_NOT_YOU = (
-    "If this was not you, sign in and open the page Account: change your password (if you have one), remove ways to sign in "
-    "that you do not know, and sign out your other devices. If you cannot sign in, contact your admin."
+    "Not you? Sign in and open the page Account: change your password, if you have one, and check your sign-in methods and "
+    "devices. If you cannot sign in, contact your admin."
 )
 _TAKE_BACK = (
-    "If this was not you, take this address back within three days: open the sign-in page of Daybook, choose "
-    "“Take back an email address” and enter this address. All devices are signed out, and you may have to choose a new password."
+    f"Not you? You can undo this for three days: on the sign-in page of Daybook, choose {_UNDO_CHANGE} and enter this "
+    "address. All devices are signed out, and you may have to choose a new password."
 )
+_ADVICE = {
+    NoticeKind.FORMER_ADDRESS: _TAKE_BACK,
+    NoticeKind.ACCOUNT_DELETED: "Not you? Contact your admin. What was deleted cannot be restored.",
+}
 _STYLE = "font-family:sans-serif;font-size:16px;line-height:1.5;color:#222;max-width:34em"
 _CODE_STYLE = "font-size:28px;letter-spacing:4px;font-weight:bold;word-break:break-all"
 
@@ -183,10 +193,10 @@ def text_of(mail: Mail) -> MailText:
             subject, deed = _CODES[purpose]
             paragraphs = (
                 deed,
-                f"Enter it where you asked for it. It works once, until {_minute(mail.expires_at)}.",
-                f"Requested {_origin(mail)}.",
+                f"Enter it on the page that asked for it. Valid once, until {_minute(mail.expires_at)}.",
+                f"Requested on {_origin(mail)}.",
                 "Nobody from Daybook will ever ask you for this code. Do not share it.",
-                "If you did not ask for it, ignore this email: nothing changes without the code.",
+                "If you did not request it, ignore this email: nothing changes without the code.",
             )
             return MailText(subject=subject, paragraphs=paragraphs, code=digits)
         case NoCode(reason):
@@ -194,14 +204,14 @@ def text_of(mail: Mail) -> MailText:
             paragraphs = (
                 deed,
                 advice,
-                f"Requested {_origin(mail)}.",
-                "If you did not ask for it, ignore this email.",
+                f"Requested on {_origin(mail)}.",
+                "If you did not request it, ignore this email.",
             )
             return MailText(subject=subject, paragraphs=paragraphs, code=None)
         case Notice(kind):
             subject, news = _NOTICES[kind]
-            advice = _TAKE_BACK if kind is NoticeKind.FORMER_ADDRESS else _IF_NOT_YOU
-            paragraphs = (news, f"It happened {_origin(mail)}.", advice)
+            advice = _ADVICE.get(kind, _IF_NOT_YOU)
+            paragraphs = (news, f"When: {_origin(mail)}.", advice)
             return MailText(subject=subject, paragraphs=paragraphs, code=None)
         case Invited(code=code, host=host, by=by):
             paragraphs = (
@@ -214,9 +224,9 @@ def text_of(mail: Mail) -> MailText:
 
 
 def _origin(mail: Mail) -> str:
-    """Return a sentence that says when, and in which browser, the action took place that caused *mail*."""
+    """Return a phrase that says when, and in which browser, the action took place that caused *mail*."""
     browser = f" in {mail.browser}" if mail.browser else ""
-    return f"on {_minute(mail.at)}{browser}"
+    return f"{_minute(mail.at)}{browser}"
 
 
 def _minute(at: datetime) -> str:

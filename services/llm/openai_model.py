@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from services.domain.context import ContextMessage
 from services.domain.hosts import is_nearby, is_this_machine
-from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.domain.model_failures import LONGEST_WAIT_SECONDS, ModelFailure, ModelUnavailable
 from services.errors import ProxyUnusable
 from services.llm.endpoint import Endpoint
 from services.llm.model import Piece
@@ -177,8 +177,8 @@ class OpenAIModel:
         messages: Sequence[ContextMessage],
         max_tokens: int,
         emit: Callable[[Piece], None],
-        pause_after: Callable[[ModelFailure | None], None],
-    ) -> ModelFailure | None:
+        pause_after: Callable[[ModelUnavailable | None], None],
+    ) -> ModelUnavailable | None:
         """Emit the reply piece by piece; return the failure, if any, instead of raising an error of the SDK.
 
         *pause_after* is called with the failure of an attempt before the pause that follows, and with None after the pause.
@@ -211,15 +211,22 @@ class OpenAIModel:
                     refused = refused | more
                     continue
                 if reader.has_ended and failure in {ModelFailure.DROPPED, ModelFailure.SILENT}:
-                    return reader.finish()
+                    failure = reader.finish()
+            if failure is None:
+                return None
+            unavailable = self._unavailable(failure, retry_after)
             if failure not in _TRANSIENT or reader.has_begun:
-                return failure
+                return unavailable
             pause = max(next(pauses, inf), retry_after)
             if pause > _LONGEST_PAUSE or self._loop.time() + pause >= deadline:
-                return failure
-            pause_after(failure)
+                return unavailable
+            pause_after(unavailable)
             await asyncio.sleep(pause)
             pause_after(None)
+
+    def _unavailable(self, failure: ModelFailure, retry_after: float) -> ModelUnavailable:
+        outage = self._endpoint.outage if self._endpoint and _AWAY.get(failure) else ""
+        return ModelUnavailable(failure, outage, retry_after)
 
     def _allowed_reply(self, refusal: LimitRefusal, max_tokens: int) -> int:
         """Report the limits in *refusal* to `_on_refusal`; return the longest reply that they allow, at most *max_tokens*."""
@@ -294,14 +301,14 @@ class _Stream:
         self,
         loop: asyncio.AbstractEventLoop,
         reply: Callable[
-            [Callable[[Piece], None], Callable[[ModelFailure | None], None]],
-            Coroutine[None, None, ModelFailure | None],
+            [Callable[[Piece], None], Callable[[ModelUnavailable | None], None]],
+            Coroutine[None, None, ModelUnavailable | None],
         ],
         endpoint: Endpoint | None,
     ) -> None:
         self._loop, self._reply, self._endpoint = loop, reply, endpoint
-        self._paused_after: ModelFailure | None = None  # None: no pause between two attempts
-        self._request: Future[ModelFailure | None] | None = None
+        self._paused_after: ModelUnavailable | None = None  # None: no pause between two attempts
+        self._request: Future[ModelUnavailable | None] | None = None
         self._is_cancelled = False
 
     def __iter__(self) -> Iterator[Piece]:
@@ -323,15 +330,14 @@ class _Stream:
             self._report()
         is_cancelled = self._is_cancelled or request.cancelled()
         if failure := self._paused_after if is_cancelled else request.result():
-            outage = self._endpoint.outage if self._endpoint and _AWAY.get(failure) else ""
-            raise ModelUnavailable(failure, outage)
+            raise failure
 
     def _report(self) -> None:
         # in the thread that reads the reply: a console that blocks must not stop the event loop of all streams
         if self._endpoint:
             self._endpoint.report()
 
-    def _note_pause(self, failure: ModelFailure | None) -> None:
+    def _note_pause(self, failure: ModelUnavailable | None) -> None:
         self._paused_after = failure
 
     def cancel(self) -> None:
@@ -383,8 +389,8 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
         # the body ended inside a character, which HTTP does not detect if the response states no length
         case UnicodeDecodeError(reason="unexpected end of data") if reader.has_begun:
             return ModelFailure.DROPPED
-        case _:
-            return ModelFailure.GARBLED
+        case _:  # a reply that had begun came from the right address
+            return ModelFailure.BROKEN if reader.has_begun else ModelFailure.GARBLED
 
 
 def _refusal_text(error: Exception, reader: ReplyReader) -> str:
@@ -406,12 +412,15 @@ def _refusal_text(error: Exception, reader: ReplyReader) -> str:
 
 
 def _retry_after(error: Exception) -> float:
-    """Return the seconds that the endpoint asks to wait, stated as a number or a date; 0 if it states none."""
+    """Return the seconds that the endpoint asks to wait, stated as a number or a date, at most an hour; 0 if it states none."""
     if not isinstance(error, openai.APIStatusError):
         return 0
-    value = error.response.headers.get("retry-after", "0")
-    with suppress(ValueError):
-        return float(value)
-    with suppress(ValueError, TypeError):  # the value is malformed, or a date without a time zone
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    return 0
+    value, seconds = error.response.headers.get("retry-after", "0"), 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        with suppress(
+            ValueError, TypeError
+        ):  # the value is malformed, or a date without a time zone
+            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    return min(max(0.0, seconds), LONGEST_WAIT_SECONDS)

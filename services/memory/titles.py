@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from services.domain import Message, Role, Window, safe_text
 from services.domain.context import ContextBudget, ContextPlan, History
+from services.domain.limits import one_line
 from services.memory.planner import plan_context
 from services.memory.tokens import TokenCounter
 
@@ -47,7 +48,7 @@ def plan_title(
 
 def first_words(prompt: str) -> str:
     """Return a provisional title: the first words of *prompt*, on one line of at most 60 characters."""
-    return _shortened(" ".join(prompt.split()))
+    return _shortened(one_line(prompt))
 
 
 def clean_title(said: str) -> str | None:

@@ -5,6 +5,7 @@ import math
 import secrets
 import sys
 from collections.abc import Collection
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,14 @@ from services.errors import AppError, BadInput, Misconfigured
 from services.operate import accounts
 from services.operate.accounts import lookup_faults, open_account, opens
 from services.operate.copying import Copying, check_source, managed_password
-from services.operate.demo import make_demo
+from services.operate.demo import DAYS, make_demo
 from services.operate.demo_texts import NAMES
 from services.operate.resealing import OpenedSource, SealingTarget, user_keys
 from services.operate.telling import NO_MAIL, NOT_TOLD, TOLD, tell
 from services.settings import Settings
 from services.store.backend import StoredCredentials
 from services.store.credentials import open_stored
-from services.store.operator import MOST_NAMED, Mark, PresentKeys, unchecked
+from services.store.operator import MOST_NAMED, CopiedRows, Mark, PresentKeys, unchecked
 from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.schema import CONVERSATIONS
 from services.stores import is_same_store, open_copy_source, open_copy_target, open_operator
@@ -442,7 +443,13 @@ def demo(seed: int) -> None:
     if chosen.is_plain:
         raise BadInput("The demo is for stores of several people: name the folder as json:FOLDER.")
     ring, password = _root_keys(chosen), secrets.token_urlsafe(15)
-    make = partial(make_demo, ring, seed, password)
+
+    def make(now: datetime) -> CopiedRows:
+        click.echo(f"Making up {len(NAMES)} people and {DAYS} days of their chats ...", err=True)
+        rows = make_demo(ring, seed, password, now)
+        click.echo(f"Storing {sum(map(len, rows.values())):,} rows ...", err=True)
+        return rows
+
     open_operator(chosen).load(
         ring.proof_keys(), make, lambda stored: open_stored(ring, stored).managed_password
     )

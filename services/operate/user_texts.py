@@ -310,6 +310,8 @@ def normal(row: object) -> object:
             return replace(row, **_NO_KEY, head=text)
         case schema.StoredNotice():
             return replace(row, browser=None)  # the name of a browser is not converted
+        case schema.AuditRow():
+            return replace(row, device=None)
         case MessageRow() if row.attachments:
             # leave invalid JSON unchanged: sealing refuses it later
             with suppress(ValueError):

@@ -1,4 +1,5 @@
-"""Conversion of replies to parts of a Markdown page: headings are lowered, HTML and images are escaped.
+"""Conversion of replies to parts of a Markdown page: headings are lowered, HTML and images are escaped, and each line
+end within a paragraph is a hard break, because it is a break on the chat page.
 
 Markdown renderers differ. Text that is treated as code here is code in every renderer; if a reply has text for which
 this is uncertain, `lower` returns None instead of the reply.
@@ -19,6 +20,8 @@ _HEADING = re.compile(rf"{_PREFIX}(?P<level>#{{1,6}})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r"(?P<prefix>[ \t>]*)(?P<mark>=+|-+)[ \t]*$")
 _LIST = re.compile(r"[ \t>]*(?:[*+-]|\d{1,9}[.)])(?:[ \t]|$)")
 _DEFINITION = re.compile(rf"{_PREFIX}(?=\[[^\]]*\]:)")
+# matches a line that is not joined to the line above it: the start of a list item, table, formula, definition or footnote
+_APART = re.compile(rf"[ \t>]*(?:\||\$\$|\[[^\]]*\]:|$)|{_LIST.pattern}")
 _LABEL = re.compile(r"\[\^([^\[\]\s^]{1,99})\]")
 # matches a footnote of at least two words: CommonMark reads `[^1]: word` as the definition of a link, and does not show it
 _FOOTNOTE = re.compile(
@@ -55,7 +58,7 @@ def footnote_labels(body: str) -> set[str]:
 
 
 def lower(body: str, labels: Mapping[str, str] = _NO_LABELS) -> str | None:
-    """Return *body* with headings lowered by two levels, and with HTML and images escaped.
+    """Return *body* with headings lowered by two levels, with HTML and images escaped, and with hard breaks.
 
     *labels* maps footnote labels that other messages use, too, to new labels, because labels must be unique on a page.
     Return None if renderers may read *body* differently, or if it is too long to be parsed.
@@ -108,6 +111,8 @@ class _Lowering:
         else:
             typed = line
             heading = _HEADING.match(line)
+            if self._is_paragraph and not heading and not _APART.match(line):
+                self._break_line()
             if heading:
                 level = "#" * min(6, len(heading["level"]) + 2)
                 line = f"{heading['prefix']}{level}{line[heading.end() :]}"
@@ -124,6 +129,16 @@ class _Lowering:
             raise _Uncertain
         closing = [" " * self._indent + self._fence] if self._fence else []
         return "\n".join([*self._lines, *closing])
+
+    def _break_line(self) -> None:
+        """Make the end of the last line a hard break, outside of formulas and of code over two lines.
+
+        Two spaces, not a backslash, because they change nothing where a renderer reads code.
+        """
+        last = self._lines[-1].rstrip(" \t")
+        is_text = self._is_code_known and not self._in_formula
+        if is_text and not last.endswith("\\") and last.lstrip(" \t>") not in ("", "$$"):
+            self._lines[-1] = f"{last}  "
 
     def _is_indented_code(self, line: str) -> bool:
         columns = line.expandtabs(4)

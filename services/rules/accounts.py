@@ -51,6 +51,8 @@ MOST_STEPS = 4  # maximum steps of one kind in a browser; a new step ends the ol
 # maximum tries (such as entered codes) to complete one step
 MOST_TRIES = 5
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
+# for this long, the session that follows another in its browser does not show the notices of the other's changes
+FOLLOWED_LIFE = timedelta(minutes=10)
 # maximum audit entries that a user sees about changes, and also the maximum about failures, which strangers can cause
 MOST_CHANGES = 100
 FORMER_LIFE = timedelta(hours=72)  # for this long, a user may take a former address back
@@ -181,12 +183,14 @@ class _ChangeRule(NamedTuple):
 _CHANGE_RULES: Mapping[CredentialsAction, _ChangeRule] = {
     CredentialsAction.RESEAL: _ChangeRule(0, False, _SAME),
     CredentialsAction.PASSWORD_SET: _ChangeRule(1, True, _MAY_GO_OFF),
+    CredentialsAction.PASSWORD_RESET: _ChangeRule(1, True, _MAY_GO_OFF),
     CredentialsAction.PASSWORD_ADDED: _ChangeRule(1, False, _SAME),
     CredentialsAction.ADDRESS_CONFIRMED: _ChangeRule(1, False, _SAME),
     CredentialsAction.ADDRESS_FREED: _ChangeRule(None, None, _SAME),
     CredentialsAction.ADDRESS_SET: _ChangeRule(None, None, _SAME),
     CredentialsAction.IDENTITY_MOVED: _ChangeRule(None, None, _SAME),
     CredentialsAction.FACTOR_USED: _ChangeRule(0, False, _STAYS_ON),
+    CredentialsAction.RECOVERY_USED: _ChangeRule(0, False, _STAYS_ON),
     CredentialsAction.FACTOR_ADDED: _ChangeRule(1, None, _IS_ON),
     CredentialsAction.FACTOR_REMOVED: _ChangeRule(1, None, _WAS_ON),
     CredentialsAction.FACTOR_REPLACED: _ChangeRule(1, None, _STAYS_ON),
@@ -223,24 +227,23 @@ CHANGES_WAYS_IN = {
     CredentialsAction.PASSKEY_ADDED,
     CredentialsAction.PASSKEY_REMOVED,
 }
+# changes of the password that end all other sessions, and may remove identities, passkeys and the second factor
+PASSWORD_CHANGES = {CredentialsAction.PASSWORD_SET, CredentialsAction.PASSWORD_RESET}
 # uses of a passkey or an identity, each of which may sign a user in without a second factor
 _USES_ALONE = {CredentialsAction.PASSKEY_USED, CredentialsAction.IDENTITY_USED}
-_USES = {CredentialsAction.FACTOR_USED, *_USES_ALONE}
+_USES = {CredentialsAction.FACTOR_USED, CredentialsAction.RECOVERY_USED, *_USES_ALONE}
 _ADDS_WAYS_IN = {CredentialsAction.IDENTITY_ADDED, CredentialsAction.PASSKEY_ADDED}
 
 
 def check_ways_in(action: CredentialsAction, *, has_lookups: bool, renames: bool = False) -> None:
     """Raise ValueError unless the actions in `CHANGES_WAYS_IN`, and no others, store look-up values (*has_lookups*).
 
-    PASSWORD_SET may store them or not, because a new password may remove identities and passkeys. *renames*: the change
+    `PASSWORD_CHANGES` may store them or not, because a new password may remove identities and passkeys. *renames*: the change
     replaces look-up values by those under a newer root key, as only RESEAL does; it must not also store look-up values.
     """
     if has_lookups and renames:
         raise ValueError(f"look-ups that change and are renamed: {action}")
-    if (
-        has_lookups is not (action in CHANGES_WAYS_IN)
-        and action is not CredentialsAction.PASSWORD_SET
-    ):
+    if has_lookups is not (action in CHANGES_WAYS_IN) and action not in PASSWORD_CHANGES:
         raise ValueError(f"not a change of ways in: {action}")
 
 
@@ -484,6 +487,7 @@ class StoredSession:
     expires_at: datetime
     ends_at: datetime  # the time at which the session ends unless it is used earlier
     device: str | None = field(default=None, repr=False)  # the sealed name of the browser
+    follows: SessionId | None = None  # the user's session before this one in the same browser
     created_at: datetime | None = None  # None: stored by an earlier version of the app
     seen_at: datetime | None = None
     proved_at: datetime | None = None  # the time of the user's last proof; None: there was none
@@ -645,9 +649,17 @@ class StoredNotice(NoticeRow):
         """Return the oldest of a user's notices of one kind: those to delete before another notice of that kind is stored."""
         return StoredNotice.newest_first(of_kind)[MOST_NOTICES - 1 :]
 
-    def is_shown(self, session: StoredSession | None) -> bool:
-        """Return True if *session* shows the notice and can dismiss it: all sessions except the one that made the change."""
-        return self.session is None or session is None or self.session != session.id
+    def is_shown(self, session: StoredSession | None, now: datetime) -> bool:
+        """Return True if *session* shows the notice and can dismiss it: all sessions except the one that made the change.
+
+        For ten minutes, the session that follows that one in its browser does not show the notice either. Afterwards it
+        does: a stranger may have made the change in an open browser.
+        """
+        if self.session is None or session is None:
+            return True
+        # `abs`, because a time in the future was written while the clock was ahead
+        is_recent = abs(now - self.at) < FOLLOWED_LIFE
+        return self.session != session.id and not (is_recent and self.session == session.follows)
 
 
 # --- failures ---------------------------------------------------------------------------------------

@@ -45,7 +45,6 @@ from services.domain.accounts import (
     SignUps,
 )
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
-from services.domain.browsers import BrowserName
 from services.domain.health import UnsentReason
 from services.domain.passwords import check_new_password
 from services.domain.sign_in_methods import BY_CODE, BY_PASSWORD, SignInMethod, UsedMethod
@@ -74,7 +73,12 @@ from services.errors import (
     WrongCredentials,
 )
 from services.events import log_event
-from services.rules.accounts import CHANGES_WAYS_IN, FORMER_LIFE, WITHOUT_PROOF
+from services.rules.accounts import (
+    CHANGES_WAYS_IN,
+    FORMER_LIFE,
+    PASSWORD_CHANGES,
+    WITHOUT_PROOF,
+)
 from services.store.backend import (
     NOT_COUNTED,
     Attempt,
@@ -103,7 +107,7 @@ from services.store.credentials import (
     seal_stored,
     ways_in_of,
 )
-from services.store.device_names import NewDevice
+from services.store.device_names import Browser, NewDevice
 from services.store.failures import note_failure
 from services.store.kept import marks, with_only, without_newer
 from services.store.passkeys import removed
@@ -467,7 +471,7 @@ class Accounts:
         found: Found,
         password_hash: str | None,
         invitation: str = "",
-        browser: BrowserName | None = None,
+        browser: Browser | None = None,
         confirmed: Confirmed | None = None,
         factor: Factor | None = None,
         identity: LinkedIdentity | None = None,
@@ -507,7 +511,7 @@ class Accounts:
         )
 
     def sign_in(
-        self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
+        self, checked: Checked, invitation: str = "", browser: Browser | None = None
     ) -> tuple[Cookie, AppSession]:
         """Sign in the user of *checked*; also complete a sign-up that was interrupted, or waited for a confirmed address.
 
@@ -644,7 +648,7 @@ class Accounts:
         )
         if kept is not None:
             new = with_only(new, kept)
-        ends_others = action is CredentialsAction.PASSWORD_SET
+        ends_others = action in PASSWORD_CHANGES
         if not self.change_credentials(session, new, stored, action, ends_others=ends_others):
             raise RateLimited
 
@@ -672,11 +676,11 @@ class Accounts:
         # Each change invalidates the codes that were mailed to the owner. Without a limit, an attacker who is signed in
         # could invalidate each of them. New passwords are not counted; otherwise, the attacker could use up the limit
         # and so block a password reset.
-        if action not in {*WITHOUT_PROOF, CredentialsAction.PASSWORD_SET}:
+        if action not in WITHOUT_PROOF | PASSWORD_CHANGES:
             bucket = self.root_keys.bucket(f"changes of {session.user_id}")
             self.backend.count_throttles([Throttle(bucket, _MOST_CHANGES, _CHANGES_SECONDS)])
         row = seal_stored(self.root_keys, new, session.user_id, replaces=seen)
-        changes_ways_in = action in {*CHANGES_WAYS_IN, CredentialsAction.PASSWORD_SET}
+        changes_ways_in = action in CHANGES_WAYS_IN | PASSWORD_CHANGES
         change = partial(
             session.backend.change_credentials,
             row,
@@ -716,7 +720,7 @@ class Accounts:
         self,
         email: EmailAddress,
         password_hash: str | None,
-        browser: BrowserName | None = None,
+        browser: Browser | None = None,
         use: Callable[[Credentials], Credentials] | None = None,
     ) -> Entered:
         """Give *email* back to the account that had it, after a code has confirmed *email* again, and sign in.
@@ -746,7 +750,7 @@ class Accounts:
         self,
         email: EmailAddress,
         password_hash: str | None,
-        browser: BrowserName | None,
+        browser: Browser | None,
         use: Callable[[Credentials], Credentials] | None,
         found: FoundFormer,
     ) -> Entered:
@@ -1043,7 +1047,7 @@ class Accounts:
         user: SignInUser,
         pending: StoredCredentials,
         credentials: Credentials,
-        browser: BrowserName | None,
+        browser: Browser | None,
         counted: tuple[str, ...] = (),
         *,
         factor: Factor | None = None,
@@ -1082,7 +1086,7 @@ class Accounts:
             by=by,
         )
 
-    def _device(self, checked: Checked, user_id: UserId, browser: BrowserName | None) -> NewDevice:
+    def _device(self, checked: Checked, user_id: UserId, browser: Browser | None) -> NewDevice:
         """Return the device on which the user of *checked* signs in. Raise Tampered if the user keys cannot be unwrapped."""
         keys = self.keys_of(checked, user_id)
         # without keys, the name cannot be sealed; `_session` refuses such an account
@@ -1118,6 +1122,8 @@ class Accounts:
         new = NewSession(
             id=device.session_id,
             device=device.sealed,
+            cookie_before=device.cookie_before,
+            follows=device.follows,
             cookie_hash=cookie.hash,
             idle_seconds=self.idle_seconds,
             lifetime_seconds=self.policy.lifetime_seconds(by, self.lifetime_seconds),

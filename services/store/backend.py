@@ -147,13 +147,16 @@ class NewSession:
     generation: int  # the generation of the credentials that were checked
     id: SessionId
     device: str | None = field(default=None, repr=False)  # the sealed name of the browser
+    # the session before in the browser: the user's session with the cookie of this hash; without one, the session *follows*
+    cookie_before: str | None = field(default=None, repr=False)
+    follows: SessionId | None = None
     account: NewAccount | None = None  # None: the user has an account already
     # the throttle buckets that counted this attempt; a successful attempt is subtracted from them again
     returned: tuple[str, ...] = ()
     has_factor: bool = False  # true: the user gave the second factor that is required
     # the credentials after this sign-in used a factor, passkey or identity, or enrolled a factor; None: unchanged
     used: StoredCredentials | None = None
-    # the kind of use: FACTOR_USED, PASSKEY_USED or IDENTITY_USED
+    # the kind of use: FACTOR_USED, RECOVERY_USED, PASSKEY_USED or IDENTITY_USED
     used_by: CredentialsAction = CredentialsAction.FACTOR_USED
     # the account changes for which the sign-in counts as a proof
     scope: ProofScope = ProofScope.FULL
@@ -390,7 +393,7 @@ class UserBackend(Protocol):
     def account(self) -> Account: ...
 
     def dismiss_notices(self, notices: Collection[UUID]) -> None:
-        """Remove the user's *notices*, given by id, except notices of changes that this session made."""
+        """Remove the user's *notices*, given by id, except those that this session does not show (`StoredNotice.is_shown`)."""
 
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return access to the user's sealed rows. *most_bytes*: the bytes that the account may store; None: no limit.
@@ -418,17 +421,18 @@ class UserBackend(Protocol):
 
         A use of a factor, passkey or identity counts as a change, too. So *new* must have the stored number of
         uses, or one more if *new* itself stores a use. *new* has the next generation, unless *action* is RESEAL or a use
-        (FACTOR_USED, PASSKEY_USED, IDENTITY_USED).
+        (FACTOR_USED, RECOVERY_USED, PASSKEY_USED, IDENTITY_USED).
 
         *renamed*: maps each old look-up value of the user to its replacement; values of former addresses keep their
         expiry. *ways_in*: the look-up values of all identities and passkeys after the change. Missing values are
         stored, stored values are never overwritten, and values of the user's other identities and passkeys are removed;
-        None: no change. An *action* that adds or removes an identity or a passkey needs *ways_in*; PASSWORD_SET may
-        have it. *ends_others*: end all other sessions of the user.
+        None: no change. An *action* that adds or removes an identity or a passkey needs *ways_in*; PASSWORD_SET and
+        PASSWORD_RESET may have it. *ends_others*: end all other sessions of the user.
 
         All actions but RESEAL are audited; all but RESEAL and ADDRESS_CONFIRMED need a recent proof. FACTOR_ADDED and
-        PASSKEY_FACTOR_ADDED turn `wants_factor` on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET and
-        PASSKEY_REMOVED may turn it off: after that, no session of the user counts as one in which a factor was given.
+        PASSKEY_FACTOR_ADDED turn `wants_factor` on; FACTOR_REMOVED, PASSKEY_FACTOR_REMOVED, PASSWORD_SET,
+        PASSWORD_RESET and PASSKEY_REMOVED may turn it off: after that, no session of the user counts as one in which a
+        factor was given.
 
         Raise ProofNeeded, FactorRequired (the deployment requires the factor), WayInTaken (another account has the
         identity or passkey that is added), ValueError (generation, uses, `wants_factor`, *ways_in* or *ends_others* do

@@ -15,9 +15,8 @@ from uuid import UUID, uuid4
 from pydantic import TypeAdapter
 
 from services.domain import UserId
-from services.domain.accounts import Failure
+from services.domain.accounts import CredentialsAction, Failure
 from services.domain.addresses import EmailAddress
-from services.domain.browsers import BrowserName
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
 from services.domain.sign_in_methods import BY_CODE
 from services.errors import AppError, FactorNeeded, StepEnded, WrongCode
@@ -31,6 +30,7 @@ from services.store.accounts import (
     until_unchanged,
 )
 from services.store.backend import NOT_COUNTED, StoredCredentials, Throttle
+from services.store.device_names import Browser
 from services.store.failures import note_failure
 from services.store.kept import marks
 from services.store.steps import Step, Steps, read_contents
@@ -202,7 +202,7 @@ def _text(contents: _Contents) -> str:
 
 
 def sign_in(
-    accounts: Accounts, code: RightCode, browser: BrowserName | None = None
+    accounts: Accounts, code: RightCode, browser: Browser | None = None
 ) -> tuple[Cookie, AppSession]:
     """Sign in by a code that was mailed to the address of an account.
 
@@ -239,7 +239,7 @@ def prove(
 
 
 def reset_password(
-    accounts: Accounts, code: RightCode, password_hash: str, browser: BrowserName | None = None
+    accounts: Accounts, code: RightCode, password_hash: str, browser: Browser | None = None
 ) -> tuple[Cookie, AppSession]:
     """Sign in by a code, set a new password and end all other sessions.
 
@@ -268,7 +268,7 @@ def reset(
     accounts: Accounts,
     checked: Checked,
     password_hash: str,
-    browser: BrowserName | None = None,
+    browser: Browser | None = None,
     *,
     keeps_factor: bool = True,
     kept: Collection[str],
@@ -288,7 +288,12 @@ def reset(
     try:
         after = checked.after
         accounts.change_password(
-            session, after, password_hash, keeps_factor=keeps_factor, kept=kept
+            session,
+            after,
+            password_hash,
+            keeps_factor=keeps_factor,
+            kept=kept,
+            action=CredentialsAction.PASSWORD_RESET,
         )
     except AppError:
         with suppress(AppError):

@@ -11,12 +11,12 @@ from pydantic import TypeAdapter
 
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import Confirmed, ConfirmedBy
-from services.domain.browsers import BrowserName
 from services.domain.mails import CodePurpose, NoCodeReason
 from services.errors import RateLimited, StepEnded
 from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.store.backend import NOT_COUNTED
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
+from services.store.device_names import Browser
 from services.store.entries import Entry, Way
 from services.store.steps import read_contents
 
@@ -45,7 +45,7 @@ def recipient_of_sign_up(found: Found) -> Recipient:
 
 
 def sign_up(
-    accounts: Accounts, code: RightCode, browser: BrowserName | None = None
+    accounts: Accounts, code: RightCode, browser: Browser | None = None
 ) -> tuple[Cookie, AppSession]:
     """Create the account of a sign-up whose *code* was correct, and sign in.
 

@@ -18,7 +18,6 @@ from services.crypto.recovery_codes import recovery_hashes
 from services.domain import UserId
 from services.domain.accounts import CredentialsAction, ProofScope, SecondFactor
 from services.domain.addresses import Confirmed, EmailAddress
-from services.domain.browsers import BrowserName
 from services.domain.passkeys import Passkey
 from services.domain.sign_in_methods import BY_PASSWORD, UsedMethod
 from services.domain.single_sign_on import Identity, LinkedIdentity
@@ -35,6 +34,7 @@ from services.store.accounts import (
 )
 from services.store.backend import NOT_COUNTED
 from services.store.codes import confirmed_again, reset
+from services.store.device_names import Browser
 from services.store.factors import Factors, given, turned_off, use_passkey
 from services.store.kept import marks, with_only
 from services.store.linking import noting_use, sign_in_linking
@@ -197,7 +197,7 @@ class WaitingEntry:
         accounts: Accounts,
         factor: GivenFactor,
         step: OpenStep,
-        browser: BrowserName | None,
+        browser: Browser | None,
         counted: tuple[str, ...] = (),
         *,
         keeps_factor: bool = True,
@@ -245,7 +245,7 @@ class WaitingEntry:
         checked: Checked,
         factor: GivenFactor,
         step: OpenStep,
-        browser: BrowserName | None,
+        browser: Browser | None,
         *,
         keeps_factor: bool,
         gone: Collection[str],
@@ -295,7 +295,7 @@ class WaitingEntry:
         found: FoundFormer,
         factor: GivenFactor,
         step: OpenStep,
-        browser: BrowserName | None,
+        browser: Browser | None,
     ) -> Entered:
         def use(credentials: Credentials) -> Credentials:
             used = factor.use(credentials, is_required=found.requires_factor)
@@ -315,7 +315,7 @@ class Enrolment:
     recovery: tuple[str, ...] = field(repr=False)  # hashes of the recovery codes
 
     def enter(
-        self, accounts: Accounts, entry: Entry, step: OpenStep, browser: BrowserName | None
+        self, accounts: Accounts, entry: Entry, step: OpenStep, browser: Browser | None
     ) -> Entered:
         """Check the code, end the step, then start the session and store the factor with it.
 
@@ -359,7 +359,7 @@ class Enrolment:
         return Entered(*until_unchanged(checked, again, reset_by))
 
     def _sign_up(
-        self, accounts: Accounts, entry: Entry, step: OpenStep, browser: BrowserName | None
+        self, accounts: Accounts, entry: Entry, step: OpenStep, browser: Browser | None
     ) -> Entered:
         found = accounts.find_for_sign_up(entry.address, NOT_COUNTED, entry.invitation)
         factor = self.factors.confirmed(bytes.fromhex(entry.secret), self.text)

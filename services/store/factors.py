@@ -83,8 +83,10 @@ def given(
     """
     for _ in range(_MOST_TRIES):
         used = use(checked.credentials)
+        is_recovery = len(used.recovery) < len(checked.credentials.recovery)
+        by = CredentialsAction.RECOVERY_USED if is_recovery else used_by
         try:
-            after = replace(checked, has_factor=has_factor, used=used, used_by=used_by)
+            after = replace(checked, has_factor=has_factor, used=used, used_by=by)
             return act(after)
         except FactorUsed:
             found = accounts.find(checked.credentials.address, NOT_COUNTED)

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from services.crypto import Credentials
 from services.domain.accounts import CredentialsAction
-from services.domain.browsers import BrowserName
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import AppError, RateLimited
 from services.store.accounts import Accounts, AppSession, Checked, Cookie, Current, Found
 from services.store.backend import NOT_COUNTED
+from services.store.device_names import Browser
 from services.store.factors import given
 from services.store.identities import FoundAccount, check_link, linked, used
 
@@ -78,7 +78,7 @@ def sign_in_linking(
     accounts: Accounts,
     checked: Checked,
     identity: LinkedIdentity | None,
-    browser: BrowserName | None = None,
+    browser: Browser | None = None,
     invitation: str = "",
     *,
     on_begun: Callable[[AppSession], object] = lambda _: None,

@@ -1,5 +1,6 @@
 """Notices to users, with the names of browsers sealed under the user's key and bound to the notice."""
 
+from collections.abc import Iterable
 from uuid import UUID, uuid4
 
 from services.crypto import Place, UserKeys
@@ -34,6 +35,15 @@ def new_notice(
 def operator_notice() -> NewNotice:
     """Return a notice that an operator's command has changed the account."""
     return NewNotice(id=uuid4(), kind=NoticeKind.OPERATOR, browser=None, session=None)
+
+
+def gravest_first(
+    keys: UserKeys, user_id: UserId, rows: Iterable[NoticeRow]
+) -> list[AccountNotice]:
+    """Return notices as they are shown to their user: the gravest first, of equals the first in *rows*."""
+    return [
+        opened_notice(keys, user_id, row) for row in sorted(rows, key=lambda row: row.kind.gravity)
+    ]
 
 
 def opened_notice(keys: UserKeys, user_id: UserId, row: NoticeRow) -> AccountNotice:

@@ -30,7 +30,7 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.domain.accounts import AuditEntry
+from services.domain.accounts import ActivityRow
 from services.domain.data import CachedData, StoredData
 from services.domain.revisions import OpenPlace, Revisions
 from services.domain.turns import Begun, Ending, Lease, NewTurn, OpenTurn, Pace
@@ -385,7 +385,7 @@ class UserFigures(Protocol):
         """
         ...
 
-    def account_changes(self) -> list[AuditEntry]:
+    def account_changes(self) -> list[ActivityRow]:
         """Return the newest audit entries about the user: at most 100 changes and 100 failures."""
         ...
 

@@ -17,7 +17,7 @@ from services.chat.setup import Choices
 from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
-from services.domain.accounts import Account, AccountNotice, SignInState
+from services.domain.accounts import Account, AccountNotice, Activity, SignInState
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
@@ -30,7 +30,8 @@ from services.settings import Settings
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.backend import Administration
-from services.store.notices import opened_notice
+from services.store.device_names import opened_activity
+from services.store.notices import gravest_first
 from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.opened import OpenedConversations
@@ -333,12 +334,12 @@ class UserServices(ChatParts):
 
     @property
     def notices(self) -> list[AccountNotice]:
-        """The notices that this session shows, newest first, as of the last read of the account.
+        """The notices that this session shows, as of the last read of the account: the gravest first, of equals the newest.
 
         May raise SignedOut or StoreUnavailable.
         """
         account, keys = self._account.last or self.account, self.session.user_keys
-        return [opened_notice(keys, self.user_id, row) for row in account.notices]
+        return gravest_first(keys, self.user_id, account.notices)
 
     def dismiss_notices(self, notices: Collection[UUID]) -> None:
         """Delete the notices with the ids *notices*, which no device shows any more. May raise SignedOut or StoreUnavailable."""
@@ -349,6 +350,11 @@ class UserServices(ChatParts):
             return replace(account, notices=tuple(left))
 
         self._account.amend(dismissed)
+
+    def activity(self) -> list[Activity]:
+        """Return the newest changes of the user's account and failed attempts. May raise SignedOut or StoreUnavailable."""
+        keys = self.session.user_keys
+        return [opened_activity(keys, self.user_id, row) for row in self.usage.account_changes()]
 
     def read_ahead(self) -> None:
         """Start reading all data that the user's first page needs."""

@@ -36,7 +36,7 @@ class Devices:
         return [
             Device(
                 id=stored.session,
-                browser=browser_of(keys, user_id, stored),
+                browser=browser_of(keys, user_id, stored.session, stored.device),
                 first_seen_at=stored.created_at,
                 last_seen_at=stored.seen_at,
                 is_this_one=stored.is_this_one,

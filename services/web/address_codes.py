@@ -115,6 +115,8 @@ class RestoreAddress:
             )
         await run_sync(code.end)
         entry = Entry(way=Way.RESTORE, address=address, by=BY_CODE, password_hash=hashed or "")
-        act = partial(asked.accounts.restore_address, address, hashed, asked.browser)
+        act = partial(
+            asked.accounts.restore_address, address, hashed, self.start.browser(asked.request)
+        )
         # None: do not bind the step to credentials (the docstring of `recipient` says why)
         return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)

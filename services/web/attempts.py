@@ -1,7 +1,6 @@
 """Protection against password guessing and mail bombing: throttles, device cookies, and delayed refusals."""
 
 import hmac
-import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from uuid import UUID
 import anyio
 
 from services.crypto import RootKeys
-from services.domain import UserId
+from services.domain import SessionId, UserId
 from services.domain.addresses import EmailAddress
 from services.domain.mails import CodePurpose, NoticeKind
 from services.errors import AppError
@@ -39,6 +38,9 @@ class _Device:
     user_id: UserId
     since: int  # the user's first sign-in on the device, in seconds since 1970
     seen: int  # the user's last sign-in on the device, in seconds since 1970
+    session: (
+        SessionId  # the session that this sign-in began; a random id in cookies of earlier versions
+    )
     # the last sign-ins of the device's earlier users, in seconds since 1970
     earlier: Mapping[UserId, int]
 
@@ -244,8 +246,8 @@ class Attempts:
     def notice(self, kind: NoticeKind, user_id: UserId) -> Throttle:
         return self._throttle(f"notice {kind} to {user_id}", 1, _HOUR)
 
-    def device_cookie(self, user_id: UserId, before: str = "") -> str:
-        """Return a new cookie for a device on which the user has signed in.
+    def device_cookie(self, user_id: UserId, session: SessionId, before: str = "") -> str:
+        """Return a new cookie for a device on which the user has begun *session*.
 
         It keeps the user's first sign-in time, and the earlier users, of the old cookie *before*.
         """
@@ -258,7 +260,7 @@ class Attempts:
             if one != user_id and now - seen < DEVICE_SECONDS
         )
         earlier = "_".join(f"{one}-{seen}" for seen, one in newest[-_MOST_EARLIER:])
-        fields = f"{user_id.hex}.{now + DEVICE_SECONDS}.{since}.{secrets.token_hex(16)}.{earlier}"
+        fields = f"{user_id.hex}.{now + DEVICE_SECONDS}.{since}.{session.hex}.{earlier}"
         return f"{fields}.{self.root_keys.device_tag(fields)}"
 
     def device_user(self, cookie: str) -> UserId | None:
@@ -266,16 +268,22 @@ class Attempts:
         device = self._device(cookie)
         return device.user_id if device else None
 
+    def last_session(self, cookie: str) -> tuple[UserId, SessionId] | None:
+        """Return the last user of the device with *cookie*, and the user's session; None as for `device_user`."""
+        device = self._device(cookie)
+        return (device.user_id, device.session) if device else None
+
     def _device(self, cookie: str) -> "_Device | None":
         fields, _, tag = cookie.rpartition(".")
         if not hmac.compare_digest(tag.encode(), self.root_keys.device_tag(fields).encode()):
             return None
         match fields.split("."):
-            case [user_id, ends_at, since, _, *others] if int(ends_at) > time.time():
+            case [user_id, ends_at, since, session, *others] if int(ends_at) > time.time():
                 seen = int(ends_at) - DEVICE_SECONDS
                 pairs = (one.split("-") for one in "".join(others).split("_") if one)
                 earlier = {UserId(UUID(one)): int(last_seen) for one, last_seen in pairs}
-                return _Device(UserId(UUID(user_id)), int(since), seen, earlier)
+                session_id = SessionId(UUID(session))
+                return _Device(UserId(UUID(user_id)), int(since), seen, session_id, earlier)
             case _:
                 return None
 

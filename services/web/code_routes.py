@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services.domain.browsers import BrowserName
 from services.domain.mails import Code, Mail, NoCode
 from services.errors import (
     AppError,
@@ -60,10 +59,6 @@ class Asked(SentForm):
 
     # name of the client's network, by which `HashingLanes` limits the threads of one client
     network: str = field(repr=False)
-
-    @property
-    def browser(self) -> BrowserName:
-        return browser_of(self.request)
 
 
 class CodePurposeFlow(Protocol):
@@ -214,7 +209,7 @@ class CodeRoutes:
             mail = Mail(
                 address=request.address,
                 content=content,
-                browser=asked.browser,
+                browser=browser_of(asked.request),
                 at=datetime.now(UTC),
                 expires_at=step.expires_at,
                 is_known=recipient.is_known,

@@ -45,7 +45,7 @@ class SignUpCode:
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         def act() -> Entered:
-            return Entered(*sign_up(asked.accounts, code, asked.browser))
+            return Entered(*sign_up(asked.accounts, code, self.start.browser(asked.request)))
 
         entries, entry = Entries(self.start), sign_up_entry(code)
         return await entries.enter(

@@ -37,7 +37,6 @@ from services.web.forms import (
     with_query,
     with_reason,
 )
-from services.web.origin import browser_of
 from services.web.shown_once import (
     WRONG_CODE,
     ShownOnce,
@@ -112,11 +111,11 @@ class Enrolments:
                 raise StepEnded
             codes = new_codes()
             enrolment = Enrolment(FACTORS, typed_code(text, DIGITS), recovery_hashes(codes))
-            enter, browser_name = enrolment.enter, browser_of(request)
+            enter, in_browser = enrolment.enter, start.browser(request)
             try:
-                entered = await run_sync(enter, start.accounts, entry, step, browser_name)
+                entered = await run_sync(enter, start.accounts, entry, step, in_browser)
             except WrongFactor:
-                note_failure(start.accounts.backend, step.step.user_id, Failure.CHANGE)
+                note_failure(start.accounts.backend, step.step.user_id, Failure.FACTOR)
                 return await run_sync(_enrol_page, entry, step_id, target, listed, WRONG_CODE)
         except AppError as error:
             cookie = start.origin.session_cookie(request)

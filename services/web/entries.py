@@ -41,7 +41,6 @@ from services.store.steps import OpenStep, Step, read_contents
 from services.web.factor_check import REFUSED_FACTOR, FactorCheck, entry_of
 from services.web.forms import all_fields, local_path, read_step_id, with_query, with_reason
 from services.web.notices import Notices
-from services.web.origin import browser_of
 from services.web.session_start import SessionStart, redirect
 
 # kind of a step that waits for a factor; value of the query parameter `code` of its form
@@ -56,6 +55,8 @@ _KEPT = "kept"
 _FORMS = {"factor", "recovery", PASSKEY, _KEPT}
 # values of the query parameter `by`: the kinds of factors that are accepted; "": only an authenticator app
 _KINDS = {"passkey", "both"}
+# the reasons in the URL of the first page after an entry (`_session.tell_outcome`)
+_OUTCOMES = {Way.RESET: "password-reset", Way.RESTORE: "address-restored"}
 # errors after which the user can try again in the same step, unless the step has already ended
 _GOES_ON = *REFUSED_FACTOR, FactorRequired, TooManyAttempts, StoreUnavailable
 
@@ -248,7 +249,7 @@ class Entries:
                 accounts,
                 factor,
                 step,
-                browser_of(request),
+                self.start.browser(request),
                 counted,
                 keeps_factor=form.keeps_factor,
                 gone=form.gone,
@@ -331,6 +332,8 @@ class Entries:
     ) -> Response:
         """Notify the user of the changes, and begin the session in the browser; *page*: as in `SessionStart.answer`."""
         session, backend = entered.session, self.start.accounts.backend
+        if reason := _OUTCOMES.get(entry.way):
+            target = with_query(target, reason=reason)
         if entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
             await run_sync(self.notices.tell, request, backend, session, kind)

@@ -83,6 +83,12 @@ class Notices:
             for address, kind in mails.items():
                 self.send(_mail(request, address, kind, is_known=True))
 
+    def mail_of_deletion(self, request: Request, session: AppSession) -> None:
+        """Email the user of *session*, unless the address was never confirmed, that the account was deleted."""
+        if self.send and session.is_confirmed:
+            kind = NoticeKind.ACCOUNT_DELETED
+            self.send(_mail(request, session.email, kind, is_known=True))
+
     def _tell(
         self,
         request: Request,

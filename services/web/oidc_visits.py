@@ -50,7 +50,7 @@ from services.web.forms import fields, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.oidc_pages import account_page, address_page
 from services.web.oidc_steps import SignOnSteps, WaitingAnswer
-from services.web.origin import browser_of, networks_of
+from services.web.origin import networks_of
 
 ACCOUNT, _ADDRESS = "/identity/account", "/identity/address"
 # kinds of steps; opening the page of such a step resets the step's count of attempts, so steps with emailed codes
@@ -113,7 +113,11 @@ class SignOnVisits:
         self, request: Request, waiting: WaitingAnswer, found: Found | None
     ) -> Response:
         """Sign in; redirect to the form for the second factor first, unless the provider has already checked a second factor."""
-        accounts, browser, answer = self._accounts, browser_of(request), waiting.answer
+        accounts, browser, answer = (
+            self._accounts,
+            self.steps.start.browser(request),
+            waiting.answer,
+        )
         opened = _opened(found, waiting, has_factor=answer.has_factor)
         scope = scope_of(answer, accounts.now())
         checked = replace(opened, scope=scope)
@@ -157,7 +161,7 @@ class SignOnVisits:
                 found,
                 None,
                 code,
-                browser_of(request),
+                start.browser(request),
                 entry.confirmed,
                 identity=entry.identity,
                 scope=entry.scope,
@@ -177,7 +181,7 @@ class SignOnVisits:
         """
         has_factor = waiting.answer.has_factor and not proven.credentials.wants_factor
         checked = replace(proven, by=waiting.by, has_factor=has_factor)
-        accounts, browser = self._accounts, browser_of(request)
+        accounts, browser = self._accounts, self.steps.start.browser(request)
         entry = Entry(
             way=Way.SIGN_IN,
             address=checked.credentials.address,

@@ -23,6 +23,7 @@ class OpenRoute:
     """Begins an app session for a browser that sends the secret of this process, and redirects to a URL without the secret."""
 
     secret: str = field(repr=False)
+    opening: str  # says where the user finds the URL with the secret
     shared: Callable[[], Shared]  # raises StoreUnavailable until the store has started
     enter: Callable[[], tuple[Cookie, AppSession]]  # raises AppError
     origin: Origin
@@ -37,8 +38,7 @@ class OpenRoute:
             given, self.secret.encode()
         ):
             return PlainTextResponse(
-                "This address is not valid, or no longer. Open the one that Daybook printed at its last start.",
-                403,
+                f"This address is not valid, or no longer. Open {self.opening}.", 403
             )
         try:
             cache, cookie = self.shared().session_cache, self.origin.session_cookie(request)

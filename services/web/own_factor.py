@@ -209,7 +209,7 @@ class OwnFactor:
         try:
             new = FACTORS.enrolled(current.credentials, secret, entered, recovery_hashes(codes))
         except WrongFactor:
-            note_failure(self._accounts.backend, asked.session.user_id, Failure.CHANGE)
+            note_failure(self._accounts.backend, asked.session.user_id, Failure.ENROLMENT)
             return self._enrol_page(asked, step, WRONG_CODE)
         self._steps.end(browser, _KIND, step.id, asked.session)
         added, replaced = CredentialsAction.FACTOR_ADDED, CredentialsAction.FACTOR_REPLACED
@@ -217,7 +217,7 @@ class OwnFactor:
         answer = self._recovery_page(asked, codes)
         # the cookie makes the device known, so that the device gets its own throttle for attempts to enter the factor
         before = self.origin.device_cookie(asked.request)
-        device = self.attempts.device_cookie(asked.session.user_id, before)
+        device = self.attempts.device_cookie(asked.session.user_id, asked.session.id, before)
         self.origin.set_cookie(answer, asked.request, "device", device, DEVICE_SECONDS)
         return answer
 

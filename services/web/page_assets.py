@@ -3,8 +3,10 @@
 Streamlit itself reads a static file from the disk for each request and sends it uncompressed. It also serves its page
 at every URL; this middleware sends a "not found" page where the app has no page.
 
-The links are in the body, before the app's root element: Streamlit adds its styles to the head, so the app's styles
-win over equally specific ones. If a script added the stylesheet, the styles would apply half a second after the content appears.
+The links are in the body: Streamlit adds its styles to the head, so the app's styles win over equally specific ones. If a
+script added the stylesheet, the styles would apply half a second after the content appears. All stylesheets follow the app's
+root element, because a browser shows nothing of what follows a stylesheet until it is loaded: on a slow line, the words in the
+root element are read long before Streamlit replaces them.
 """
 
 import gzip
@@ -25,7 +27,13 @@ from services.events import log_event
 from services.web import streamlit_assets
 
 _ASSETS = Path(__file__).parents[2] / "assets"
-_ROOT = b'<div id="root">'
+_ROOT = b'<div id="root"></div>'
+_LOADING = """<meta name="color-scheme" content="light dark"><style>
+.db-loading, .stApp:not(:has([data-testid="stElementContainer"]))::before {
+content: "Daybook is loading…"; position: fixed; inset: 30vh 0 auto; margin: 0; text-align: center;
+font: 1rem system-ui, sans-serif; animation: db-loading 0.4s }
+@keyframes db-loading { 0%, 50% { opacity: 0 } }
+</style><div id="root"><p class="db-loading">Daybook is loading…</p></div>""".encode()
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
 _PIECE_BYTES = 16_384
@@ -57,11 +65,9 @@ def app_files(assets: Path = _ASSETS) -> AppFiles:
         contents[path] = content
         return path
 
-    style, logo, mark = (
-        add((assets / name).read_bytes(), Path(name).suffix)
-        for name in ("style.css", "logo.svg", "mark.svg")
-    )
-    return AppFiles(style, add(script.encode(), ".js"), logo, mark, contents)
+    logo, mark = (add((assets / name).read_bytes(), ".svg") for name in ("logo.svg", "mark.svg"))
+    style = (assets / "style.css").read_text("utf-8").replace("url(logo.svg)", f"url({logo})")
+    return AppFiles(add(style.encode(), ".css"), add(script.encode(), ".js"), logo, mark, contents)
 
 
 class _InPieces(Response):
@@ -100,11 +106,13 @@ class PageAssets:
             log_event("theme.unknown")
         links = (
             f'<link rel="stylesheet" href="{files.style}">'
-            f'<script type="module" async src="{files.script}"></script>'
+            f'<script type="module" async src="{files.script}" fetchpriority="high"></script>'
         )
-        self._links = f"{links}{streamlit_assets.preload_links()}".encode()
+        self._style = streamlit_assets.style_link().encode()
+        self._links = f"{links}{streamlit_assets.prefetch_links()}".encode()
         not_found = (assets / "not_found.html").read_text("utf-8")
-        self._not_found = not_found.replace("</head>", f"{links}</head>").encode()
+        fonts = f'<link rel="stylesheet" href="{streamlit_assets.font_style()}">'
+        self._not_found = not_found.replace("</head>", f"{fonts}{links}</head>").encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
@@ -153,7 +161,9 @@ class PageAssets:
         body = b"".join(message.get("body", b"") for message in buffered)
         if _ROOT in body:
             is_known = scope["path"].strip("/") in self._pages
-            body = body.replace(_ROOT, self._links + _ROOT, 1) if is_known else self._not_found
+            head, found, rest = body.partition(self._style)
+            linked = _LOADING + found + self._links
+            body = (head + rest).replace(_ROOT, linked, 1) if is_known else self._not_found
             page = HTMLResponse(body, 200 if is_known else 404, {"Cache-Control": "no-cache"})
             await page(scope, receive, send)
         else:

@@ -19,7 +19,6 @@ from services.store.entries import Entry, Way
 from services.store.linking import sign_in_linking
 from services.web.entries import Entries
 from services.web.forms import with_query
-from services.web.origin import browser_of
 from services.web.passkey_check import PasskeyAnswer, PasskeyCheck
 from services.web.passkey_routes import Asked, Given, Offer
 from services.web.proofs import Proof
@@ -70,7 +69,7 @@ async def begin_session(
     def sign_in(checked: Checked) -> Entered:
         tried.append(prepare(checked))
         after = tried[-1].with_recovery(codes)
-        return Entered(*sign_in_linking(accounts, after, identity, browser_of(request)))
+        return Entered(*sign_in_linking(accounts, after, identity, start.browser(request)))
 
     def entry() -> Entry:
         address, counted = tried[-1].credentials.address, tried[-1].counted

@@ -17,11 +17,12 @@ from services.domain.addresses import has_mailbox
 from services.domain.mails import NoticeKind
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.device_names import Browser
 from services.store.steps import Steps
 from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.notices import Notices
-from services.web.origin import Origin
+from services.web.origin import Origin, browser_of
 from services.web.shown_once import codes_page
 
 
@@ -51,6 +52,15 @@ class SessionStart:
         """Count an attempt in the throttle of a browser's step, as `Steps.count_try` does. Raise TriesUsed."""
         steps = self.steps
         steps.count_try(self.attempts.tries(steps.row_key(browser, step_id)))
+
+    def browser(self, request: Request) -> Browser:
+        """Return the browser that sent *request*, in which a session is about to begin."""
+        cookie, device = self.origin.session_cookie(request), self.origin.device_cookie(request)
+        return Browser(
+            name=browser_of(request),
+            cookie_before=cookie.hash if cookie else None,
+            last=self.attempts.last_session(device),
+        )
 
     async def answer(
         self,
@@ -85,7 +95,7 @@ class SessionStart:
             target = "/account"
         answer = page(target)
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
-        device = self.attempts.device_cookie(session.user_id, device)
+        device = self.attempts.device_cookie(session.user_id, session.id, device)
         self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
         # delete the cookie, so that a stranger who knows the cookie cannot continue later steps
         if self.origin.step_cookie(request):

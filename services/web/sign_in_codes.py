@@ -66,7 +66,7 @@ class SignInByCode(_AccountCode):
         entry = Entry(way=Way.SIGN_IN, address=code.request.address, by=BY_CODE)
 
         def act() -> Entered:
-            return Entered(*sign_in(asked.accounts, code, asked.browser))
+            return Entered(*sign_in(asked.accounts, code, self.start.browser(asked.request)))
 
         return await Entries(self.start).enter(asked.request, entry, code.step, asked.target, act)
 
@@ -88,7 +88,9 @@ class ResetPassword(_AccountCode):
         entry = Entry(way=Way.RESET, address=address, by=BY_CODE, password_hash=hashed)
 
         def act() -> Entered:
-            return Entered(*reset_password(asked.accounts, code, hashed, asked.browser))
+            return Entered(
+                *reset_password(asked.accounts, code, hashed, self.start.browser(asked.request))
+            )
 
         return await Entries(self.start).enter(asked.request, entry, code.step, asked.target, act)
 

@@ -37,7 +37,7 @@ from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
 from services.web.forms import fields, local_path, read_invitation, with_query, with_reason
 from services.web.hashing_lanes import HashingLanes
-from services.web.origin import browser_of, networks_of
+from services.web.origin import networks_of
 from services.web.proofs import Proof
 from services.web.session_start import SessionStart
 
@@ -46,6 +46,7 @@ Answer = TypeVar("Answer")
 # sign-in methods with which the sign-up form can create an account: one of them is enough
 BY_FORM = frozenset({SignInMethod.PASSWORD, SignInMethod.CODE})
 _ACCOUNT = "/account"  # path of the Account page, and of the route that signs up
+_DATA = "/data"  # path of the page "Your data", which takes the place of the Account page without sign-in
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class SignInRoutes:
             Route("/session/end", self._sign_out, methods=["POST"]),
         ]
         if self.start.origin.is_alone:  # this deployment has no sign-in
-            return ends
+            return [*ends, Route(_ACCOUNT, RedirectResponse(_DATA, 303))]
         sign_up = Route("/account", self._sign_in, methods=["POST"])
         return [
             # these two routes always exist: a password that an operator has set works even if passwords are disabled
@@ -83,6 +84,11 @@ class SignInRoutes:
             # it get a 404
             Route("/.well-known/change-password", RedirectResponse(_ACCOUNT, 303)),
         )
+
+    @property
+    def _page(self) -> str:
+        """The path of the page that deletes the account."""
+        return _DATA if self.start.origin.is_alone else _ACCOUNT
 
     @property
     def _takes_passwords(self) -> bool:
@@ -111,7 +117,7 @@ class SignInRoutes:
         """Sign in with a password, or redirect to the form for the second factor."""
         found = await self._find(request, email)
         checked = await self._checked(request, found, password)
-        accounts, browser = self._accounts, browser_of(request)
+        accounts, browser = self._accounts, self.start.browser(request)
         counted = checked.counted
         entry = Entry(way=Way.SIGN_IN, address=email, counted=counted, invitation=code)
 
@@ -142,7 +148,7 @@ class SignInRoutes:
                 return await self.by_code.answer(request, found, hashed, code, target)
         if hashed is None:
             raise errors.SignUpsClosed
-        accounts, browser = self._accounts, browser_of(request)
+        accounts, browser = self._accounts, self.start.browser(request)
         entry = Entry(way=Way.SIGN_UP, address=email, password_hash=hashed, invitation=code)
 
         def act() -> Entered:
@@ -187,9 +193,9 @@ class SignInRoutes:
             if cookie := self.start.origin.session_cookie(request):
                 await run_sync(self.start.shared().session_cache.leave, cookie)
         except errors.StoreUnavailable:  # the cookie stays, so that the user can try again
-            return RedirectResponse(with_query(_ACCOUNT, reason="still-signed-in"), 303)
+            return RedirectResponse(with_query(self._page, reason="still-signed-in"), 303)
         provider = self.start.origin.provider_cookie(request)
-        answer = RedirectResponse(with_query("/", left=provider), 303)
+        answer = RedirectResponse(with_query("/", left=provider, reason="left"), 303)
         for name in ("sid", *(["provider"] if provider else [])):
             self.start.origin.set_cookie(answer, request, name, "", 0)
         return answer
@@ -267,21 +273,22 @@ class SignInRoutes:
         try:
             signed_in = await self._current_session(request)
             if signed_in is None:
-                return RedirectResponse(_ACCOUNT, 303)
+                return RedirectResponse(self._page, 303)
             session = signed_in.session
             async with self.start.attempts.delay_refusals():
                 is_meant = not self.start.origin.is_alone or word.strip().casefold() == DELETE_WORD
                 is_address = session.email == NO_ADDRESS or checked_address(email) == session.email
                 if not is_address or not is_meant:
-                    return RedirectResponse(f"{_ACCOUNT}?reason=email", 303)
+                    return RedirectResponse(f"{self._page}?reason=email", 303)
                 stop_turns = partial(self.start.shared().stop_turns_of, StopCause.USER)
                 access = UserAccess(session.backend.administration, stop_turns)
                 await run_sync(access.delete, session.user_id)
         except errors.AppError as error:
             if session and isinstance(error, errors.ProofNeeded):
                 note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
-            return RedirectResponse(with_reason(_ACCOUNT, error), 303)
+            return RedirectResponse(with_reason(self._page, error), 303)
         log_event("account.deleted", user=session.user_id)
+        self.start.notices.mail_of_deletion(request, session)
         if cookie := self.start.origin.session_cookie(request):
             with suppress(errors.StoreUnavailable):  # the database has already ended the session
                 await run_sync(self.start.shared().session_cache.leave, cookie)

@@ -12,11 +12,11 @@ def folder() -> Path:
     return Path(str(metadata.distribution("streamlit").locate_file("streamlit/static")))
 
 
-def preload_links() -> str:
-    """Return HTML links that preload the text font, which Streamlit's page does not preload itself."""
+def prefetch_links() -> str:
+    """Return HTML links that load the text font once the browser is idle: on a slow line, a preload would delay the scripts."""
     fonts = (folder() / "static" / "media").glob("SourceSerifVariable-Roman*.woff2")
     return "".join(
-        f'<link rel="preload" as="font" type="font/woff2" crossorigin href="/static/media/{font.name}">'
+        f'<link rel="prefetch" as="font" type="font/woff2" crossorigin href="/static/media/{font.name}">'
         for font in fonts
     )
 
@@ -25,6 +25,11 @@ def font_style() -> str:
     """Return the path of the stylesheet that declares the fonts, for pages without Streamlit."""
     [file] = (folder() / "static" / "css").glob("index.*.css")
     return f"/static/css/{file.name}"
+
+
+def style_link() -> str:
+    """Return the link to the stylesheet in Streamlit's page, as it is written there."""
+    return f'<link rel="stylesheet" crossorigin href=".{font_style()}">'
 
 
 def theme_key() -> str:

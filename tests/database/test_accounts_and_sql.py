@@ -61,12 +61,14 @@ USER = st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5])  # 5 is the id of no user
 NTH = st.integers(0, 2)  # counted from the newest
 USES = (
     CredentialsAction.FACTOR_USED,
+    CredentialsAction.RECOVERY_USED,
     CredentialsAction.PASSKEY_USED,
     CredentialsAction.IDENTITY_USED,
 )
+_PASSWORDS = (CredentialsAction.PASSWORD_SET, CredentialsAction.PASSWORD_RESET)
 ROLES = st.sampled_from(list(AccountRole))
 WAYS = st.lists(st.integers(0, 3), max_size=3)  # identities or passkeys, the same of all users
-_MAY_DROP = (CredentialsAction.PASSWORD_SET, CredentialsAction.PASSKEY_REMOVED)  # the factor
+_MAY_DROP = (*_PASSWORDS, CredentialsAction.PASSKEY_REMOVED)  # the factor
 _ADDS = (CredentialsAction.FACTOR_ADDED, CredentialsAction.PASSKEY_FACTOR_ADDED)
 _REMOVES = (CredentialsAction.FACTOR_REMOVED, CredentialsAction.PASSKEY_FACTOR_REMOVED)
 _OPERATORS = (
@@ -230,7 +232,7 @@ class Accounts(RuleBasedStateMachine):
         if self.is_gone(user) or stored is None or stored.user_id is None:
             return
         is_used = with_factor == "used"
-        is_alone = used_by is not CredentialsAction.FACTOR_USED
+        is_alone = used_by in USES[2:]
         used = self.used(stored, off=off, generation=int(not stored.wants_factor and not is_alone))
         if is_alone:
             asks = asks and used_by is CredentialsAction.PASSKEY_USED
@@ -282,6 +284,9 @@ class Accounts(RuleBasedStateMachine):
     def start(
         self, user, generation, account, *, is_returned=False, used=None, has_factor=None, **by
     ):
+        """Sign in; the browser has the cookie and the id of older sessions, perhaps of other users."""
+        before, last = [None, None, *self.both.sessions][-2:]
+        by |= {"cookie_before": before and before.cookie_hash, "follows": last and last.id}
         returned = (sha("bucket 0"),) if is_returned else ()
         cookie_hash = sha(str(self.number()))
         has_factor = used is not None if has_factor is None else has_factor
@@ -397,6 +402,7 @@ class Accounts(RuleBasedStateMachine):
                 CredentialsAction.FACTOR_REPLACED,
                 CredentialsAction.RECOVERY_RENEWED,
                 CredentialsAction.FACTOR_USED,
+                CredentialsAction.RECOVERY_USED,
             )
             and not wants_factor
         ):
@@ -415,7 +421,7 @@ class Accounts(RuleBasedStateMachine):
             new,
             seen,
             action=action,
-            ends_others=(action is CredentialsAction.PASSWORD_SET) is not (misfit == "ends"),
+            ends_others=(action in _PASSWORDS) is not (misfit == "ends"),
             renamed={sha(f"former {one}"): sha(f"anew {one}") for one in "01234xy"}
             | {sha(f"way {one}"): sha(f"way {one + 1}") for one in range(3)}
             if renamed

@@ -25,6 +25,7 @@ from tests.database.people import (
 OK = {"ok": True}
 STALE = {"ok": False, "reason": "stale"}
 USED = {"ok": False, "reason": "factor_used"}
+PASSWORDS = ("password.set", "password.reset")
 TAKEN = {"ok": False, "reason": "address_taken"}
 
 
@@ -534,8 +535,8 @@ def test_credentials_change_only_where_seen(world):
 @pytest.mark.parametrize(
     "action",
     [
-        *("reseal", "password.set", "password.add", "address.confirm", "address.free"),
-        *("factor.use", "role.set", "address.set", "identity.move", None),
+        *("reseal", *PASSWORDS, "password.add", "address.confirm", "address.free"),
+        *("factor.use", "recovery.use", "role.set", "address.set", "identity.move", None),
     ],
 )
 def test_change_has_generation_and_ends_of_its_action(world, action):
@@ -543,7 +544,9 @@ def test_change_has_generation_and_ends_of_its_action(world, action):
     allowed = {
         "reseal": (1, False),
         "factor.use": (1, False),
+        "recovery.use": (1, False),
         "password.set": (2, True),
+        "password.reset": (2, True),
         "address.confirm": (2, False),
         "password.add": (2, False),
     }
@@ -567,8 +570,10 @@ FLAGS = {  # what a change may make of the flag: before, after
     "reseal": {(False, False), (True, True)},
     "address.confirm": {(False, False), (True, True)},
     "password.set": {(False, False), (True, True), (True, False)},
+    "password.reset": {(False, False), (True, True), (True, False)},
     "password.add": {(False, False), (True, True)},
     "factor.use": {(True, True)},
+    "recovery.use": {(True, True)},
     "factor.add": {(False, True), (True, True)},
     "factor.remove": {(True, False), (True, True)},
     "factor.replace": {(True, True)},
@@ -582,7 +587,7 @@ FLAGS = {  # what a change may make of the flag: before, after
     "passkey_factor.add": {(False, True), (True, True)},
     "passkey_factor.remove": {(True, False), (True, True)},
 }
-USES = ("factor.use", "passkey.use", "identity.use")
+USES = ("factor.use", "recovery.use", "passkey.use", "identity.use")
 WAYS_IN = ("identity.add", "identity.remove", "passkey.add", "passkey.remove")
 OF_PASSKEYS = ("passkey_factor.add", "passkey_factor.remove")
 
@@ -605,7 +610,7 @@ def test_only_changes_of_the_factor_change_its_flag(world, action):
         given = {
             "new_lookup": credentials_of(world, maya)["lookup"],
             "new_generation": 1 if action in ("reseal", *USES) else 2,
-            "ends_others": action == "password.set",
+            "ends_others": action in PASSWORDS,
             "new_uses": 5 * before + (action in USES),
             "new_wants_factor": after,
         }
@@ -651,13 +656,13 @@ def test_changes_of_ways_in_come_with_their_look_ups(world, action, ways_in):
         "new_lookup": credentials_of(world, maya)["lookup"],
         "action": action,
         "new_generation": 1 if action in ("reseal", *USES) else 2,
-        "ends_others": action == "password.set",
+        "ends_others": action in PASSWORDS,
         "ways_in": ways_in,
         "new_uses": int(action in USES),
         "new_wants_factor": after,
     }
 
-    if action == "password.set" or (action in WAYS_IN) is (ways_in is not None):
+    if action in PASSWORDS or (action in WAYS_IN) is (ways_in is not None):
         assert maya.call("change_credentials", **given) == OK
     else:
         assert maya.refusal("change_credentials", **given) == MISUSE

@@ -1,6 +1,7 @@
 """The users and the usage that `operate demo` generates."""
 
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -10,6 +11,7 @@ from services.crypto import RootKeys
 from services.errors import WrongCredentials
 from services.operate import demo
 from services.operate.demo import DAYS, make_demo
+from services.operate.demo_texts import chats
 from tests.conftest import started_stack
 from tests.database import servers
 from tests.database.storm import MUST_BE_ZERO
@@ -104,6 +106,27 @@ def test_demo_is_the_same_for_a_seed(monkeypatch):
         ]
 
     assert figures(7) == figures(7) != figures(8)
+
+
+def test_chats_of_demo_differ_and_fit_together():
+    titles = [title for title, _ in chats()]
+    texts = [text for _, exchanges in chats() for exchange in exchanges for text in exchange]
+
+    assert len(titles) == len(set(titles)) > DAYS
+    assert not [text for text in texts if "{" in text]
+    assert {len(exchanges) for _, exchanges in chats()} == {5}
+
+
+def test_each_person_of_demo_has_two_unread_chats(monkeypatch):
+    monkeypatch.setattr(demo, "DAYS", 14)
+    unread, count = Counter(), Counter()
+
+    for user_id, row in make_demo(RING, 15, PASSWORD, datetime.now(UTC))["conversations"]:
+        count[user_id] += 1
+        unread[user_id] += row.is_unread
+
+    assert max(count.values()) > 4
+    assert set(unread.values()) <= {0, 1, 2}
 
 
 def test_admin_of_demo_signs_in_and_reads(run, place, cache, monkeypatch):

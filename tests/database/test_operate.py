@@ -33,6 +33,7 @@ from services.domain.accounts import CredentialsAction
 from services.domain.passkeys import Passkey, Passkeys
 from services.domain.single_sign_on import Identity, LinkedIdentity
 from services.errors import (
+    AddressNotPlain,
     BadAddress,
     BadInput,
     SignedOut,
@@ -883,7 +884,7 @@ UNKNOWN = "There is no account with this address: sign up, and sign in once."
         (["limits", "unknown@daybook.test", "--daily", "5"], "", UNKNOWN),
         (["limits", "--daily", "5"], "", NAME_ONE),
         (["limits", "a@b.test", "--default"], "", NAME_ONE),
-        (["grant-admin", "víctim@daybook.test"], "", BadAddress.public),
+        (["grant-admin", "víctim@daybook.test"], "", AddressNotPlain.public),
         (["set-password", "me@evil.test,x@corp.test"], PASSWORD, BadAddress.public),
         (["limits", "maya@localhost"], "", BadAddress.public),
     ],

@@ -84,7 +84,7 @@ _SQL = {
     """,
     "sessions": """
         select cookie_hash, user_id, least(expires_at, seen_at + make_interval(secs => idle_seconds)), id, device,
-          created_at, seen_at, proved_at, proof_scope, has_factor
+          follows, created_at, seen_at, proved_at, proof_scope, has_factor
         from private.app_sessions
     """,
     "throttles": "select bucket, window_ends, attempts from private.throttles",
@@ -104,7 +104,7 @@ _SQL = {
         select id, user_id, kind, at, browser, session from private.notices join private.roles using (user_id)
         where deleted_at is null
     """,
-    "audit": "select action, actor, target, detail from private.audit",
+    "audit": "select action, actor, target, detail, session, device from private.audit",
 }
 
 
@@ -286,12 +286,16 @@ class TwoBackends:
         used=None,
         used_by=CredentialsAction.FACTOR_USED,
         scope=ProofScope.FULL,
+        cookie_before=None,
+        follows=None,
     ):
         """Sign a user in, which begins the *account* of one who has none."""
         user_id, address = self.user_ids[user], self._addresses[user]
         new = NewSession(
             id=SessionId(uuid4()),
             device="p1.1." + cookie_hash + "0" * 11,
+            cookie_before=cookie_before,
+            follows=follows,
             cookie_hash=cookie_hash,
             idle_seconds=IDLE,
             lifetime_seconds=LIFE,
@@ -318,6 +322,8 @@ class TwoBackends:
                 new_cookie_hash=cookie_hash,
                 new_tokens="p1.1." + "0" * 75,
                 new_device=new.device,
+                cookie_before=cookie_before,
+                new_follows=follows,
                 idle=IDLE,
                 lifetime=LIFE,
                 returned=json.dumps(returned) if returned else None,
@@ -471,9 +477,7 @@ class TwoBackends:
                 "lookups": [_values(one, _LOOKUPS) for one in block.select(LOOKUPS)],
                 "credentials": [_values(one, _CREDENTIALS) for one in block.select(CREDENTIALS)],
                 "keys": [(one.id, *_values(key, _KEYS)) for one in accounts for key in one.keys],
-                "audit": [
-                    (one.action, one.actor, one.target, one.detail) for one in block.select(AUDIT)
-                ],
+                "audit": [_values(one, _AUDIT) for one in block.select(AUDIT)],
             }
 
         found = self._share(read)
@@ -506,8 +510,9 @@ _LOOKUPS = ("lookup", "user_id", "expires_at")
 _KEYS = ("version", "wrapped")
 _SESSIONS = (
     *("cookie_hash", "user_id", "ends_at"),
-    *("id", "device", "created_at", "seen_at", "proved_at", "scope", "has_factor"),
+    *("id", "device", "follows", "created_at", "seen_at", "proved_at", "scope", "has_factor"),
 )
+_AUDIT = ("action", "actor", "target", "detail", "session", "device")
 _STEPS = ("key", "kind_tag", "sealed", "tries", "expires_at")
 
 

@@ -87,9 +87,9 @@ def test_account_changes_hands_and_comes_back(app, mails, person, open_rig):
     maya.is_signed_out_before_long()
 
     phone = person(viewport=PHONE, has_touch=True)
-    asks_for_a_code(phone, "Take back an email address", old)
+    asks_for_a_code(phone, "Undo a change of email address", old, "Forgot your password?")
     form(phone, "/code/redeem").get_by_label("New password").fill(PASSWORD)
-    enters(phone, code_for(mails, old, 1), "Take back")
+    enters(phone, code_for(mails, old, 1), "Undo the change")
     phone.page.get_by_role("button", name="Use a recovery code").click()
     gives(phone, "Recovery code", recovery[0])
     phone.sees("Wrong code.")

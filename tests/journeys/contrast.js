@@ -1,4 +1,4 @@
-// Every visible text, empty radio and ring of focus whose contrast as drawn is below WCAG AA: its colour
+// Every visible text, empty radio, switch that is off and ring of focus whose contrast as drawn is below WCAG AA: its colour
 // times its opacity, over all that is painted behind it. axe says nothing of what it finds covered, or behind
 // a pseudo-element.
 () => {
@@ -62,6 +62,9 @@
     '[data-testid="stRadioOption"]:not([data-selected]) > div > div:first-child',
   )) {
     judge(ring.parentElement, getComputedStyle(ring).borderTopColor, "an empty radio", 3);
+  }
+  for (const track of document.querySelectorAll('label:has([role="switch"]:not(:checked)) > span + div')) {
+    judge(track.parentElement, getComputedStyle(track).backgroundColor, "a switch that is off", 3);
   }
   for (const ringed of ancestors(document.activeElement)) {
     const { outlineStyle, outlineColor } = getComputedStyle(ringed);

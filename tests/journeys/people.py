@@ -206,7 +206,7 @@ class Tab:
 
     def signs_out(self):
         self.page.locator(".st-key-account-menu button").click()
-        self.page.get_by_role("button", name="Sign out").click()
+        self.page.get_by_role("menuitem", name="Sign out").click()
         self.is_asked_to_sign_in()
 
     def asks(self, prompt):
@@ -330,7 +330,7 @@ class Tab:
 
     def opens_preferences(self):
         self.page.locator(".st-key-account-menu button").click()
-        self.page.get_by_role("button", name="Preferences").click()
+        self.page.get_by_role("menuitem", name="Preferences").click()
         expect(self.dialog).to_be_visible()
 
     def _saves(self, text):
@@ -411,9 +411,8 @@ class Tab:
         """Return the name and the text of the downloaded file."""
         self.page.locator(".st-key-export button").click()
         with self.page.expect_download() as download:
-            self.page.get_by_role("button", name=f"As {kind}").click()
+            self.page.get_by_role("menuitem", name=f"As {kind}").click()
         text = download.value.path().read_text(encoding="utf-8")
-        self.page.keyboard.press("Escape")
         return download.value.suggested_filename, text
 
     def chooses(self, title, action):

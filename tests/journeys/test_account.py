@@ -24,7 +24,7 @@ def test_new_password_signs_out_everywhere_else_and_replaces_the_old_one(person)
     elsewhere.email = maya.email
     elsewhere.signs_in()
     maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("link", name="Account", exact=True).click()
+    maya.page.get_by_role("menuitem", name="Account", exact=True).click()
     expect(maya.page.locator("main").get_by_text(maya.email)).to_be_visible()
 
     enters(maya, "1qaz2wsx3edc")

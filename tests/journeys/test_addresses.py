@@ -29,7 +29,7 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person, 
     form(maya, "/code").get_by_label("New email").fill(new)
     form(maya, "/code").get_by_role("button", name="Send code").click()
     expect(form(maya, "/code/redeem")).to_be_visible()
-    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {new}")
+    expect(maya.page.locator(".db-sent-to")).to_have_text(f"New email: {new}")
     look.at("new-email-code")
     mail = until(lambda: coded(mails))[0]
     assert mail.recipients == [new]
@@ -40,11 +40,11 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person, 
     form(maya, "/proof").get_by_label("Password").first.fill(PASSWORD)
     form(maya, "/proof").get_by_role("button", name="Confirm").click()
     maya.sees("You can make changes for the next ten minutes.")
-    expect(maya.page.locator(".db-sent-to")).to_have_text(f"Email: {new}")
+    expect(maya.page.locator(".db-sent-to")).to_have_text(f"New email: {new}")
     look.at("new-email-proved")
     enters(maya, mail.code, "Change email")  # it is still good
     maya.sees("Email changed.")
-    maya.sees("Your other devices stay signed in")
+    maya.sees("Other devices stay signed in")
     expect(maya.page.get_by_role("heading", name="Devices")).to_be_visible()
     expect(maya.page.locator("main").get_by_text(new, exact=True)).to_be_visible()
     look.at("email-changed")
@@ -53,12 +53,13 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person, 
     until(lambda: told(mails)[1:])
     assert [one.recipients for one in told(mails)] == [[email], [new]]
     text = told(mails)[0].message.get_body(["plain"]).get_content()
-    assert "Take back an email address" in " ".join(text.split())
+    assert "Undo a change of email address" in " ".join(text.split())
 
     phone = person(url=app.url, viewport=PHONE, has_touch=True)
     phone.visit("/")
     look_at_phone = Look(phone)
-    phone.page.get_by_role("button", name="Take back an email address").click()
+    phone.page.get_by_role("button", name="Forgot your password?").click()
+    phone.page.get_by_role("button", name="Undo a change of email address").click()
     look_at_phone.at("take-back")
     form(phone, "/code").get_by_label("Email").fill(email)
     form(phone, "/code").get_by_role("button", name="Send code").click()
@@ -67,7 +68,7 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person, 
     mail = until(lambda: coded(mails)[1:])[0]
     assert mail.recipients == [email]
     form(phone, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
-    enters(phone, mail.code, "Take back")
+    enters(phone, mail.code, "Undo the change")
     phone.is_welcome()
 
     maya.is_asked_to_sign_in()  # its tab hears of it by itself

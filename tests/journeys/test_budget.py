@@ -34,7 +34,7 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser, store):
         until(lambda: _bottom(last) <= above.bounding_box()["y"])  # also on a fresh page
         maya.page.set_viewport_size(DESK)
         maya.asks_in_vain("How do I prune a pear?")
-        maya.sees("Not enough budget left today: $0.00 left, a short reply may need up to $0.01.")
+        maya.sees("Daily limit reached: $0.0004 left, a short reply may need up to $0.0024.")
         maya.sends()  # the typed text also stays at the second refusal
         expect(maya.composer).to_have_value("How do I prune a pear?")
         link = maya.page.get_by_role("link", name="Raise the limit")
@@ -46,9 +46,9 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser, store):
         maya.hears_all_of("You said: How do I prune a pear?")
 
         maya.asks("And all the others? [[tokens=2000 rate=2000]]")
-        maya.sees("Today's budget is nearly used up")
+        maya.sees("Daily limit nearly reached")
         maya.asks_in_vain("And a cherry?")
-        refusal = maya.page.get_by_text("Not enough budget left today")
+        refusal = maya.page.get_by_text("Daily limit reached")
         expect(refusal).to_be_in_viewport()
         expect(maya.page.get_by_role("link", name="Raise the limit")).to_be_in_viewport()
         maya.page.mouse.wheel(0, -600)

@@ -56,27 +56,51 @@ def test_composer_has_the_focus_wherever_a_page_begins(person):
     maya.hears_all_of("You said: Beans")
 
 
+# draws the choice of Preferences, and waits until the script has taken it
+CHOOSE = """async (chosen) => {
+  document.body.insertAdjacentHTML("beforeend", `<i hidden data-enter="${chosen}"></i>`);
+  for (let n = 0; n < 2; n++) await new Promise(requestAnimationFrame);
+}"""
+# draws a title with a limit as Streamlit does, and collects the values of fields of which Streamlit hears
+LIMITED = """(most) => {
+  document.body.insertAdjacentHTML("beforeend", `<div data-testid="stTextInput"><input aria-label="Title">
+    <p data-testid="InputInstructions"><span>0/${most}</span></p></div><textarea aria-label="Copied"></textarea>`);
+  window.heard = [];
+  document.body.addEventListener("input", ({ target, inputType }) => {
+    if (inputType === "insertText" || inputType === "insertFromPaste") heard.push(target.value);
+  });
+}"""
+
+
+COMPOSER = """<div data-testid="stBottom">
+  <div class="st-key-composer"><textarea></textarea></div>
+  <button data-testid="stChatInputSubmitButton">Send</button>
+</div>"""
+
+
 @pytest.fixture
 def page(browser):
     """A page with a composer alone; it counts the texts that count as sent, and those that reach Streamlit."""
     with browser.new_context() as context:
-        page = context.new_page()
-        page.set_content("""<div data-testid="stBottom">
-          <div class="st-key-composer"><textarea></textarea></div>
-          <button data-testid="stChatInputSubmitButton">Send</button>
-        </div>""")
-        for name in ("_shared", "send"):
-            script = (_ASSETS / "page" / f"{name}.js").read_text("utf-8")
-            page.add_script_tag(content=f"{{{script}}}")
-        page.evaluate("""() => {
+        yield opened(context, "_shared", "send")
+
+
+def opened(context, *scripts):
+    page = context.new_page()
+    page.route("**/*", lambda route: route.fulfill(body=COMPOSER, content_type="text/html"))
+    page.goto("https://app.test/")
+    for name in scripts:
+        script = (_ASSETS / "page" / f"{name}.js").read_text("utf-8")
+        page.add_script_tag(content=f"{{{script}}}")
+    page.evaluate("""() => {
           window.sent = window.reached = 0;
           daybook.noteSent = () => (sent += 1);
-          daybook.isOffline = daybook.noteDraftSent = daybook.noteUnanswered = () => false;
+          daybook.isAway = daybook.noteDraftSent = daybook.noteUnanswered = () => false;
           const field = document.querySelector("textarea");
           field.addEventListener("keydown", ({ key, ctrlKey }) => key === "Enter" && !ctrlKey && (reached += 1));
           document.querySelector("button").addEventListener("click", () => (reached += 1));
         }""")
-        yield page
+    return page
 
 
 def test_empty_text_does_not_count_as_sent(page):
@@ -112,6 +136,148 @@ def test_text_that_is_too_long_does_not_reach_streamlit(page, send):
     sends()
     expect(refused).to_have_count(0)
     assert page.evaluate("[sent, reached]") == [1, 1]
+
+
+def test_sent_text_is_no_draft_whatever_fails_then(page):
+    page.evaluate("""() => {
+      window.noted = 0;
+      daybook.noteDraftSent = () => (noted += 1);
+      daybook.noteSent = () => undefined.checkVisibility();
+    }""")
+    page.get_by_role("textbox").fill("Peas")
+
+    page.get_by_role("textbox").press("Enter")
+
+    assert page.evaluate("noted") == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sends"), [("always", True), ("never", False), ("device", True), (None, True)]
+)
+def test_enter_sends_if_the_preferences_say_so(page, chosen, sends):
+    composer = page.get_by_role("textbox")
+    if chosen:
+        page.evaluate(CHOOSE, chosen)
+
+    composer.fill("Peas")
+    composer.press("Enter")
+    assert page.evaluate("[sent, reached]") == [sends, sends]
+
+    composer.press("Control+Enter")
+    assert page.evaluate("[sent, reached]") == [1 + sends, 1 + sends]
+
+
+@pytest.mark.parametrize("chosen", ["always", "device"])
+def test_tablet_says_which_keys_send(browser, chosen):
+    tablet = {"viewport": {"width": 1024, "height": 768}, "has_touch": True, "is_mobile": True}
+    with browser.new_context(**tablet) as context:
+        page = opened(context, "_shared", "send")
+        page.evaluate(CHOOSE, chosen)
+        page.get_by_role("textbox").fill("Peas")
+        page.get_by_role("textbox").press("Enter")
+
+        told = "Ctrl+Enter sends. Preferences can make Enter send, too."
+        assert page.get_by_role("alert").all_inner_texts() == [told] * (chosen == "device")
+        assert page.evaluate("sent") == (chosen == "always")
+
+
+@pytest.mark.parametrize("chosen", ["always", "never", "device"])
+def test_enter_sends_an_edited_message_if_chosen(browser, chosen):
+    with browser.new_context() as context:
+        page = opened(context, "_shared", "send", "edit", "names")
+        page.evaluate(CHOOSE, chosen)
+        page.evaluate("""() => {
+          daybook.keepEdited = daybook.leavePlace = daybook.isTooLong = () => {};
+          daybook.edited = () => ({});
+          document.body.insertAdjacentHTML("beforeend", `<div class="st-key-edit-reply">
+            <div class="st-key-text-of-1"><textarea aria-label="Edit"></textarea></div>
+            <p data-testid="InputInstructions"><span>Press Ctrl+Enter to submit form</span></p></div>`);
+          window.keys = [];
+          document.querySelector("[aria-label]").addEventListener("keydown", ({ ctrlKey }) => keys.push(ctrlKey));
+        }""")
+        edited = page.get_by_label("Edit")
+        keys = "Enter" if chosen == "always" else "Ctrl+Enter"
+        expect(page.get_by_text(f"{keys} to save")).to_be_visible()
+
+        edited.press("Enter")
+        edited.press("Shift+Enter")
+
+        # what Streamlit gets: Ctrl+Enter, which submits, instead of Enter
+        assert page.evaluate("keys.filter((isControl) => isControl)") == [True] * (
+            chosen == "always"
+        )
+        assert edited.input_value() == ("\n" if chosen == "always" else "\n\n")
+
+
+FAMILY = "👨‍👩‍👧‍👦"  # one character as people see it, eleven as JavaScript counts
+
+
+@pytest.mark.parametrize(
+    ("before", "pasted", "after"),
+    [
+        ("", "x" * 40, "x" * 30),
+        ("", FAMILY * 4, FAMILY * 2),
+        ("ab|yz", FAMILY * 4, f"ab{FAMILY * 2}|yz"),
+        ("", "x" * 29 + "e\u0301", "x" * 29),
+        ("", "x" * 30, "x" * 30),
+    ],
+)
+def test_pasted_text_is_cut_at_whole_characters(browser, before, pasted, after):
+    with browser.new_context() as context:
+        page = opened(context, "_shared", "paste")
+        page.evaluate(LIMITED, 30)
+        field, begin = page.get_by_label("Title"), before.find("|")
+        field.fill(before.replace("|", ""))
+        field.evaluate("(field, at) => field.setSelectionRange(at, at)", max(begin, 0))
+
+        page.keyboard.insert_text(pasted)
+
+        expect(field).to_have_value(after.replace("|", ""))
+        assert page.evaluate("heard.at(-1)") == after.replace("|", "")
+        at = after.find("|") if "|" in after else len(after)
+        end = len(after[:at].encode("utf-16-le")) // 2
+        assert field.evaluate("(field) => field.selectionStart") == end
+        told = "Shortened to 30 characters, the maximum."
+        is_cut = len((before + pasted).encode("utf-16-le")) // 2 > 30
+        assert page.get_by_role("alert").all_inner_texts() == [told] * is_cut
+
+
+def test_narrow_field_has_the_limit_of_the_page(browser):
+    with browser.new_context() as context:
+        page = opened(context, "_shared", "paste")
+        page.evaluate("""() => {
+          document.body.insertAdjacentHTML("beforeend", `<div class="st-key-editing-title"><i data-most="30"></i>
+            <div data-testid="stTextInput"><input aria-label="Title"></div></div>`);
+        }""")
+
+        page.get_by_label("Title").fill("x" * 40)
+
+        expect(page.get_by_label("Title")).to_have_value("x" * 30)
+
+
+def test_long_text_is_pasted_at_once_in_its_direction(browser):
+    with browser.new_context() as context:
+        page = opened(context, "_shared", "paste", "text")
+        page.evaluate(LIMITED, 0)
+        lines = "۱۲۳ سطر\n" * 2500
+        page.get_by_label("Copied").evaluate("(field, text) => { field.value = text; }", lines)
+        page.get_by_label("Copied").press("Control+A")
+        page.keyboard.press("Control+C")
+        composer = page.locator(".st-key-composer textarea")
+        composer.fill("A and B")
+        composer.press("Control+A")
+        expect(composer).to_have_attribute("dir", "ltr")
+
+        page.keyboard.press("Control+V")
+
+        assert (
+            page.evaluate("heard.length") == 2
+        )  # by Streamlit: of the text before, and of this text
+        is_whole = composer.evaluate("(field, text) => field.value === text", lines)
+        assert is_whole, "not as it was copied"
+        expect(composer).to_have_attribute("dir", "rtl")
+        composer.fill("1 + 1 = 2 " * 101 + "سطر")
+        expect(composer).to_have_attribute("dir", "ltr")
 
 
 def test_files_are_declined_and_pasted_text_is_taken(person, tmp_path):

@@ -19,9 +19,10 @@ SENDS = """
   field.addEventListener("keydown", (event) => event.key === "Enter" && !event.ctrlKey && send(event));
   for (const note of ["noteSent", "noteDraftSent"]) daybook[note] = () => {};
 """
-OFFLINE, UNANSWERED = (
+OFFLINE, UNANSWERED, RECONNECTING = (
     "Offline. Your unsent message is kept.",
     "No answer yet. Your message is kept.",
+    "Reconnecting… Your unsent message is kept. You can go on typing.",
 )
 
 
@@ -123,7 +124,7 @@ def test_run_between_two_looks_answers_a_message(page):
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
-@pytest.mark.parametrize("sentence", [OFFLINE, "Reconnecting… Your unsent message is kept."])
+@pytest.mark.parametrize("sentence", [OFFLINE, RECONNECTING])
 def test_server_that_hangs_is_asked_once_at_a_time(page, sentence):
     page.clock.run_for(1000)
     page.unroute("**/*")
@@ -183,6 +184,55 @@ def test_outage_is_told_once_no_dialog_is_open(page):
 STATES = """(states) => states.forEach((state) => {
   document.querySelector(".stApp").dataset.testConnectionState = state;
 })"""
+
+
+def test_websocket_that_is_cut_is_told_within_ten_seconds(page):
+    for _ in range(8):
+        for state in ("CONNECTING", "CONNECTED", "PINGING_SERVER"):
+            page.evaluate(STATES, [state])
+        page.clock.run_for(1000)
+
+    expect(page.get_by_role("alert")).to_contain_text("does not let websockets pass")
+
+    page.evaluate(STATES, ["CONNECTING", "CONNECTED"])
+    until(lambda: page.clock.run_for(1000) or page.get_by_role("alert").count() == 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "Too many tabs"), (502, RECONNECTING)],
+    ids=["refused", "restarting"],
+)
+def test_refusal_and_restart_are_no_cut_websocket(page, status, words):
+    page.unroute("**/*")
+    page.route("**/*", lambda route: route.fulfill(status=status, body="Too many tabs"))
+    page.clock.run_for(1000)
+    for _ in range(8):
+        page.evaluate(STATES, ["CONNECTING", "PINGING_SERVER"])
+        page.clock.run_for(1000)
+
+    expect(page.get_by_role("alert")).to_have_text(words)
+
+
+def test_composer_keeps_focus_and_caret_without_the_app(page):
+    page.evaluate(SENDS)
+    field = page.locator(".st-key-composer textarea")
+    field.fill("Peas")
+    field.press("ArrowLeft")
+
+    page.evaluate(STATES, ["PINGING_SERVER"])
+    # as Streamlit does
+    page.evaluate("document.querySelector('textarea').disabled = true")
+    page.evaluate("document.body.append('')")
+    page.keyboard.type("n")
+    page.keyboard.press("Enter")
+    expect(field).to_have_value("Peans")
+
+    page.evaluate(STATES, ["CONNECTING", "CONNECTED"])
+    page.keyboard.type("!")
+    expect(field).to_have_value("Pean!s")
+    page.keyboard.press("Enter")
+    expect(field).to_have_value("")
 
 
 @pytest.fixture

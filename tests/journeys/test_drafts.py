@@ -529,7 +529,7 @@ class EditingTab(Tab):
 
     def loads(self):
         super().loads()
-        self.page.evaluate("daybook.leavePlace = daybook.noteSent = () => {}")
+        self.page.evaluate("daybook.leavePlace = daybook.noteSent = daybook.isAway = () => {}")
         for name in "edit.js", "send.js":
             script = (_ASSETS / "page" / name).read_text("utf-8")
             self.page.add_script_tag(content=f"{{{script}}}")

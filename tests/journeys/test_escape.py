@@ -29,7 +29,8 @@ MODEL, POLICY, METER = button("model-picker"), button("memory-policy"), button("
 # for each overlay, the elements to press in order; the first has the focus in the end
 ACCOUNT = {
     "the account": [ACCOUNT_MENU],
-    "preferences_dialog": [ACCOUNT_MENU, button("preferences")],
+    "preferences_dialog": [ACCOUNT_MENU, item("Preferences")],
+    "about_dialog": [ACCOUNT_MENU, item("About")],
     "the shortcuts": [ACCOUNT_MENU, "[data-keys]"],
 }
 CHAT = {
@@ -70,7 +71,10 @@ FRESH = {
     "the models of a new chat": [MODEL],
 }
 DEVICES = {"others_dialog": [button("end-others")]}
-DATA = {"chats_dialog": [button("delete-chats")]}
+DATA = {
+    "chats_dialog": [button("delete-chats")],
+    "clear_dialog": [button("clear-browser")],
+}
 MEMORY = {"delete_all_dialog": [button("danger-ask")]}
 ADMIN = {
     "suspend_dialog": [button("suspend")],
@@ -82,8 +86,13 @@ PASSKEYS = {"rename_passkey_dialog", "remove_passkey_dialog", "passkey_dialog"}
 IDENTITIES = {"rename_identity_dialog", "remove_identity_dialog"}
 # these a second factor (test_factor_setup.py)
 FACTOR = {"replace_dialog", "codes_dialog", "remove_dialog", "factor_dialog"}
-# and these an unset model, a chat with a summary and an invitation
-ELSEWHERE = {"connect_dialog", "summary_dialog", "revoke_dialog", *FACTOR, *PASSKEYS, *IDENTITIES}
+# and these an unset model, a chat with a summary, an invitation and a second model
+ELSEWHERE = {
+    *("connect_dialog", "summary_dialog", "revoke_dialog", "hide_dialog"),
+    *FACTOR,
+    *PASSKEYS,
+    *IDENTITIES,
+}
 
 
 @pytest.fixture(scope="module")

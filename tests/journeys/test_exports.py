@@ -58,6 +58,19 @@ def test_export_beside_another_is_refused_at_once(open_page):
     assert asked == [("HEAD", "/export/usage.csv", "zone=UTC")]
 
 
+def test_refused_export_of_a_menu_is_told_at_the_bottom(open_page):
+    page, _ = open_page(429)
+
+    page.evaluate("""() => {
+      document.body.insertAdjacentHTML("beforeend", '<div data-testid="stBottom"></div>');
+      const form = document.querySelector("form");
+      form.hidden = true;
+      form.requestSubmit();
+    }""")
+
+    expect(page.get_by_test_id("stBottom").get_by_role("alert")).to_have_text(RUNNING)
+
+
 def test_page_is_redrawn_once_an_export_of_everything_has_begun(open_page):
     page, _ = open_page(204, 204)
     page.clock.install()

@@ -32,7 +32,7 @@ def agrees(maya):
 
 def opens_memory(maya):
     maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("link", name="Memory").click()
+    maya.page.get_by_role("menuitem", name="Memory").click()
     maya.sees("Remember things about me")
 
 

@@ -3,6 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
+from pages._parts.form_fields import email_field, password_field
+from services.errors import AddressNotPlain, BadAddress, WeakPassword
 from services.web.page_assets import _ASSETS
 
 FORM = """
@@ -89,6 +91,69 @@ def test_chosen_theme_waits_until_undo_is_hidden(page):
 
     with page.expect_navigation():
         page.evaluate("for (const one of document.getAnimations()) one.finish()")
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        (["undo-1", "undo-2", "undo-3"], ["undo-1"]),
+        (["undo-news-0", "undo-1", "undo-2"], ["undo-news-0", "undo-1"]),
+    ],
+)
+def test_bar_shows_the_newest_action_that_can_be_undone(page, lines, shown):
+    page.add_style_tag(path=_ASSETS / "style.css")
+    bar = "".join(f'<div><p id="{line}" class="st-key-{line}">Deleted</p></div>' for line in lines)
+    page.evaluate(
+        "(bar) => document.body.insertAdjacentHTML('beforeend', bar)",
+        f'<div class="st-key-undo">{bar}</div>',
+    )
+
+    assert [line for line in lines if page.locator(f"#{line}").is_visible()] == shown
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "name", "sentence"),
+    [
+        ("maya@daybook", "A short sentence.", "email", BadAddress.public),
+        ("víctim@daybook.test", "A short sentence.", "email", AddressNotPlain.public),
+        ("Maya@daybook.test", "elevenchars", "password", WeakPassword("short").public),
+        ("Maya@daybook.test", "é" * 513, "password", WeakPassword("long").public),
+        ("Maya@daybook.test", "A short sentence.", None, ""),
+    ],
+)
+def test_email_and_length_of_a_password_are_checked_before_sending(
+    page, email, password, name, sentence
+):
+    fields = email_field() + password_field("Password", "new-password")
+    page.evaluate(
+        "(form) => (document.body.innerHTML = form)",
+        f'<form class="db-form" method="post">{fields}<button type="submit">Create</button></form>',
+    )
+    page.add_script_tag(content=f"{{{(_ASSETS / 'page' / 'check.js').read_text('utf-8')}}}")
+    page.locator("[name=email]").fill(email)
+    page.locator("[name=password]").fill(password)
+
+    page.locator("[name=password]").press("Enter")
+
+    refused = page.locator(":invalid:not(form)")
+    assert [field.get_attribute("name") for field in refused.all()] == ([name] if name else [])
+    assert (
+        page.evaluate("document.querySelector(':invalid:not(form)')?.validationMessage ?? ''")
+        == sentence
+    )
+    assert page.evaluate("posts") == (0 if name else 1)
+    assert not name or page.evaluate("document.activeElement.name") == name
+
+
+@pytest.mark.parametrize(("reason", "kept"), [("wrong", "maya@daybook.test"), ("left", None)])
+def test_entered_address_is_kept_for_a_refused_form_alone(page, reason, kept):
+    page.goto(f"https://app.test/?reason={reason}")
+    page.evaluate("sessionStorage['daybook-address'] = 'maya@daybook.test'")
+    for name in ("_shared.js", "address.js"):
+        script = (_ASSETS / "page" / name).read_text("utf-8")
+        page.add_script_tag(content=f"{{{script}}}")
+
+    assert page.evaluate("sessionStorage.getItem('daybook-address')") == kept
 
 
 def test_kept_choices_of_a_reset_are_restored_when_drawn_again(page):

@@ -19,11 +19,16 @@ def page_with(browser, script, content, platform="Linux"):
     page.add_init_script(
         f"Object.defineProperty(navigator, 'platform', {{ get: () => '{platform}' }})"
     )
-    page.goto("about:blank")
-    page.set_content(content)
-    for name in ("_shared.js", script):
-        page.add_script_tag(path=_SCRIPTS / name)
+    page.route("**/*", lambda route: route.fulfill(body=content, content_type="text/html"))
+    page.goto("https://app.test/")
+    add_scripts(page, *script.split())
     return page
+
+
+def add_scripts(page, *names):
+    for name in ("_shared.js", *names):
+        # in a block, as services/web/page_assets.py joins the scripts
+        page.add_script_tag(content=f"{{{(_SCRIPTS / name).read_text('utf-8')}}}")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +62,22 @@ def test_escape_is_kept_until_stop_is_drawn(browser, state, after, stops):
 FILTER = '<div class="st-key-search"><input></div><main tabindex="0">Chat</main>'
 
 
+def test_thing_to_try_is_put_into_the_composer_once(browser):
+    page = page_with(
+        browser,
+        "welcome.js",
+        """<div class="st-key-composer"><textarea>Dear all</textarea></div>
+           <button data-prompt="Why?"><span>Try</span></button>""",
+    )
+
+    for _ in range(2):
+        page.get_by_role("button", name="Try").click()
+
+    expect(page.locator("textarea")).to_have_value("Dear all\n\nWhy?")
+    expect(page.locator("textarea")).to_be_focused()
+    page.close()
+
+
 def test_escape_stops_no_reply_of_a_later_run(browser):
     page = page_with(
         browser, "stop.js", '<div class="stApp" data-test-script-state="running"></div>'
@@ -86,7 +107,7 @@ MENUS = """
 
 
 def test_last_item_of_a_long_menu_can_be_reached(browser):
-    page = page_with(browser, "list.js", MENUS)
+    page = page_with(browser, "menu.js", MENUS)
     page.set_viewport_size({"width": 390, "height": 280})
     page.add_style_tag(path=_SCRIPTS.parent / "style.css")
     page.add_style_tag(
@@ -103,7 +124,7 @@ def test_last_item_of_a_long_menu_can_be_reached(browser):
 
 
 def test_menu_button_is_collapsed_once_another_menu_opens(browser):
-    page = page_with(browser, "list.js", MENUS)
+    page = page_with(browser, "menu.js", MENUS)
     one, two = (page.get_by_role("button", name=name) for name in ("One", "Two"))
     one.click()
     expect(one).to_have_attribute("aria-expanded", "true")
@@ -116,7 +137,7 @@ def test_menu_button_is_collapsed_once_another_menu_opens(browser):
 
 
 def test_menu_opens_again_right_after_escape(browser):
-    page = page_with(browser, "list.js", MENUS)
+    page = page_with(browser, "menu.js", MENUS)
     one = page.get_by_role("button", name="One")
     one.click()
     expect(page.get_by_role("menu")).to_be_visible()
@@ -129,6 +150,114 @@ def test_menu_opens_again_right_after_escape(browser):
 
     expect(one).to_have_attribute("aria-expanded", "true")
     expect(page.get_by_role("menuitem", name="Delete")).to_be_visible()
+    page.close()
+
+
+def focused(page):
+    return page.evaluate("document.activeElement.textContent.trim()")
+
+
+def test_letters_lead_through_a_menu(browser):
+    page = page_with(browser, "menu.js", MENUS)
+    page.evaluate("void (window.keys = [], onkeydown = ({ key }) => keys.push(key))")
+    page.get_by_role("button", name="One").press("Enter")
+
+    reached = []
+    for key in "mPrRcx":
+        page.keyboard.press(key)
+        reached.append(focused(page))
+
+    assert reached == ["Move to space", "Pin", "Rename", "Rename", "Chat notes", "Chat notes"]
+    assert page.evaluate("keys") == ["Enter"]  # no letter reaches a shortcut of Streamlit
+    page.close()
+
+
+ACCOUNT = """
+  <button>Maya</button>
+  <template>
+    <p>Spent today: nothing</p>
+    <button data-act="preferences">Preferences</button><a href="/memory">Memory</a>
+    <button data-submits="out">Sign out</button>
+  </template>
+  <form id="out" hidden></form><button>After it</button>
+"""
+
+
+def test_menu_has_items_alone_and_gives_the_focus_back(browser):
+    page = page_with(browser, "menu.js", ACCOUNT)
+    page.evaluate("void (onsubmit = (event) => { event.preventDefault(); document.title = 'Out' })")
+    maya, menu = page.get_by_role("button", name="Maya"), page.get_by_role("menu", name="Maya")
+    maya.press("Enter")
+
+    assert focused(page) == "Preferences"
+    assert menu.locator("> *").count() == menu.locator("> [role=menuitem]").count() == 3
+    expect(page.get_by_text("Spent today: nothing")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(menu).to_have_count(0)
+    expect(maya).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Tab")
+    expect(menu).to_have_count(0)
+    assert focused(page) == "After it"
+    maya.press("Enter")
+    page.keyboard.press("s")
+    page.keyboard.press("Enter")
+    expect(page).to_have_title("Out")
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [("", "/memory"), ("ctrlKey", "/"), ("metaKey", "/"), ("shiftKey", "/")],
+)
+def test_link_of_a_menu_opens_its_page(browser, key, path):
+    page = browser.new_page()
+    page.route("**/*", lambda route: route.fulfill(body=ACCOUNT, content_type="text/html"))
+    page.goto("http://app.test/")
+    add_scripts(page, "menu.js")
+    page.get_by_role("button", name="Maya").press("Enter")
+    page.evaluate("""() => {
+      window.heard = [];
+      onpopstate = () => heard.push("popstate"); // by which Streamlit opens the page
+      addEventListener("click", (event) => {
+        if (!event.defaultPrevented) heard.push("left to the browser");
+        event.preventDefault();
+      });
+    }""")
+
+    page.get_by_role("menuitem", name="Memory").dispatch_event("click", {key: True} if key else {})
+
+    expect(page).to_have_url(f"http://app.test{path}")
+    assert page.evaluate("heard") == ["left to the browser" if key else "popstate"]
+    page.close()
+
+
+POPOVER = """
+  <button>Opener</button><button>Behind it</button>
+  <div data-testid="stPopoverBody" role="dialog"><div class="st-key-clear"><button>Clear</button></div></div>
+"""
+# Streamlit draws radio buttons after other elements
+RADIOS = """(body) => body.insertAdjacentHTML("afterbegin",
+  '<label><input type="radio" name="p" tabindex="-1">All</label><label><input type="radio" name="p" checked>Some</label>')"""
+
+
+def test_popover_takes_the_focus_and_keeps_it(browser):
+    page = page_with(browser, "dialog.js", "<button autofocus>Opener</button>")
+    page.evaluate("(html) => void (document.body.innerHTML = html)", POPOVER)
+    body, some = page.get_by_test_id("stPopoverBody"), page.get_by_label("Some")
+    clear = page.get_by_role("button", name="Clear")
+    expect(clear).to_be_focused()
+    body.evaluate(RADIOS)
+    expect(some).to_be_focused()
+
+    for key, reached in (("Tab", clear), ("Tab", some), ("Shift+Tab", clear)):
+        page.keyboard.press(key)
+        expect(reached).to_be_focused()
+    body.evaluate("(body) => void (body.innerHTML = body.innerHTML)")
+    expect(clear).to_be_focused()
+    page.locator(".st-key-clear").evaluate("(place) => place.remove()")
+    expect(some).to_be_focused()
     page.close()
 
 
@@ -183,6 +312,81 @@ def test_shortcuts_open_on_every_keyboard(browser, key, is_slash):
     page.evaluate("(event) => dispatchEvent(new KeyboardEvent('keydown', event))", event)
 
     assert page.get_by_role("dialog", name="Keyboard shortcuts").count() == is_slash
+    page.close()
+
+
+CHATS = (
+    FILTER
+    + """
+  <aside data-testid="stSidebar">
+    <span data-testid="stSidebarCollapseButton"><button>Fold</button></span>
+    <button data-act="open">Roses</button><button data-act="open" aria-current="true">Peas</button>
+    <button data-act="open">Beans</button><button data-act="open">Leeks</button>
+    <div class="st-key-account-menu"><button>Maya</button></div>
+  </aside>
+  <div class="st-key-thread">
+    <button data-copy="" title="Copy message">Copy</button><button data-copy="" title="Copy reply">Copy 1</button>
+    <button data-copy="" title="Copy reply">Copy 2</button>
+  </div>"""
+)
+PRESSES = """() => {
+  window.pressed = [];
+  daybook.copy = ({ textContent }) => pressed.push(textContent);
+  addEventListener("click", ({ target }) => pressed.push(target.textContent));
+}"""
+
+
+@pytest.mark.parametrize("platform", ["Linux", "MacIntel"])
+@pytest.mark.parametrize(
+    ("key", "code", "about", "presses"),
+    [
+        *((",", "Comma", {}, ["Maya"]), (".", "Period", {}, ["Fold"])),
+        *((";", "Semicolon", {}, ["Copy 2"]), (";", "Comma", {"shiftKey": True}, ["Copy 2"])),
+        *(("ö", "Semicolon", {}, ["Copy 2"]), ("ב", "Comma", {}, ["Maya"])),
+        (";", "Semicolon", {"altKey": True}, []),  # AltGr
+        *((",", "Comma", {"ctrlKey": False}, []), (",", "Comma", {"metaKey": True}, [])),
+        ("PageUp", "PageUp", {"ctrlKey": False, "altKey": True}, ["Roses"]),
+        ("PageDown", "PageDown", {"ctrlKey": False, "altKey": True}, ["Beans"]),
+        *(("PageDown", "PageDown", {}, []), ("PageDown", "PageDown", {"altKey": True}, [])),
+    ],
+)
+def test_shortcuts_act_on_every_keyboard(browser, platform, key, code, about, presses):
+    page = page_with(browser, "keys.js", CHATS, platform)
+    page.evaluate(PRESSES)
+    event = {"key": key, "code": code, "ctrlKey": True} | about
+
+    page.evaluate("(event) => dispatchEvent(new KeyboardEvent('keydown', event))", event)
+
+    assert page.evaluate("pressed") == presses
+    page.close()
+
+
+def test_next_chat_goes_on_until_the_last(browser):
+    page = page_with(browser, "keys.js", CHATS)
+    page.evaluate(PRESSES)
+
+    for _ in range(4):
+        page.keyboard.press("Alt+PageDown")
+
+    assert page.evaluate("pressed") == ["Beans", "Leeks"]
+    page.close()
+
+
+def test_account_shortcut_unfolds_the_sidebar(browser):
+    page = page_with(browser, "keys.js", CHATS)
+    page.evaluate("""() => {
+      const sidebar = document.querySelector("aside").style;
+      document.querySelector("aside").prepend(document.querySelector(".st-key-search"));
+      sidebar.position = "fixed", sidebar.left = "-30rem", sidebar.transition = "left 0.3s";
+      document.querySelector("main").innerHTML = '<span data-testid="stExpandSidebarButton">Unfold</span>';
+      document.querySelector("main").addEventListener("click", () => (sidebar.left = "8px"));
+      document.querySelector(".st-key-account-menu button").addEventListener("click", ({ target }) =>
+        (document.title = target.getBoundingClientRect().left >= 8 ? "In place" : "Too early"));
+    }""")
+
+    page.keyboard.press("Control+,")
+
+    expect(page).to_have_title("In place")
     page.close()
 
 

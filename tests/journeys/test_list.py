@@ -29,7 +29,6 @@ def test_chats_are_pinned_archived_deleted_and_restored(maya):
 
     maya.chooses("Peas", "Pin")
     expect(maya.rows).to_have_text(["Peas", "Roses", "Beans"])
-    maya.sees("“Peas” is pinned")
     maya.chooses("Beans", "Archive")
     expect(maya.rows).to_have_text(["Peas", "Roses"])
 
@@ -41,7 +40,7 @@ def test_chats_are_pinned_archived_deleted_and_restored(maya):
     maya.opens("Beans")
     expect(maya.rows).to_have_text(["Beans"])
     maya.chooses("Beans", "Unarchive")
-    maya.sees("“Beans” is back in the list")
+    maya.sees("Unarchived “Beans”")
     maya.turns_back_to_all()
     expect(maya.rows).to_have_text(["Peas", "Roses", "Beans"])
 
@@ -62,6 +61,7 @@ def test_chat_is_renamed_in_place_deleted_and_restored(maya):
     maya.page.keyboard.press("Escape")
     expect(maya.title_field).to_have_count(0)
     expect(maya.rows).to_have_text(["Beans", "Peas"])
+    expect(maya.page.get_by_role("button", name="More: Peas")).to_be_focused()
 
     maya.chooses("Peas", "Rename")
     expect(maya.title_field).to_be_focused()
@@ -77,6 +77,7 @@ def test_chat_is_renamed_in_place_deleted_and_restored(maya):
     expect(maya.title_field).to_have_count(0)
 
     maya.renames("Peas", "Snow peas")
+    expect(maya.page.get_by_role("button", name="More: Snow peas")).to_be_focused()
     maya.chooses("Snow peas", "Rename")
     expect(maya.title_field).to_be_focused()
     maya.page.keyboard.type("Sweet peas")
@@ -145,7 +146,5 @@ def test_titles_are_filtered_as_one_types(app, maya):
 
     maya.page.keyboard.type("letter 12")
     maya.opens("Letter 12")
-    expect(maya.rows).to_have_count(1)
-    maya.page.get_by_role("button", name="Clear").click()
     expect(maya.rows).to_have_count(31)
-    maya.is_in("Letter 12")
+    expect(maya.filter).to_have_value("")

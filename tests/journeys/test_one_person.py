@@ -86,12 +86,17 @@ def test_a_day_on_a_phone(person):
     maya.page.reload()
     maya.stops()
     maya.sees("You stopped this reply.")
-    expect(maya.page.get_by_role("button", name="Edit reply")).to_be_visible()  # beside no Details
+    maya.page.get_by_role("button", name="Details").last.tap()
+    expect(maya.page.get_by_role("button", name="Edit reply").last).to_be_visible()
 
     maya.page.get_by_test_id("stHeader").get_by_role("button", name="New chat").tap()
     expect(maya.messages).to_have_count(0)
     maya.asks("What is a hotbed?")
     maya.hears_all_of("You said: What is a hotbed?")
+    maya.unfolds_the_sidebar()
+    maya.page.reload()
+    maya.is_welcome()
+    expect(maya.sidebar).not_to_be_in_viewport()
     maya.unfolds_the_sidebar()
     maya.rows.last.tap()
     expect(maya.sidebar).not_to_be_in_viewport()
@@ -101,7 +106,7 @@ def test_a_day_on_a_phone(person):
     for name, key in (("Memory", None), ("Usage", "Enter")):
         maya.unfolds_the_sidebar()
         maya.page.locator(".st-key-account-menu button").first.tap()
-        link = maya.page.get_by_role("link", name=name)
+        link = maya.page.get_by_role("menuitem", name=name)
         link.press(key) if key else link.tap()
         expect(maya.page.get_by_role("heading", name=name, level=1)).to_be_visible()
         maya.sees_no_reply_coming()

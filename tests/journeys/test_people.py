@@ -110,7 +110,7 @@ def test_first_account_sees_usage_and_sets_limits(person, maya):
     admin.signs_in()
 
     admin.page.locator(".st-key-account-menu button").click()
-    admin.page.get_by_role("link", name="Admin").click()
+    admin.page.get_by_role("menuitem", name="Admin").click()
     admin.sees("Active users")
     look_after(admin, maya)
 

@@ -82,8 +82,8 @@ def test_sent_prompt_stays_at_the_top_of_the_view(maya):
     maya.sends()
     told = maya.page.get_by_role("alert")
     expect(told).to_contain_text("Wait for the reply")
-    line = told.bounding_box()
-    assert line["y"] + line["height"] <= latest.bounding_box()["y"]  # neither covers the other
+    line, button = told.bounding_box(), latest.bounding_box()
+    assert button["y"] + button["height"] <= line["y"]  # neither covers the other
     maya.composer.fill("")
     maya.page.evaluate(FRAMES, PAGE)
 

@@ -149,7 +149,7 @@ def test_title_and_composer_cover_no_focused_button(app, maya):
 @pytest.mark.long_run
 def test_cut_reply_goes_on_after_a_reload(maya, model):
     maya.asks("Count [[tokens=30 rate=60 finish=length]]")
-    maya.sees("Cut off at the length limit")
+    maya.sees("cut off at its length limit")
     maya.page.set_viewport_size({"width": 390, "height": 844})
     maya.page.reload()
     model.script(reply="word31 and so on", rate=4, times=1)
@@ -158,7 +158,7 @@ def test_cut_reply_goes_on_after_a_reload(maya, model):
 
     maya.hears("word30 word31")  # while the reply streams
     maya.hears_all_of("word31 and so on")
-    expect(maya.page.get_by_text("Cut off at the length limit")).to_have_count(0)
+    expect(maya.page.get_by_text("cut off at its length limit")).to_have_count(0)
     maya.page.reload()
     maya.hears("word30 word31 and so on")
     assert len(maya.texts()) == 2
@@ -337,7 +337,7 @@ def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
     expect(maya.messages).to_have_count(42)
     maya.page.set_viewport_size(DESK)
     maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("link", name="Memory").click()
+    maya.page.get_by_role("menuitem", name="Memory").click()
     expect(maya.page.get_by_role("heading", name="Memory", level=1)).to_be_visible()
     maya.sees_no_reply_coming()
     maya.page.evaluate(FRAMES)

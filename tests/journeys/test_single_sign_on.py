@@ -199,7 +199,7 @@ def links_the_account_of_the_address(maya, site, look_at):
     both = kept.get_by_role("checkbox", name="Sign-in at a provider, added on", checked=True)
     expect(both).to_have_count(2)
     kept.get_by_role("checkbox", name="Passkey, added on").uncheck()
-    maya.sees("What you untick is removed from your account.")
+    maya.sees("Untick any you don't recognize; they are removed.")
     look_at("what a reset keeps")
     kept.get_by_role("button", name="Reset password").click()
     maya.is_welcome()

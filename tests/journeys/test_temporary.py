@@ -48,9 +48,8 @@ def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     maya.hears(f"You said: Again {word}")
     maya.page.once("dialog", lambda dialog: dialog.dismiss())
     maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("button", name="Sign out").click()
+    maya.page.get_by_role("menuitem", name="Sign out").click()
     expect(maya.last_reply).to_be_visible()  # the user is asked, and stays
-    maya.page.keyboard.press("Escape")
     maya.begins_a_new_chat()
 
     is_fresh(maya)
@@ -79,7 +78,7 @@ def test_leaving_the_page_ends_a_temporary_chat(maya, word):
     maya.asks(f"Hello {word}")
     maya.hears_all_of("You said: Hello")
     maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("link", name="Memory").click()
+    maya.page.get_by_role("menuitem", name="Memory").click()
     maya.sees("Remember things about me")
     maya.page.go_back()
     is_fresh_and_temporary(maya)

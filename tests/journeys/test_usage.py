@@ -12,14 +12,14 @@ def test_message_is_found_in_the_usage_and_its_file(person):
     maya = person()
     maya.arrives()
     maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("link", name="Usage").click()
+    maya.page.get_by_role("menuitem", name="Usage").click()
     maya.sees("Nothing was used on these days.")
     maya.begins_a_new_chat()
     maya.asks("How do I prune a pear?")
     maya.hears_all_of("You said: How do I prune a pear?")
 
     maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("link", name="Usage").click()
+    maya.page.get_by_role("menuitem", name="Usage").click()
 
     expect(maya.page.locator(".st-key-usage-chart").get_by_role("img")).to_be_visible()
     expect(maya.page.locator(".st-key-usage-table")).to_contain_text("How do I prune a pear?")

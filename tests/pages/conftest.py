@@ -47,11 +47,6 @@ def pressed(app, key):
     return app.button(key=key).click().run()
 
 
-def menu_button(app, key):
-    (found,) = [one for one in app.get("menu_button") if one.key == key]
-    return found
-
-
 def clicked(app, **request):
     """Press a plain HTML button with these data attributes; return the app after the run."""
     return app.text_input(key="acts").set_value(json.dumps([next(_numbers), request])).run()
@@ -74,6 +69,12 @@ def options(app, conversation):
     return found.split("|")
 
 
+def options_above(app):
+    """Return the entries of the menu of the open conversation."""
+    (found,) = re.findall('data-place="above" data-options="(.*?)"', html(app))
+    return found.split("|")
+
+
 def listed(app):
     """Return the headings and titles of the list in order."""
     shown = "".join(each.value for each in app.sidebar.get("html") if "db-list" in each.value)
@@ -82,7 +83,7 @@ def listed(app):
 
 
 def keys(app):
-    return {str(each.key) for each in (*app.button, *app.get("menu_button"))}
+    return {str(each.key) for each in app.button}
 
 
 def captions(app):
@@ -166,7 +167,7 @@ def messages(app):
 def unanswered(app):
     """Return the prompts that are marked as unanswered, as HTML."""
     return [
-        each for each in _PROMPT.findall(html(app)) if "Unanswered - not part of the chat" in each
+        each for each in _PROMPT.findall(html(app)) if "Unanswered, not part of the chat" in each
     ]
 
 

@@ -16,10 +16,11 @@ from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import FactorRequired, LastAdmin, ProofNeeded, StoreUnavailable, WrongCode
-from services.store.device_names import NewDevice
+from services.store.device_names import Browser, NewDevice
 from services.store.tables import schema
 from tests.fakes import NOON, FakePerson, an_entry
 from tests.pages.conftest import audit, html, in_dialog, press, replace_the_run
+from tests.pages.test_conversation_list import undo_lines
 from tests.unit.test_passkeys import LAPTOP
 
 
@@ -56,7 +57,7 @@ def test_form_asks_for_a_new_password_after_a_proof(open_account):
 
     kinds = {name: (one["type"], one["autocomplete"]) for name, one in fields.items() if name}
     assert kinds == {"password": ("password", "new-password")}
-    assert fields["password"]["minlength"] == "12"
+    assert fields["password"]["data-least"] == "12"
     assert "maxlength" not in fields["password"]
 
 
@@ -123,7 +124,7 @@ def test_account_without_a_password_is_told_how_to_get_one(open_account, maya):
 @pytest.fixture
 def phone(database, maya):
     """Another device of Maya."""
-    device = NewDevice.of(maya.keys, maya.user_id, browser_name("Safari/1 (iPhone)"))
+    device = NewDevice.of(maya.keys, maya.user_id, Browser(name=browser_name("Safari/1 (iPhone)")))
     database.sign_in(maya.email, AccountRole.USER, device)
     return device
 
@@ -146,7 +147,7 @@ def test_device_is_signed_out(open_account, phone):
 
     press(app, "Sign out: Safari on iPhone")
 
-    assert [one.value for one in app.toast] == ["Signed out: Safari on iPhone."]
+    assert undo_lines(app) == ["Signed out: Safari on iPhone."]
     assert list(listed(app)) == ["An unknown browser"]
     assert not [one for one in app.button if one.label.startswith("Sign out")]
 
@@ -159,7 +160,7 @@ def test_all_other_devices_are_signed_out_once_that_is_confirmed(open_account, p
     press(in_dialog(app, devices.others_dialog), "Sign out")
 
     assert [one.is_this_one for one in maya.devices.all()] == [True]
-    assert [one.value for one in app.toast] == ["Signed out on 1 device."]
+    assert undo_lines(app) == ["Signed out on 1 device."]
 
 
 def test_sign_out_whose_dialog_is_closed_meanwhile_is_told(open_account, phone, maya, monkeypatch):
@@ -175,7 +176,7 @@ def test_sign_out_whose_dialog_is_closed_meanwhile_is_told(open_account, phone, 
     app.run()
 
     assert list(listed(app)) == ["An unknown browser"]
-    assert [one.value for one in app.toast] == ["Signed out on 1 device."]
+    assert undo_lines(app) == ["Signed out on 1 device."]
 
 
 def test_device_is_not_signed_out_by_a_proof_that_has_become_old(open_account, database, phone):
@@ -232,14 +233,12 @@ def test_page_says_how_a_change_ended(open_account, query, sentence):
     assert said(app.run()) == [sentence]
 
 
-@pytest.mark.parametrize("is_alone", [False, True])
 def test_page_says_that_a_sign_out_failed_while_the_database_is_away(
-    open_account, maya, monkeypatch, is_alone
+    open_account, maya, monkeypatch
 ):
     def fail():
         raise StoreUnavailable
 
-    monkeypatch.setattr(bootstrap.current_app(), "is_alone", is_alone)
     monkeypatch.setattr(type(maya.devices), "all", lambda _: fail())
 
     told = said(open_account(reason="still-signed-in"))
@@ -247,7 +246,7 @@ def test_page_says_that_a_sign_out_failed_while_the_database_is_away(
     assert told[0] == (
         "You are still signed in: Daybook could not sign you out. Try again in a moment."
     )
-    assert told[1:] == [StoreUnavailable.public][is_alone:]
+    assert told[1:] == [StoreUnavailable.public]
 
 
 @pytest.mark.usefixtures("mailer")
@@ -259,7 +258,7 @@ def test_proof_that_has_become_old_is_not_confirmed(open_account, database, reas
     app = open_account(reason=reason, **query)
 
     assert said(app) == []
-    assert words.CONFIRM_IDENTITY in [one.value for one in app.subheader]
+    assert words.CONFIRM_IDENTITY in [one.value for one in app.header]
 
 
 def test_every_refusal_of_a_change_has_a_sentence(open_account):
@@ -566,18 +565,6 @@ def test_page_says_how_two_step_verification_changed(open_account, reason, sente
     assert said(open_account(reason=reason)) == [sentence]
 
 
-def test_nothing_of_two_step_verification_is_shown_without_sign_in(open_account):
-    bootstrap.current_app().is_alone = True
-
-    app = open_account()
-
-    assert not forms_of_factor(app)
-    assert "Two-step verification" not in [one.value for one in app.subheader]
-    assert (
-        "Why there is no password, and how to export or delete everything" in app.markdown[0].value
-    )
-
-
 # --- a proof by a code
 
 
@@ -629,10 +616,15 @@ def test_code_of_a_proof_is_entered_in_place_of_the_password(open_account, maya,
 # --- records, export, deletion
 
 
-def test_recent_activity_is_read_once_it_is_asked_for(open_account, database):
+def test_recent_activity_is_read_once_it_is_asked_for(open_account, database, maya):
     later, change = NOON + timedelta(minutes=1), an_entry(1, "role.set", role=["user", "admin"])
+    here = NewDevice.of(maya.keys, maya.user_id, Browser(name="Firefox on Linux"))
     database.ledger.usage.changes = [
         replace(an_entry(2, "proof.fail", count=3), actor=None),
+        replace(an_entry(3, "enrolment.fail", count=1), actor=None, target=None),
+        replace(
+            an_entry(4, "recovery.use"), actor="You", session=here.session_id, device=here.sealed
+        ),
         replace(change, at=later),
     ]
     app = open_account()
@@ -640,11 +632,13 @@ def test_recent_activity_is_read_once_it_is_asked_for(open_account, database):
 
     rows = audit(app.toggle(key="show-activity").set_value(True).run())
 
-    assert [(one["Action"], one["Change"], one["By"]) for one in rows] == [
-        ("Role changed", "Role: user → admin", "ruth@daybook.test"),
-        ("Identity not confirmed: wrong password or code", "Attempts: 3", "Unknown"),
+    assert [(row["Action"], row["By"]) for row in rows] == [
+        ("Role changed (Role: user → admin)", "ruth@daybook.test"),
+        ("Identity not confirmed: wrong password or code (Attempts: 3)", "Unknown"),
+        ("Wrong code for a new authenticator app (Attempts: 1)", "You"),
+        ("Recovery code used", "You, in Firefox on Linux"),
     ]
-    assert "User" not in rows[0]
+    assert rows[0].keys() == {"Time", "Action", "By"}
 
 
 def test_page_exports_everything(open_account):
@@ -659,7 +653,7 @@ def test_account_is_deleted_by_its_address_and_no_password(open_account):
 
     assert list(fields) == ["address"]
     assert 'data-person="' in found  # the browser then drops the user's drafts
-    assert "Type delete" not in found
+    assert "Type “delete”" not in found
     assert "<label>Type your email to confirm<input" in found
 
 
@@ -686,35 +680,8 @@ def test_refused_deletion_is_told_below_its_form(open_account):
 
     parts = [one.type for one in app.run().main]
 
-    assert "error" not in parts[: -parts[::-1].index("subheader")]
+    assert "error" not in parts[: -parts[::-1].index("header")]
     assert "data-reveal" in form(app, "/account/end")[0]
-
-
-def test_account_without_sign_in_is_deleted_by_a_typed_word(open_account, monkeypatch):
-    monkeypatch.setattr(bootstrap.current_app(), "is_alone", True)
-
-    app = open_account()
-    found, _ = form(app, "/account/end")
-
-    assert "Type delete to confirm" in found
-    assert "password" not in found
-    app.query_params["reason"] = "email"
-    [refused] = said(app.run())
-    assert refused.endswith(
-        "not deleted. Type delete to confirm, and your email if it is asked for."
-    )
-
-
-@pytest.mark.parametrize("is_plain", [False, True])
-def test_password_is_explained_where_one_can_be_set(open_account, monkeypatch, is_plain):
-    monkeypatch.setattr(bootstrap.current_app(), "is_alone", True)
-    monkeypatch.setattr(bootstrap.current_app(), "is_plain", is_plain)
-
-    [shown] = [one.value for one in open_account().markdown if "for one person" in one.value]
-
-    assert "needs no password" in shown  # also true once the account has one
-    assert ("`DAYBOOK_SIGN_IN=local`" in shown) is not is_plain
-    assert ("set-password EMAIL` with the same `DAYBOOK_STORE`" in shown) is not is_plain
 
 
 # --- methods that are off
@@ -769,7 +736,7 @@ def test_news_of_another_email_says_if_it_can_be_taken_back(open_account, takes_
 
     [news] = [one.value for one in open_account(reason="moved").info]
 
-    assert ("taken back for three days" in news) is takes_back
+    assert ("can undo this for three days" in news) is takes_back
 
 
 # --- a proof in part
@@ -802,7 +769,7 @@ def test_proof_in_part_offers_what_it_covers(open_account, database, maya, phone
     assert fields["use"]["value"] == "add"
     assert "others" not in fields
     assert not [one for one in app.button if one.label.startswith("Sign out")]
-    assert words.CONFIRM_IDENTITY in [one.value for one in app.subheader]
+    assert words.CONFIRM_IDENTITY in [one.value for one in app.header]
 
 
 @pytest.mark.usefixtures("in_part")

@@ -13,7 +13,7 @@ from pages._admin.users import delete_dialog, suspend_dialog
 from pages._parts import words
 from services import bootstrap
 from services.domain import AccountRole, Purpose
-from services.domain.accounts import RetentionPreview, SignInState, UserOrder
+from services.domain.accounts import RetentionPreview, SignInState, SignUps, UserOrder
 from services.domain.addresses import NO_ADDRESS
 from services.domain.health import Abilities, MailHealth, StoreHealth, UnsentReason
 from services.domain.model_failures import ModelFailure
@@ -82,7 +82,7 @@ def admin(database):
 
 
 def links(app):
-    return [link.label for link in app.sidebar.get("page_link")]
+    return re.findall('<a href="/\\w+">(.*?)</a>', html(app))
 
 
 @pytest.mark.usefixtures("jonas")
@@ -592,11 +592,11 @@ def test_addresses_are_no_markdown(open_user, ruth, jonas):
     for key in ("set-role", "sign-out", "suspend"):
         app = pressed(app, key)
 
-    read = [each.value for kind in ("markdown", "caption", "toast") for each in app.get(kind)]
+    read = [each.value for kind in ("markdown", "caption") for each in app.get(kind)]
     read += [each.label for each in app.button]
     assert not [each for each in read if "@" in each or "\u2060" in each]
     assert jonas.email in html(app)
-    assert "ruth@daybook.test, admin" in [each.value for each in app.sidebar.text]
+    assert "<p>ruth@daybook.test, admin</p>" in html(app)
 
 
 @pytest.mark.parametrize(
@@ -642,15 +642,19 @@ def test_audit_says_who_changed_what(open_tab, ruth, jonas):
     ruth.administration.suspend(jonas.user_id, is_suspended=True)
     changed = {"daily_cap_micro": 2_500_000, "daily_cap_tokens": 9_000}
     ruth.administration.set_caps(jonas.user_id, changed)
+    ruth.administration.set_caps(jonas.user_id, {"monthly_cap_micro": 50_000})
+    ruth.sign_ups.set_mode(SignUps.INVITED)
 
     rows = audit(open_tab("Audit"))
 
     assert [(row["Action"], row["Change"]) for row in rows] == [
+        ("Settings changed", "Who can create an account: Open → By invitation"),
+        ("Limits changed", "Monthly limit: $10.00 → $0.05"),
         ("Limits changed", "Daily limit: $1.00 → $2.50; Tokens per day: none → 9,000"),
         ("Access changed", "Suspended: no → yes"),
         ("Model changed", "Model: gpt-5; Offered: yes → no"),
     ]
-    assert (rows[0]["By"], rows[0]["User"]) == ("ruth@daybook.test", "jonas@daybook.test")
+    assert (rows[2]["By"], rows[2]["User"]) == ("ruth@daybook.test", "jonas@daybook.test")
 
 
 def test_audit_is_turned_to_older_entries_and_back(open_tab, ruth, jonas):
@@ -702,6 +706,13 @@ def test_owner_is_warned_of_chats_that_expire(open_app, ruth, database):
     assert "on, pinned and archived ones too." in warning
 
 
+def parts_of_health(app):
+    """Return the lines and the figures of the tab, by their labels."""
+    lines = [line for text in app.text for line in text.value.splitlines()]
+    texts = dict(line.split(": ", 1) for line in lines if ": " in line)
+    return texts | {metric.label: metric.value for metric in app.metric}
+
+
 def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     calls = bootstrap.current_app().recent_calls
     for failure, ms in ((None, 120), (ModelFailure.GARBLED, None)):
@@ -710,7 +721,7 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
 
     app = open_tab("Health")
 
-    shown = {metric.label: metric.value for metric in app.metric}
+    shown = parts_of_health(app)
     assert shown["Store"] == bootstrap.current_app().health.store
     assert (shown["Database"], shown["API and network"]) == ("3 ms", "12 ms")
     assert shown["Max rows per response"] == "500"
@@ -718,6 +729,19 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     assert shown["Time to first token (median)"] == "0.12 s"
     assert shown["Last error"].startswith("unreadable response, ")
     assert not app.warning
+    # words are no figures
+    assert {metric.label for metric in app.metric} <= {
+        *("Recent calls", "Failed calls", "Time to first token (median)", "Database"),
+        *("API and network", "Clock difference", "Max rows per response"),
+    }
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(-0.04, "0.0 s"), (-0.06, "-0.1 s"), (2, "+2.0 s")])
+def test_clock_difference_of_zero_has_no_sign(open_tab, ruth, monkeypatch, seconds, shown):
+    health = replace(HEALTH, clock_skew_seconds=seconds)
+    monkeypatch.setattr(ruth.administration, "health", lambda: health)
+
+    assert parts_of_health(open_tab("Health"))["Clock difference"] == shown
 
 
 def test_each_failure_of_a_model_has_words():
@@ -727,7 +751,7 @@ def test_each_failure_of_a_model_has_words():
 def test_health_of_a_store_without_an_api_shows_no_time_for_one(open_tab, ruth, monkeypatch):
     monkeypatch.setattr(ruth.administration, "health", lambda: replace(HEALTH, api_ms=None))
 
-    shown = {metric.label: metric.value for metric in open_tab("Health").metric}
+    shown = parts_of_health(open_tab("Health"))
 
     assert "API and network" not in shown
     assert shown["Database"] == "3 ms"
@@ -737,14 +761,14 @@ def test_health_says_what_the_store_cannot_do(open_tab, ruth, monkeypatch):
     def shown(**abilities):
         health = replace(HEALTH, abilities=Abilities(**abilities))
         monkeypatch.setattr(ruth.administration, "health", lambda: health)
-        figures = {metric.label: metric.value for metric in open_tab("Health").metric}
-        return figures["App processes"], figures["Users kept apart by"]
+        parts = parts_of_health(open_tab("Health"))
+        return parts["App processes"], parts["Users are kept apart by"]
 
     able = shown(takes_several_processes=True, isolates_users=True)
     unable = shown(takes_several_processes=False, isolates_users=False)
 
-    assert able == ("Several", "Database and keys")
-    assert unable == ("One at a time", "App and keys")
+    assert able == ("several are allowed", "the database and keys")
+    assert unable == ("one at a time", "the app and keys")
 
 
 def test_health_says_that_a_newer_version_changed_the_database(open_tab, ruth, monkeypatch):
@@ -771,9 +795,9 @@ def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
 
     app = open_tab("Health")
 
-    shown = {metric.label: metric.value for metric in app.metric}
+    shown = parts_of_health(app)
     assert shown["Last hour"] == "12 of 1,000"
-    assert (shown["Only for known devices"], shown["Waiting"]) == ("200", "3")
+    assert (shown["Reserved for known devices"], shown["Waiting"]) == ("200", "3")
     assert shown["Last failed attempt"].startswith(
         "the server refused the login, or allows none by password, "
     )
@@ -792,7 +816,7 @@ def test_health_counts_accounts_that_nothing_lets_in(open_tab, ruth, monkeypatch
 
     [left_out] = warnings(open_tab("Health"))
 
-    assert left_out.startswith("Accounts with no way to sign in here: 3.")
+    assert left_out.startswith("3 accounts cannot sign in.")
     bootstrap.current_app().is_alone = True
     assert warnings(open_tab("Health")) == []
 
@@ -805,7 +829,7 @@ def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatc
 
     app = open_tab("Health")
 
-    assert {"Version", "Recent calls"} <= {metric.label for metric in app.metric}
+    assert {"Version", "Recent calls"} <= {*parts_of_health(app)}
     assert [error.value for error in app.error] == [StoreUnavailable.public]
 
 

@@ -1,6 +1,7 @@
 """The chat page as a user sees it, with the real chat over fakes."""
 
 import contextlib
+import json
 import re
 from base64 import b64encode
 from uuid import UUID, uuid4
@@ -23,12 +24,13 @@ from services.llm import LimitReached, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel
 from tests.pages.conftest import (
     captions,
+    clicked,
     html,
     in_composer,
     in_dialog,
     listed,
-    menu_button,
     opened,
+    options_above,
     pressed,
     regenerated,
     replace_the_run,
@@ -130,7 +132,7 @@ def test_prompt_over_budget_returns_to_the_composer(open_app, maya, database):
 
     [warning] = app.warning
     assert re.fullmatch(
-        r"Not enough budget left today: \\\$0\.00 left, a short reply may need up to \\\$0\.\d\d\. "
+        r"Daily limit reached: \\\$0\.00 left, a short reply may need up to \\\$0\.\d{2,4}\. "
         r"Resets at 00:00, your time\.",
         warning.value,
     )
@@ -218,21 +220,25 @@ def test_refusal_that_comes_again_is_a_new_one():
 def test_new_chats_page_knows_the_prompt_that_began_a_chat(open_app, maya, monkeypatch):
     """The browser lost the response, and with it the URL of the chat."""
     app, drafts = open_app(maya), []
-    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.append(data))
+    monkeypatch.setattr(
+        browser, "_DRAFTS", lambda data, **_: drafts.append(json.loads(data["json"]))
+    )
 
     app = send(app, " When do I prune? ")
     app.query_params.clear()
     app.run()
 
     assert (drafts[-1]["place"], drafts[-1]["count"]) == ("new", 1)
-    assert drafts[-1]["prompts"] == [(16, "When do I prune?")]
+    assert drafts[-1]["prompts"] == [[16, "When do I prune?"]]
     app.button(key="new-chat").click().run()
     assert (drafts[-1]["prompts"], drafts[-1]["count"]) == ([], 1)
 
 
 def test_new_chats_page_knows_no_prompt_of_a_temporary_chat(open_app, maya, monkeypatch):
     drafts = []
-    monkeypatch.setattr(browser, "_DRAFTS", lambda data, **_: drafts.append(data))
+    monkeypatch.setattr(
+        browser, "_DRAFTS", lambda data, **_: drafts.append(json.loads(data["json"]))
+    )
     app = send(open_app(maya, temporary="1"), "A thought")
 
     app.query_params.clear()
@@ -409,38 +415,123 @@ def test_failed_model_is_reported_with_retry(open_app, maya, model):
     model.pieces, model.failure = (), ModelUnavailable(ModelFailure.BUSY)
     app = send(open_app(maya), "When?")
 
-    [error] = app.error
-    assert error.value == "The model is busy (rate limit). Your message is saved; try again."
+    assert "The model is busy (rate limit). Your message is saved; try again." in captions(app)
     assert said(app) == ["When?"]
     model.pieces, model.failure = ("In March.",), None
     app.button(key="retry").click().run()
     assert said(app) == ["When?", "In March."]
-    assert not app.error
+    assert "try again" not in captions(app)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "sentence"),
+    ("outcome", "sentence", "buttons"),
     [
-        (Outcome.STOPPED, "You stopped this reply."),
-        (Outcome.FAILED, "The model did not finish this reply. The partial reply is saved."),
-        (Outcome.INTERRUPTED, "This reply was interrupted. The partial reply is saved."),
+        (Outcome.CUT, "The reply was cut off at its length limit.", ["Continue"]),
+        (
+            Outcome.STOPPED,
+            "You stopped this reply. The partial reply is saved.",
+            ["Continue", "Retry"],
+        ),
+        (
+            Outcome.FAILED,
+            "The model did not finish this reply. The partial reply is saved.",
+            ["Continue", "Retry"],
+        ),
+        (
+            Outcome.INTERRUPTED,
+            "This reply was interrupted. The partial reply is saved.",
+            ["Continue", "Retry"],
+        ),
     ],
 )
-def test_outcome_of_a_reply_is_marked(open_chat, outcome, sentence):
+def test_ending_of_a_reply_is_a_line_then_buttons_then_icons(open_chat, outcome, sentence, buttons):
     app, _ = open_chat("When?", "Pru", outcome=outcome)
 
-    assert sentence in [caption.value for caption in app.caption]
-    assert app.button(key="retry").label == "Retry"
+    line, row, icons = in_order(app)
+    assert line.endswith(sentence)
+    assert row == buttons
+    assert 'aria-label="Copy reply"' in icons
+    assert ('aria-label="Regenerate"' in icons) == ("Retry" not in buttons)
     assert not [words.value for words in app.main.markdown if "-badge[" in words.value]
     assert len(send(app, "Go on").chat_message[0].markdown) == 2  # the mark of the reply stays
 
 
-def test_cut_reply_can_be_copied_and_regenerated(open_chat):
-    app, _ = open_chat("When?", "Pru", outcome=Outcome.CUT)
+def test_edited_reply_has_no_line_below(open_chat):
+    app, _ = open_chat("When?", "Pru", outcome=Outcome.EDITED)
 
-    assert any("Cut off at the length limit" in words.value for words in app.markdown)
-    assert 'aria-label="Regenerate"' in html(app)
-    assert len(send(app, "Go on").chat_message[0].markdown) == 2  # the mark of the reply stays
+    assert any("Edited" in badge.value for badge in app.main.markdown)
+    assert "You edited this reply." not in captions(app)
+
+
+def in_order(app):
+    """Return the line, the labels of the buttons, and the icons below the last message, in the order of the page."""
+    found = []
+    for part in app.main:
+        match part.type:
+            case "caption" if not found:
+                found.append(part.value)
+            case "button" if len(found) == 1 and part.label in ("Continue", "Retry"):
+                found.append([part.label])
+            case "button" if len(found) == 2 and part.label == "Retry":
+                found[1].append(part.label)
+            case "html" if len(found) == 2 and "Copy reply" in part.proto.body:
+                found.append(part.proto.body)
+            case _:
+                pass
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pieces", "failure", "sentence"),
+    [
+        (
+            ("Pru",),
+            ModelFailure.BROKEN,
+            "returned an error. The partial reply is saved; try again.",
+        ),
+        ((), ModelFailure.DROPPED, "The connection to the model was lost. Your message is saved."),
+        (("Pru",), ModelFailure.DROPPED, "to the model was lost. The partial reply is saved."),
+    ],
+)
+def test_failure_says_what_is_saved(open_app, maya, model, monkeypatch, pieces, failure, sentence):
+    announced = []
+    monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
+    model.pieces, model.failure = pieces, ModelUnavailable(failure)
+
+    app = send(open_app(maya), "When?")
+
+    assert sentence in captions(app)
+    assert sentence in announced[-1]
+
+
+def test_failure_before_the_page_is_drawn_is_announced(open_app, maya, model, monkeypatch):
+    announced, retry = [], maya.chat.retry
+    model.pieces, model.failure = (), ModelUnavailable(ModelFailure.BUSY)
+    turn = maya.chat.begin(None, "When?")
+    assert turn.wait(SECONDS)
+    app = open_app(maya, c=str(turn.conversation_id))
+    monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
+    monkeypatch.setattr(type(maya.chat), "retry", lambda _, *a, **k: retry(*a, **k).wait(SECONDS))
+
+    app.button(key="retry").click().run()
+
+    assert announced == ["The model is busy (rate limit). Your message is saved; try again."]
+
+
+def test_busy_model_disables_retry_while_it_asks_to_wait(open_app, maya, model, monkeypatch):
+    monkeypatch.setattr(ModelUnavailable, "wait_seconds", 40)
+    model.pieces, model.failure = ("Pru",), ModelUnavailable(ModelFailure.BUSY)
+    app = send(open_app(maya), "When?")
+    assert "The partial reply is saved. Try again in 40 s." in captions(app)
+    assert app.button(key="retry-later").disabled
+    assert app.button(key="continue").disabled
+
+    monkeypatch.setattr(ModelUnavailable, "wait_seconds", 0)
+    app.run()
+
+    assert "The partial reply is saved; try again." in captions(app)
+    assert not app.button(key="retry").disabled
+    assert not app.button(key="continue").disabled
 
 
 @pytest.mark.parametrize(
@@ -509,8 +600,7 @@ def test_failure_tells_who_can_mend_it(open_app, database, failure, told, told_a
 
     app = send(open_app(FakePerson(database, model, role)), "When?")
 
-    [said_why] = [each.value for each in app.error]
-    assert (told_admins if role is AccountRole.ADMIN else told) in said_why
+    assert (told_admins if role is AccountRole.ADMIN else told) in captions(app)
 
 
 @pytest.mark.parametrize("role", AccountRole)
@@ -520,25 +610,21 @@ def test_address_of_a_silent_endpoint_is_for_admins(open_app, database, role):
 
     app = send(open_app(FakePerson(database, model, role)), "When?")
 
-    [told] = [error.value for error in app.error]
-    is_admin = role is AccountRole.ADMIN
-    assert told == (
-        f"{outage} Your message is saved."
-        if is_admin
-        else "The model cannot be reached. Your message is saved; try again."
-    )
+    for_all = "The model cannot be reached. Your message is saved; try again."
+    for_admins = f"{outage} Your message is saved."
+    assert (for_admins in captions(app)) == (role is AccountRole.ADMIN)
+    assert (for_all in captions(app)) == (role is not AccountRole.ADMIN)
 
 
 def test_empty_reply_says_that_it_was_empty(open_app, maya, model):
     model.pieces = ("\n", Usage(60, 1))
     app = send(open_app(maya), "When?")
 
-    [why] = [each.value for each in app.error]
-    assert why == "The model sent an empty reply. Your message is saved; try again."
+    assert "The model sent an empty reply. Your message is saved; try again." in captions(app)
     model.pieces = ("In March.",)
     app.button(key="retry").click().run()
     assert said(app) == ["When?", "In March."]
-    assert not app.error
+    assert "try again" not in captions(app)
 
 
 @pytest.mark.parametrize(
@@ -657,7 +743,7 @@ def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, database):
     app.button(key="stop").click().run()
 
     assert said(app) == ["When?", "Prune"]
-    assert "You stopped this reply." in [caption.value for caption in app.caption]
+    assert "You stopped this reply." in captions(app)
     assert "stop" not in [button.key for button in app.button]
 
 
@@ -685,7 +771,6 @@ def test_nothing_that_anybody_wrote_loads_from_elsewhere(open_app, maya, databas
 
     everything = [element.value for element in (*app.markdown, *app.title, *app.caption)]
     everything += [button.label for button in app.button]
-    everything += [menu.label for menu in app.get("menu_button")]
     assert any("tracker" in text for text in everything)
     assert not [text for text in everything if "![" in text]
 
@@ -802,7 +887,7 @@ def test_edit_that_is_refused_stays_in_its_field(open_app, maya, database):
 
     app = edit(open_app(maya, c=str(garden)), database, garden, 0, "Half shade?")
 
-    assert "budget" in app.warning[0].value
+    assert "Daily limit reached" in app.warning[0].value
     assert [field.value for field in app.text_area] == ["Half shade?"]
     app.button(key="leave-message").click().run()
     assert said(app) == ["Shade?", "Ferns."]
@@ -961,8 +1046,7 @@ def test_only_the_branch_that_is_read_is_kept(open_app, maya, database):
     app.run()
     assert said(app) == ["Half shade?", "Prune in March."]
     assert _switches(app) == []
-    [entries] = [one.options for one in app.get("menu_button") if one.key == "conversation-menu"]
-    assert "Keep only this branch" not in entries
+    assert "Keep only this branch" not in options_above(app)
     app.button(key=f"restore-{garden}").click().run()
     assert len(database.thread(garden).messages) == 6
 
@@ -1140,7 +1224,8 @@ def test_unanswered_prompt_is_marked_after_the_next(open_chat):
 
 
 def menu(app, choice):
-    return menu_button(app, "conversation-menu").click(choice).run()
+    assert choice in options_above(app)
+    return clicked(app, act="choose", place="above", choice=choice)
 
 
 def test_a_conversation_is_renamed(open_chat, database):
@@ -1179,12 +1264,12 @@ def test_the_page_says_which_model_answers(open_app, maya, health, state, words)
 
     app = open_app(maya)
 
-    assert words in captions(app)
-    assert words in str([caption.value for caption in app.sidebar.caption])
+    assert words in html(app)
+    assert (words in captions(app).replace("\\", "")) is (state is not ModelState.REMOTE)
 
 
 def test_the_account_says_what_is_spent_and_leads_out(open_app, maya):
     app = send(open_app(maya), "When?")
 
-    assert any(r"of \$1.00" in caption.value for caption in app.sidebar.caption)
+    assert "of $1.00</p>" in html(app)
     assert 'method="post" action="/session/end"' in html(app)

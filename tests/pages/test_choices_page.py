@@ -30,6 +30,7 @@ from tests.pages.conftest import (
     warnings,
 )
 from tests.pages.test_chat_page import menu, said, send
+from tests.pages.test_conversation_list import undo_lines
 
 LINES_OF_README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
@@ -179,14 +180,14 @@ def test_refusal_by_tokens_offers_nothing_that_is_only_cheaper(open_app, databas
 
     app = send(open_app(person), "When?")
 
-    assert "Not enough tokens left today" in app.warning[0].value
+    assert "Daily token limit reached" in app.warning[0].value
     assert not [button for button in app.button if str(button.key).startswith(("use-", "sw"))]
     assert "An admin can raise the limit." in [caption.value for caption in app.caption]
 
 
 @pytest.mark.parametrize(
     ("limit", "said"),
-    [("daily_micro", "Today's budget is 0."), ("deployment_share", "Shared monthly budget is 0.")],
+    [("daily_micro", "Daily limit is 0."), ("deployment_share", "Shared monthly limit is 0.")],
 )
 def test_refusal_by_a_limit_of_zero_promises_no_reset(open_app, database, model, limit, said):
     setattr(database.ledger, limit, 0)
@@ -205,7 +206,7 @@ def test_default_model_answers_where_none_was_chosen(open_app, maya, garden, dat
     pressed(app, "make-default")
 
     assert maya.store.profile.preferences().model == "large"
-    assert [toast.value for toast in app.toast] == ["large is your default model now."]
+    assert undo_lines(app) == ["large is your default model now."]
     assert not [button for button in app.button if button.key == "make-default"]
     assert picker(open_app(maya, c=str(garden))).value == "large"
     assert picker(open_app(maya, c=str(other))).value == "scripted"
@@ -431,7 +432,7 @@ def test_unverified_instructions_are_reported(open_app, maya, garden, database, 
 
 
 def test_preferences_hold_for_all_conversations(open_app, maya, large):
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
 
     app.selectbox(key="default-model").select("large")
     app.text_area(key="my-instructions").set_value("Be brief.")
@@ -443,23 +444,27 @@ def test_preferences_hold_for_all_conversations(open_app, maya, large):
     assert told(large) == "Be brief."
 
 
-def test_theme_is_stored_for_every_browser(open_app, maya, monkeypatch):
+@pytest.mark.parametrize(
+    ("key", "chosen"),
+    [("theme", Preferences(theme="dark")), ("enter-sends", Preferences(enter_sends="never"))],
+)
+def test_choice_is_stored_for_every_browser(open_app, maya, monkeypatch, key, chosen):
     told = []
-    monkeypatch.setattr("pages._parts.browser.set_theme", told.append)
-    app = pressed(open_app(maya), "preferences")
+    monkeypatch.setattr("pages._parts.browser.apply_preferences", told.append)
+    app = clicked(open_app(maya), act="preferences")
 
-    app.radio(key="theme").set_value("dark")
+    app.radio(key=key).set_value(getattr(chosen, key.replace("-", "_")))
     save_preferences(app)
 
-    assert maya.store.profile.preferences() == Preferences(theme="dark")
+    assert maya.store.profile.preferences() == chosen
     open_app(maya)
-    assert (told[0], told[-1]) == ("system", "dark")
+    assert (told[0], told[-1]) == (Preferences(), chosen)
 
 
 def test_tab_shows_the_title_if_chosen(open_app, maya, garden, monkeypatch):
     named = []
     monkeypatch.setattr(st, "set_page_config", lambda **given: named.append(given["page_title"]))
-    app = pressed(open_app(maya, c=str(garden)), "preferences")
+    app = clicked(open_app(maya, c=str(garden)), act="preferences")
     assert set(named) == {"Daybook"}
 
     app.toggle(key="title-in-tab").set_value(True)
@@ -484,13 +489,13 @@ def test_tab_shows_the_name_of_each_page_but_the_chat(open_app, maya, monkeypatc
 
 
 def test_saving_unchanged_preferences_stores_nothing(open_app, maya):
-    save_preferences(pressed(open_app(maya), "preferences"))
+    save_preferences(clicked(open_app(maya), act="preferences"))
 
     assert maya.store.profile.preferences() == Preferences()
 
 
 def test_preferences_of_two_tabs_are_merged(open_app, maya):
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     sizes = {"window_messages": 30, "context_tokens": 4000, "reply_tokens": 200}
     elsewhere = Preferences(model="large", policy=Retrieval(), theme="dark", **sizes)
     maya.store.profile.change(lambda _: elsewhere)
@@ -499,7 +504,7 @@ def test_preferences_of_two_tabs_are_merged(open_app, maya):
     both = replace(elsewhere, instructions="Be kind.")
     assert maya.store.profile.preferences() == both
 
-    pressed(app, "preferences")
+    clicked(app, act="preferences")
     choose(maya.store.profile, instructions="Be brief.")
     app.selectbox(key="default-model").select("scripted")
     save_preferences(app)
@@ -512,7 +517,7 @@ def test_model_hidden_while_preferences_are_open_is_left_out(open_app, database,
     more = (Offer(LARGE, model), Offer(replace(LARGE, name="small"), model))
     maya = FakePerson(database, model, AccountRole.ADMIN, others=more)
     choose(maya.store.profile, model="large")
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     maya.models.offer("large", is_offered=False)
 
     in_dialog(app, preferences_dialog).run()
@@ -521,13 +526,13 @@ def test_model_hidden_while_preferences_are_open_is_left_out(open_app, database,
 
 
 def test_with_one_model_there_is_no_default_to_choose(open_app, database, model):
-    app = pressed(open_app(FakePerson(database, model)), "preferences")
+    app = clicked(open_app(FakePerson(database, model)), act="preferences")
 
     assert [each.key for each in app.selectbox] == ["default-policy"]
 
 
 def test_new_conversation_uses_the_default_policy_and_sizes(open_app, maya, database):
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     assert app.selectbox(key="default-policy").value == Summary()
     app.selectbox(key="default-policy").set_value(Window())
     sizes = {"window-messages": 7, "context-tokens": 2000, "reply-tokens": 100}
@@ -540,7 +545,7 @@ def test_new_conversation_uses_the_default_policy_and_sizes(open_app, maya, data
     assert maya.model.max_tokens[0] == 100
     assert "of 1,900</td>" in html(app)
 
-    app = pressed(app, "preferences")
+    app = clicked(app, act="preferences")
     for key in sizes:
         app.number_input(key=key).set_value(None)
     save_preferences(app)
@@ -549,12 +554,12 @@ def test_new_conversation_uses_the_default_policy_and_sizes(open_app, maya, data
 
 def test_reply_length_is_bounded_by_the_model(open_app, maya):
     choose(maya.store.profile, reply_tokens=60_000)
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     field = app.number_input(key="reply-tokens")
     assert (field.value, field.placeholder) == (400, "400")
 
     app.radio(key="theme").set_value("dark")
-    app = pressed(save_preferences(app), "preferences")
+    app = clicked(save_preferences(app), act="preferences")
     assert maya.store.profile.preferences() == Preferences(reply_tokens=60_000, theme="dark")
 
     app.number_input(key="reply-tokens").set_value(300)
@@ -563,7 +568,7 @@ def test_reply_length_is_bounded_by_the_model(open_app, maya):
 
 
 def test_size_out_of_bounds_is_refused_below_its_field(open_app, maya):
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     for key, size in {"window-messages": 5000, "context-tokens": 10, "reply-tokens": 401}.items():
         app.number_input(key=key).set_value(size)
 
@@ -578,19 +583,19 @@ def test_size_out_of_bounds_is_refused_below_its_field(open_app, maya):
 
 
 def test_saved_preferences_say_so(open_app, maya):
-    app = save_preferences(pressed(open_app(maya), "preferences"))
+    app = save_preferences(clicked(open_app(maya), act="preferences"))
 
-    assert [each.value for each in app.toast] == ["Saved."]
+    assert undo_lines(app) == ["Saved."]
 
 
 def test_cancelled_preferences_are_not_saved(open_app, maya):
-    app = pressed(open_app(maya), "preferences")
+    app = clicked(open_app(maya), act="preferences")
     app.radio(key="theme").set_value("dark")
 
     app = press(in_dialog(app, preferences_dialog), "Cancel")
 
     assert maya.store.profile.preferences() == Preferences()
-    assert not app.toast
+    assert undo_lines(app) == []
     assert "theme" not in [each.key for each in app.radio]
 
 
@@ -601,7 +606,7 @@ def test_preferences_of_a_newer_version_are_reported_and_not_changed(open_app, m
     app = open_app(maya)
     assert "saved by a newer version of Daybook and are not used" in captions(app)
 
-    pressed(app, "preferences")
+    clicked(app, act="preferences")
     assert NewerVersion.public in captions(app)
     app.text_area(key="my-instructions").set_value("Be brief.")
     save_preferences(app)
@@ -616,7 +621,7 @@ def test_unverified_preferences_are_reported(open_app, maya):
     app = open_app(maya)
     assert "Your preferences failed their integrity check and are not used" in captions(app)
 
-    pressed(app, "preferences")
+    clicked(app, act="preferences")
     app.text_area(key="my-instructions").set_value("Be brief.")
     save_preferences(app)
 

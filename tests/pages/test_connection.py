@@ -48,7 +48,8 @@ def open_tab(open_app, ruth):
 
 
 def model_server(app):
-    return {metric.label: metric.value for metric in app.metric}["Model server"]
+    [text] = [text.value for text in app.text if text.value.startswith("Model server: ")]
+    return text.splitlines()[0].removeprefix("Model server: ")
 
 
 @pytest.mark.parametrize("name", TABS)
@@ -107,9 +108,9 @@ def test_outage_is_shown_on_health_until_a_test_succeeds(open_tab, port, monkeyp
 @pytest.mark.parametrize(
     ("url", "place"),
     [
-        ("http://127.0.0.1:11434/v1", "On this machine"),
-        ("http://localhost:11434/v1", "On this machine"),
-        ("https://llm.example/v1", "At a provider"),
+        ("http://127.0.0.1:11434/v1", "on this machine"),
+        ("http://localhost:11434/v1", "on this machine"),
+        ("https://llm.example/v1", "at a provider"),
     ],
 )
 def test_health_says_where_the_model_server_is(open_app, database, url, place):

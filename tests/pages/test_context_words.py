@@ -167,7 +167,7 @@ def test_caption_of_a_policy_with_a_number_is_the_reason(monkeypatch):
         (Earlier(recent=1, cleared=1), "The last 1 message is sent."),
         (Earlier(recent=8, missing=2, has_gap=True), "8 earlier messages are sent."),
         (Earlier(recent=1, missing=2, has_gap=True), "1 earlier message is sent."),
-        (Earlier(cleared=2), "No earlier message is sent as it is."),
+        (Earlier(cleared=2), "No earlier message is sent in full."),
     ],
 )
 def test_sent_messages_are_told_in_one_sentence(earlier, sentence):

@@ -9,7 +9,7 @@ import pytest
 
 from pages import _tab
 from pages._parts import turns
-from pages._tab import KEY, Undoable
+from pages._tab import KEY, BarLine
 from services.errors import StoreUnavailable, TooLate
 from tests.pages.conftest import (
     chosen,
@@ -19,13 +19,14 @@ from tests.pages.conftest import (
     opened,
     options,
     press,
+    pressed,
     warnings,
 )
 from tests.stack.apps import until
 
 
 def undo_lines(app):
-    """Return the lines that offer to undo an action."""
+    """Return the lines of the bar: what was done, with or without Undo."""
     return re.findall('<p role="status">(.*?)</p>', html(app))
 
 
@@ -33,10 +34,6 @@ def undo_keys(app):
     """Return the keys of these lines, by which a browser recognises them."""
     (bar,) = (each for each in app.main if getattr(each.proto, "id", "").endswith("-undo"))
     return [line.proto.id for line in bar.children.values()]
-
-
-def toasts(app):
-    return [toast.value for toast in app.toast]
 
 
 def marked(app):
@@ -65,20 +62,10 @@ def test_pinned_conversation_stands_on_top(open_app, maya, database):
     chosen(app, old, "Pin")
     assert listed(app)[:2] == ["Pinned", "Old"]
     assert "New" in listed(app)
-    assert undo_lines(app) == ["“Old” is pinned"]
-    (first,) = undo_keys(app)
-    assert undo_keys(app.run()) == [first]
+    assert undo_lines(app) == []  # the menu itself undoes it
 
     chosen(app, old, "Unpin")
-    (second,) = undo_keys(app)
-    assert (
-        second != first
-    )  # otherwise the browser would hide the second line when the time of the first is up
     assert listed(app)[1:] == ["New", "Old"]
-    assert undo_lines(app) == ["“Old” is no longer pinned"]
-    press(app, "Undo")
-    assert listed(app)[:2] == ["Pinned", "Old"]
-    assert undo_lines(app) == []
 
 
 def test_archived_conversation_moves_to_the_archive(open_app, maya, database):
@@ -89,10 +76,15 @@ def test_archived_conversation_moves_to_the_archive(open_app, maya, database):
 
     chosen(app, old, "Archive")
     assert listed(app)[1:] == ["New"]
-    assert undo_lines(app) == ["“Old” is archived"]
+    assert undo_lines(app) == ["Archived “Old”"]
+    (first,) = undo_keys(app)
+    assert undo_keys(app.run()) == [first]
     press(app, "Undo")
     assert listed(app)[:2] == ["Pinned", "Old"]
+    assert undo_lines(app) == []
     chosen(app, old, "Archive")
+    # with the key of the first line, the browser would hide the second one when the time of the first is up
+    assert undo_keys(app) != [first]
 
     clicked(app, act="archive")
     assert listed(app) == ["Archived", "Old"]
@@ -228,9 +220,9 @@ def test_undo_that_takes_longer_than_it_is_offered_is_done(open_app, maya, garde
 
     def restore():
         undone.append(True)
-        here.undoable.clear()  # as another run does once the time is up
+        here.bar.clear()  # as another run does once the time is up
 
-    here.undoable.append(Undoable(uuid4(), "Deleted 300 chats", restore))
+    here.bar.append(BarLine(uuid4(), "Deleted 300 chats", restore))
 
     press(app.run(), "Undo")
 
@@ -310,6 +302,40 @@ def test_what_the_filter_finds_is_paged(open_app, maya, database):
     assert len(listed(app)) == 31
 
 
+@pytest.mark.parametrize("way", ["title", "new chat", "archive"])
+def test_filter_is_empty_once_another_chat_or_list_opens(open_app, maya, database, way):
+    peas = database.hold("Peas in March")
+    database.hold("Beans")
+    app = look_for(open_app(maya), "peas")
+    assert "Beans" not in listed(app)
+
+    match way:
+        case "title":
+            opened(app, peas)
+        case "new chat":
+            pressed(app, "new-chat")
+        case _:
+            clicked(app, act="archive")
+            clicked(app, act="leave-archive")
+
+    assert app.text_input(key="search").value == ""
+    assert {"Beans", "Peas in March"} <= set(listed(app))
+
+
+def test_archive_and_first_space_are_offered_below_a_long_list(open_app, maya, database):
+    for n in range(40):
+        database.hold(f"Number {n}")
+
+    parts = [part.value for part in open_app(maya).sidebar.get("html")]
+
+    (foot,) = [number for number, part in enumerate(parts) if "Archived" in part]
+    assert "New space" in parts[foot]
+    assert (
+        max(n for n, part in enumerate(parts) if "Number 0" in part or "data-found" in part) < foot
+    )
+    assert "Number" not in parts[foot]  # the foot does not scroll with the rows
+
+
 def test_title_in_the_list_is_text(open_app, maya, database):
     title = '<img src=x> & "quoted" **words**'
     database.hold(title, "One", "Two")
@@ -348,9 +374,9 @@ def test_unknown_press_does_nothing(open_app, maya, database, request_):
 def test_title_in_an_undo_line_draws_nothing(open_app, maya, database):
     one = database.hold("<img src=x>", "One", "Two")
 
-    app = chosen(open_app(maya), one, "Pin")
+    app = chosen(open_app(maya), one, "Archive")
 
-    assert undo_lines(app) == ["“&lt;img src=x&gt;” is pinned"]
+    assert undo_lines(app) == ["Archived “&lt;img src=x&gt;”"]
 
 
 def test_what_could_not_be_done_is_said(open_app, maya, database):

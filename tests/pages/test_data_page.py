@@ -11,11 +11,13 @@ from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunCon
 from pages._parts.undo import chats_dialog
 from services import bootstrap
 from services.domain import Fact, FactId
+from services.domain.models import ModelState
 from services.errors import TooLate
 from services.rules.accounts import Settings
 from services.store.tables.schema import SETTINGS
 from tests.fakes import NOON
 from tests.pages.conftest import html, in_dialog, press, pressed, replace_the_run
+from tests.pages.test_conversation_list import undo_lines
 from tests.stores import USAGE
 
 
@@ -31,7 +33,7 @@ def diagram(app):
         for one in app.get("bidi_component")
         if one.proto.component_name == "drawing"
     ]
-    return re.findall(r"<text[^>]*>(.*?)</text>", drawn[0])
+    return re.findall(r"<text[^>]*>(.*?)</text>", drawn[0]["svg"])
 
 
 def said(app):
@@ -101,6 +103,38 @@ def test_clearing_server_memory_leaves_no_opened_chat(open_data, database, maya)
     app = pressed(open_data(), "drop-caches")
 
     assert any(text.startswith("0 chats open: 0 messages") for text in diagram(app))
+
+
+def test_result_of_clearing_is_beside_its_button(open_data, database):
+    database.hold("Garden", "One", "Two")
+
+    app = pressed(open_data(), "drop-caches")
+    assert "Server memory cleared.</p>" in html(app)
+
+    app = pressed(app, "clear-context")
+    assert "Context cleared.</p>" in html(app)
+    assert "Server memory cleared." not in html(app)
+
+
+def test_browser_is_cleared_after_a_question_and_told(open_data, open_app, maya):
+    app = open_data()
+    assert "data-clear-tab" not in html(app)
+    assert "data-clear-tab" in html(pressed(app, "clear-browser"))
+
+    app = open_app(maya, reason="cleared")  # where assets/page/data.js leads
+
+    assert undo_lines(app) == ["This browser is cleared."]
+    assert "reason" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [(ModelState.READY, "Runs on this server"), (ModelState.REMOTE, "The provider can read it")],
+)
+def test_diagram_names_a_provider_only_where_there_is_one(open_data, monkeypatch, state, told):
+    monkeypatch.setattr(bootstrap.current_app().health, "model", state)
+
+    assert diagram(open_data())[-1] == told
 
 
 def test_context_of_the_chosen_chat_is_cleared(open_data, database):
@@ -235,14 +269,76 @@ def test_end_of_an_export_closes_no_dialog(open_data, maya, polls):
     assert polls
 
 
-@pytest.mark.parametrize("is_alone", [False, True])
-def test_page_leads_to_the_account_for_the_rest(open_data, monkeypatch, is_alone):
-    monkeypatch.setattr(bootstrap.current_app(), "is_alone", is_alone)
-
+def test_page_leads_to_the_account_for_the_rest(open_data):
     page = html(open_data())
 
     assert 'href="/account" target="_self">Manage or delete your account</a>' in page
     assert "/account/end" not in page
+
+
+@pytest.fixture
+def alone(health):
+    """Let the deployment have no sign-in."""
+    bootstrap.current_app().is_alone = True
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_page_takes_the_place_of_the_account_without_sign_in(open_data, is_plain):
+    bootstrap.current_app().is_plain = is_plain
+
+    app = open_data()
+
+    page, text = html(app), said(app)
+    assert "This Daybook is for one person and needs no password" in text
+    assert ("set-password EMAIL" in text) is not is_plain  # plain text is for one person alone
+    assert page.count('action="/session/end"') == 1
+    form = page.split('action="/account/end"')[1]
+    assert "Type “delete” to confirm" in form
+    assert "password" not in form
+    assert 'href="/account"' not in page
+    assert "Two-step verification" not in [title.value for title in app.subheader]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("email", "Your account was not deleted. Type “delete” to confirm"),
+        ("still-signed-in", "You are still signed in"),
+        ("unavailable", "Your change may not have been saved."),
+    ],
+)
+def test_refused_deletion_without_sign_in_is_told(open_data, reason, sentence):
+    errors = [error.value for error in open_data(reason=reason).error]
+
+    assert len(errors) == 1
+    assert sentence in errors[0]
+
+
+@pytest.mark.usefixtures("alone")
+def test_menu_without_sign_in_has_no_account_and_no_spending(open_data):
+    app = open_data()
+
+    menu = html(app)
+    assert ('href="/account"' in menu, 'href="/data"' in menu, 'href="/admin"' in menu) == (
+        False,
+        True,
+        False,
+    )
+    assert "Spent today" not in menu
+    assert 'id="sign-out"' not in html(app)
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_cookies_of_the_browser_are_named(open_data, monkeypatch, is_alone):
+    monkeypatch.setattr(bootstrap.current_app(), "is_alone", is_alone)
+
+    app = open_data()
+
+    assert "cookie keeps you signed in" in said(app)
+    assert ("marks this browser" in said(app)) is not is_alone
+    assert any("ookie" in text for text in diagram(app))
 
 
 def test_page_says_that_texts_are_not_sealed_and_names_files_that_were_not_read(

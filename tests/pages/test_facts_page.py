@@ -150,13 +150,14 @@ def test_noted_facts_are_undone_singly_and_dismissed_together(open_app, maya, ga
     zurich = note(maya, garden, "Lives in Zurich.", replaced=bern)
     note(maya, garden, "Has a cat.")
     app = open_app(maya, c=str(garden))
-    once = "Memory updated: Has a &lt;b&gt;dog&lt;/b&gt;. <small>Used in all chats</small></p>"
-    assert once in html(app)
-    assert "updated: Lives in Zurich. <s>Lives in Bern.</s>" in html(app)
+    assert "Memory updated: 3 memories <small>Used in all chats</small></p>" in html(app)
+    assert ">Has a &lt;b&gt;dog&lt;/b&gt;.</p>" in html(app)
+    assert ">Lives in Zurich. <s>Lives in Bern.</s></p>" in html(app)
+    assert html(app).count("Memory updated") == html(app).count("Used in all chats") == 1
 
     for one in (dog, zurich):
         pressed(app, f"take-back-{one.fact.id}")
-    assert html(app).count("Memory updated") == 1
+    assert "Memory updated: Has a cat. <small>Used in all chats</small></p>" in html(app)
     pressed(app, "dismiss-noted")
 
     assert "Memory updated" not in html(app)

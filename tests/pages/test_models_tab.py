@@ -4,13 +4,23 @@ from dataclasses import replace
 
 import pytest
 
+from pages._admin.models import hide_dialog
 from services.domain import AccountRole
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings, PriceSource
 from services.errors import BadInput
 from services.llm import Offer
 from services.llm.model_spec import LimitRefusal
 from tests.fakes import LARGE, FakePerson, ScriptedModel
-from tests.pages.conftest import keys, press, pressed, refusals, refused, warnings
+from tests.pages.conftest import (
+    html,
+    in_dialog,
+    keys,
+    press,
+    pressed,
+    refusals,
+    refused,
+    warnings,
+)
 
 PRICES = ModelPrices(input_micro=500_000, cached_input_micro=0, output_micro=2_000_000)
 UNPRICED = replace(LARGE, input_micro=0, output_micro=0, price_source=PriceSource.UNKNOWN)
@@ -91,13 +101,39 @@ def test_price_without_a_cached_one_has_that_of_input(open_tab, ruth):
 
 
 def test_model_is_taken_from_the_offer_and_back(open_tab, ruth):
-    app = pressed(choose(open_tab(), "large"), "offer-model")
-    assert not rows(app)["large"]["Offered"]
+    app = hide(choose(open_tab(), "large"), "large")
+    assert rows(app)["large"]["Offered"] == "Hidden"
+    assert "large is hidden from users.</p>" in html(app)
     assert [offer.info.name for offer in ruth.offers] == ["scripted"]
     assert "offer-model" not in keys(choose(app, "scripted"))
     choose(app, "large")
 
-    assert rows(pressed(app, "offer-model"))["large"]["Offered"]
+    assert rows(pressed(app, "offer-model"))["large"]["Offered"] == "Yes"
+
+
+def hide(app, name):
+    """Answer the question after a press of "Hide from users"."""
+    pressed(app, "offer-model")
+    return pressed(in_dialog(app, hide_dialog, name), "danger-hide-model")
+
+
+def test_model_is_hidden_only_after_a_question(open_tab, ruth):
+    app = pressed(choose(open_tab(), "large"), "offer-model")
+
+    assert "large" in [text.value for text in app.text]
+    assert ruth.models.settings().of("large").is_offered
+    pressed(app, "cancel-deletion")
+    assert ruth.models.settings().of("large").is_offered
+
+
+def test_saved_price_is_no_longer_told_after_another_press(open_tab, ruth):
+    app = choose(open_tab(), "large")
+    for label in ("Input ($)", "Output ($)"):
+        fields(app)[label].set_value(1.0)
+    press(app, "Save")
+    assert "Saved.</p>" in html(app)
+
+    assert "Saved." not in html(hide(app, "large"))
 
 
 @pytest.mark.parametrize("button", ["offer-model", "reset-price"])
@@ -108,6 +144,9 @@ def test_model_chosen_in_the_same_run_is_changed(open_tab, ruth, button):
 
     app.selectbox(key="chosen-model").set_value("large")
     pressed(app, button)
+    if button == "offer-model":
+        assert "large" in [text.value for text in app.text]
+        return
 
     settings = ruth.models.settings()
     assert settings.of("scripted") == ModelSetting(prices=PRICES)
@@ -118,7 +157,7 @@ def test_refused_change_of_a_model_says_why(open_tab, ruth):
     app = open_tab()
     ruth.administration.failures["set_model"] = BadInput("Offer another one first.")
 
-    assert "Offer another one first." in "".join(warnings(pressed(app, "offer-model")))
+    assert "Offer another one first." in html(hide(app, "scripted"))
 
 
 def test_limits_lowered_by_refusals_are_shown_and_forgotten(open_tab, ruth):

@@ -8,10 +8,10 @@ from services import bootstrap
 from services.domain.browsers import BrowserName
 from services.domain.mails import NoticeKind
 from services.store.notices import new_notice, operator_notice
-from tests.pages.conftest import html, press, pressed
+from tests.pages.conftest import html, press
 
 FIREFOX = BrowserName("Firefox on Linux")
-SHOWN = {*NoticeKind} - {NoticeKind.FORMER_ADDRESS}  # which is mailed alone
+SHOWN = {*NoticeKind} - {NoticeKind.FORMER_ADDRESS, NoticeKind.ACCOUNT_DELETED}  # mailed alone
 
 
 @pytest.fixture
@@ -28,9 +28,13 @@ def tell(database, maya):
 def shown(app):
     """The notices that a page shows: what happened, and the rest of it."""
     found = re.findall(
-        r'<p role="status"><strong>(.*?)</strong> <span>(.*?)</span><br>(.*?)</p>', html(app)
+        r'<p role="status"><strong>(.*?)</strong> <span>(.*?)</span>(?:<br>(.*?))?</p>', html(app)
     )
     return [(title, when, re.sub("<.*?>", "", advice)) for title, when, advice in found]
+
+
+def titles(app):
+    return [title for title, *_ in shown(app)]
 
 
 @pytest.mark.parametrize("page", ["chat", "memory", "usage", "data", "account", "admin"])
@@ -44,7 +48,7 @@ def test_notice_is_shown_on_each_page(open_app, maya, tell, page):
     [(title, when, advice)] = shown(app)
     assert title == "New sign-in to your account"
     assert when.endswith(f", in {FIREFOX}")
-    assert advice.startswith("If this was not you, change your password")
+    assert advice.startswith("Not you? Check your password")
 
 
 def test_notice_is_gone_once_it_is_dismissed(open_app, maya, tell):
@@ -54,20 +58,39 @@ def test_notice_is_gone_once_it_is_dismissed(open_app, maya, tell):
 
     press(app, "Dismiss")
 
-    assert [title for title, *_ in shown(app)] == ["New sign-in to your account"]
-    assert [title for title, *_ in shown(open_app(maya))] == ["New sign-in to your account"]
+    assert titles(app) == titles(open_app(maya)) == ["New sign-in to your account"]
 
 
-def test_older_notices_are_folded_up_and_dismissed_together(open_app, maya, tell):
-    for kind in (NoticeKind.NEW_DEVICE, NoticeKind.PASSWORD_CHANGED):
+def test_card_names_the_gravest_and_how_many_more_there_are(open_app, maya, tell):
+    for kind in (NoticeKind.PASSKEY_COPIED, NoticeKind.FACTOR_REMOVED, NoticeKind.NEW_DEVICE):
         for _ in range(3):
             tell(kind)
 
     app = open_app(maya)
 
-    assert [one.label for one in app.expander if "notice" in one.label] == ["3 more notices"]
-    assert len(shown(app)) == 6
-    assert shown(pressed(app, "dismiss-notices")) == []
+    assert titles(app) == ["A passkey was refused"]
+    assert [button.label for button in app.button].count("Dismiss") == 1
+    press(app, "Dismiss")
+    assert titles(app) == ["A passkey was refused"]
+    press(app, "and 7 more")
+    assert len(shown(app)) == 8
+    assert [advice[:8] for *_, advice in shown(app)] == ["A copy o", "", "Not you?", *[""] * 5]
+    press(app, "Show less")
+    assert titles(app) == ["A passkey was refused"]
+
+
+def test_notice_that_came_after_unfolding_is_not_dismissed(open_app, maya, tell):
+    tell()
+    tell(NoticeKind.FACTOR_REMOVED)
+    app = open_app(maya)
+    press(app, "and 1 more")
+    tell(NoticeKind.PASSKEY_ADDED)
+
+    app.run()
+
+    assert titles(app) == ["Your authenticator app was turned off", "New sign-in to your account"]
+    press(app, "Dismiss")
+    assert titles(app) == ["A passkey was added"]
 
 
 def test_command_of_an_operator_names_no_browser(open_app, maya, database):
@@ -86,7 +109,7 @@ def test_each_notice_says_what_to_do(open_app, maya, tell, kind):
     [(title, _, advice)] = shown(open_app(maya))
 
     assert ("newer version" in title) is not kind.is_known
-    assert advice.endswith("Account.")
+    assert " on Account" in advice
 
 
 def test_notice_that_the_page_has_read_is_shown_below_the_others(open_app, maya, tell, monkeypatch):
@@ -96,9 +119,10 @@ def test_notice_that_the_page_has_read_is_shown_below_the_others(open_app, maya,
     reads = [[new_device], [removed, new_device]]  # before the page, and after it
     monkeypatch.setattr(type(maya), "notices", property(lambda _: reads.pop(0)))
 
-    titles = [title for title, *_ in shown(open_app(maya))]
-
-    assert titles == ["New sign-in to your account", "Your authenticator app was turned off"]
+    assert titles(open_app(maya)) == [
+        "New sign-in to your account",
+        "Your authenticator app was turned off",
+    ]
 
 
 def test_nothing_is_told_without_sign_in(open_app, maya, tell):

@@ -171,7 +171,7 @@ def test_passkeys_that_are_off_can_be_removed_alone(open_account):
     assert "remove-passkey-0" in keys(open_account(LAPTOP))
     assert forms(open_account(LAPTOP), "create") == {}
     assert not any("Sign in with" in one.value for one in open_account(LAPTOP).markdown)
-    assert "Passkeys" not in [one.value for one in open_account().subheader]
+    assert "Passkeys" not in [one.value for one in open_account().header]
 
 
 @pytest.mark.parametrize(

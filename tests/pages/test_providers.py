@@ -114,7 +114,7 @@ def test_account_says_when_each_sign_in_was_added_and_used(open_account, maya, o
 def test_account_without_providers_says_nothing_of_them(open_account):
     app = open_account()
 
-    assert "Sign-in providers" not in [one.value for one in app.subheader]
+    assert "Sign-in providers" not in [one.value for one in app.header]
 
 
 def test_sign_in_of_a_provider_that_is_gone_can_be_removed(open_account, maya):

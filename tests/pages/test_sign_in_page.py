@@ -13,6 +13,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from pages._parts.factor import TITLE as FACTOR_TITLE
 from services import bootstrap, deployment
 from services.domain.accounts import SIGN_IN_REASONS, OpenInvitation, SignUps
+from services.domain.mails import UNDO_CHANGE
 from services.domain.passwords import PASSWORD_RULE
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import (
@@ -101,9 +102,8 @@ def test_first_account_is_told_that_it_will_be_the_admin(open_app, tab, is_admin
 
     app = open_app(None)
 
-    told = {each.label: [one.value for one in each.caption] for each in app.tabs}
-    sentence = ["You will be the admin."] if is_admin else []
-    assert told == {"Sign in": [], "Create account": sentence}
+    (told,) = ([one.value for one in each.caption] for each in app.tabs if "Create" in each.label)
+    assert told == (["You're the first user, so you'll be the admin."] if is_admin else [])
 
 
 @pytest.mark.parametrize(("mode", "is_asked"), [(SignUps.OPEN, False), (SignUps.INVITED, True)])
@@ -133,7 +133,7 @@ def test_open_invitation_fills_the_address_and_names_its_maker(open_app, tab):
 
     app = open_app(None, invite="code")
 
-    assert 'value="omar@daybook.test" required' in forms(app)["Create account"]
+    assert 'value="omar@daybook.test"' in forms(app)["Create account"]
     assert "omar@daybook.test" not in forms(app)["Sign in"]
     assert [text.value for text in app.text] == ["ruth@daybook.test invites you."]
     assert tab.asked == ["code"]
@@ -257,7 +257,7 @@ def press(app, label):
     return next(one for one in app.button if one.label == label).click().run()
 
 
-LINKS = ["Sign in with a code", "Forgot your password?", "Take back an email address"]
+LINKS = ["Sign in with a code", "Forgot your password?"]
 
 
 def test_codes_are_offered_where_mail_is_set_alone(open_app):
@@ -289,6 +289,42 @@ def test_link_leads_to_the_form_for_the_email_and_back(open_app, mailer, link, p
     assert not app.error
     app = press(app, "Back to sign in")
     assert [*forms(app)] == ["Sign in", "Create account"]
+
+
+def test_change_of_address_is_undone_behind_the_forgotten_password(open_app, mailer):
+    app = press(press(open_app(None), "Forgot your password?"), UNDO_CHANGE)
+
+    assert [one.value for one in app.subheader] == [UNDO_CHANGE]
+    assert 'name="purpose" value="restore_address"' in html_of(app)
+
+
+def test_forgotten_password_is_for_the_admin_where_no_mail_is_sent(open_app):
+    assert "Forgot your password? Ask your admin to reset it." in captions(open_app(None))
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("left", "You are signed out."),
+        ("deleted", "Your account has been deleted. Thank you for using Daybook."),
+    ],
+)
+def test_end_of_a_session_is_told(open_app, reason, told):
+    assert [one.value for one in open_app(None, reason=reason).info] == [told]
+
+
+@pytest.mark.parametrize(
+    ("reason", "name"),
+    [("wrong", "password"), ("weak", "password"), ("taken", "email"), ("invitation", "invite")],
+)
+def test_field_that_was_refused_is_marked(open_app, reason, name):
+    app = open_app(
+        None, reason=reason, invite="abc", **{"code": "sign_up"} if name == "invite" else {}
+    )
+
+    marked = set(re.findall(r'name="(\w+)"[^>]*aria-invalid', html_of(app)))
+    assert marked == {name}
+    assert "aria-invalid" not in html_of(open_app(None))
 
 
 @pytest.mark.parametrize("purpose", ["sign_in", "reset_password"])
@@ -430,12 +466,14 @@ def test_deletion_of_the_only_account_leads_to_a_restart(
     open_app, monkeypatch, end, reason, is_restart
 ):
     bootstrap.current_app().is_alone = True
+    bootstrap.current_app().opening = "the address in the file open-8501.txt"
     monkeypatch.setattr(type(st.user), "get", lambda self, name, default=None: end)
 
     shown = [one.value for one in open_app(None, reason=reason).markdown]
 
     assert any("Restart Daybook to begin a new account" in one for one in shown) is is_restart
-    assert any("Open the address that Daybook printed" in one for one in shown) is not is_restart
+    sentence = "Open the address in the file open-8501.txt. It opens your chats"
+    assert any(sentence in one for one in shown) is not is_restart
 
 
 def test_suspended_user_is_told_once(open_app, monkeypatch):
@@ -565,7 +603,7 @@ def test_second_step_of_a_reset_says_that_the_password_is_not_changed_yet(open_a
 def test_reset_says_that_no_second_step_may_be_left(open_app, query, has_factor):
     app = open_app(None, step=STEP, ways="passkey.2025-03-09T12:30Z", **query)
 
-    assert ("two-step verification is off" in html_of(app)) is has_factor
+    assert ("two-step verification ends" in html_of(app)) is has_factor
 
 
 def test_what_is_no_date_is_not_shown(open_app):
@@ -623,7 +661,7 @@ def test_codes_take_the_place_of_passwords_that_are_off(open_app, mailer):
     assert 'name="purpose" value="sign_in"' in shown["Sign in"]
     assert 'action="/account"' in shown["Create account"]
     assert 'type="password"' not in html_of(app)
-    assert links_of(app) == ["Take back an email address", "Sign in with a password"]
+    assert links_of(app) == ["Undo a change of email address", "Sign in with a password"]
 
 
 @pytest.mark.parametrize("reason", ["", "wrong"])

@@ -6,7 +6,8 @@ from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
-from streamlit import config
+from streamlit import config, dataframe_util
+from streamlit.components.v2.bidi_component import main
 from streamlit.proto.WidgetStates_pb2 import WidgetStates
 from streamlit.runtime.memory_session_storage import MemorySessionStorage
 from streamlit.runtime.scriptrunner_utils.script_requests import (
@@ -23,6 +24,23 @@ from services.errors import Misconfigured
 
 def test_installed_streamlit_has_all_internals():
     _streamlit.check()
+
+
+def test_page_looks_for_no_tables_and_so_needs_no_pandas(open_chat, monkeypatch):
+    looked_at = []
+
+    def look(data):
+        looked_at.append(data)
+        return dataframe_util.DataFormat.UNKNOWN
+
+    for module in (dataframe_util, main):
+        monkeypatch.setattr(module, "determine_data_format", look)
+
+    app, _ = open_chat("One", "Two")
+    app.switch_page("pages/data.py").run()
+
+    assert not app.exception
+    assert looked_at == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages._parts import temporary
 from pages._parts.undo import messages_dialog
-from pages._tab import KEY, Undoable, tab
+from pages._tab import KEY, BarLine, tab
 from services.chat.temporary import ChatIsOver
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.domain.turns import TurnState
@@ -50,7 +50,7 @@ def test_the_switch_says_what_a_temporary_chat_is(app):
 
     assert app.title[0].value == "Temporary chat"
     assert "Not saved and not used for memory." in app.markdown[0].value
-    assert "Still counts towards your budget." in app.markdown[0].value
+    assert "Still counts towards your limits." in app.markdown[0].value
 
     switches(app, is_on=False)
     assert app.title[0].value == "New chat"
@@ -88,7 +88,7 @@ def test_reload_of_a_temporary_page_begins_another(open_app, app, maya, database
 def test_nothing_that_would_write_is_offered(app):
     asks(switches(app), "Hello")
 
-    assert not app.get("menu_button")
+    assert 'data-place="above"' not in html(app)
     assert 'aria-label="Regenerate"' in html(app)
     assert not any("Untitled" in label or "Hello" in label for label in buttons(app))
 
@@ -136,22 +136,21 @@ def test_left_temporary_chat_is_brought_back_by_undo(app, maya, database, way):
 def test_left_temporary_chat_leaves_no_summary_in_the_tab(app, maya):
     asks(switches(app), "Hello")
     [chat], tab = maya.temporary, app.session_state[KEY]
-    tab.undoable += [
-        Undoable(uuid4(), "Deleted the summary", None, document_id=chat.id),
-        Undoable(uuid4(), "Archived", None, document_id=uuid4()),
+    tab.bar += [
+        BarLine(uuid4(), "Deleted the summary", None, document_id=chat.id),
+        BarLine(uuid4(), "Archived", None, document_id=uuid4()),
     ]
 
     app.button(key="new-chat").click().run()
 
-    sentences = [one.sentence for one in app.session_state[KEY].undoable]
+    sentences = [one.sentence for one in app.session_state[KEY].bar]
     assert sentences == ["Left the temporary chat: it will be deleted", "Archived"]
 
 
 def test_temporary_chat_is_called_kept_but_not_saved(app, maya, model):
     model.pieces, model.failure = ("Prune ",), ModelUnavailable(ModelFailure.BUSY)
     asks(switches(app), "Hello")
-    [error] = [one.value for one in app.error]
-    assert error == "The model is busy (rate limit). Your message is kept; try again."
+    assert "The model is busy (rate limit). The partial reply is kept; try again." in captions(app)
 
     model.pieces, model.failure = ("\n", " "), None
     model.gate.clear()
@@ -216,7 +215,7 @@ def test_refused_prompt_is_deleted_with_its_temporary_chat(app, maya):
     asks(app, "Too dear")
 
     assert in_composer(app) == "Too dear"
-    assert "Not enough budget left today." in app.warning[0].value
+    assert "Daily limit reached." in app.warning[0].value
     assert app.title[0].value == "Temporary chat"
 
     app.button(key="new-chat").click().run()

@@ -62,7 +62,7 @@ def test_usage_is_shown_by_chat_and_purpose(open_usage, database):
     assert (label, replies["Requests"]) == ("Replies", "4")
     assert replies["Input tokens"] == f"{4 * USAGE.prompt:,}"
     assert replies["Cost"] == dollars(4 * COST_MICRO)
-    assert [each.value for each in app.subheader] == ["By chat", "By purpose"]
+    assert [each.value for each in app.header] == ["By chat", "By purpose"]
 
 
 def test_chats_beyond_the_listed_ones_are_one_row(open_usage, database, monkeypatch):
@@ -162,8 +162,8 @@ def test_limits_say_what_is_left_and_when_they_reset(open_usage, database):
 
     said = [bar.proto.text for bar in app.get("progress")]
     assert said == [
-        r"**Today's budget** \$0.2500 of \$1.00",
-        r"**This month's budget** \$0.00 of \$10.00",
+        r"**Daily limit** \$0.25 of \$1.00",
+        r"**Monthly limit** \$0.00 of \$10.00",
     ]
     assert "Resets at" in captions(app)
 
@@ -174,15 +174,15 @@ def test_limit_on_tokens_is_shown_where_there_is_one(open_usage, database):
     app = open_usage()
 
     bars = {bar.proto.text: bar.proto.value for bar in app.get("progress")}
-    assert bars["**Today's token limit** 1,200 of 50,000"] == 2  # per cent
+    assert bars["**Daily token limit** 1,200 of 50,000"] == 2  # per cent
 
 
 def test_shared_limit_that_is_near_is_told(open_usage, database):
-    assert "shared budget" not in captions(open_usage())
+    assert "Shared monthly" not in captions(open_usage())
 
     database.ledger.deployment_share = 1.0
 
-    assert "Shared monthly budget is used up. Resets on" in captions(open_usage())
+    assert "Shared monthly limit reached. Resets on" in captions(open_usage())
 
 
 def test_days_without_usage_say_so(open_usage, database):
@@ -218,21 +218,21 @@ def test_download_has_the_chosen_days(open_usage, database):
         ({"spent_today": 899_000}, ""),
         (
             {"spent_today": 950_000},
-            r"Today's budget is nearly used up: \$0.9500 of \$1.00. Resets at",
+            r"Daily limit nearly reached: \$0.95 of \$1.00. Resets at",
         ),
-        ({"spent_this_month": 10_000_000}, "This month's budget is used up. Resets on"),
-        ({"daily_tokens": 100, "tokens_today": 95}, "Today's token limit is nearly used up: 95 of"),
+        ({"spent_this_month": 10_000_000}, "Monthly limit reached. Resets on"),
+        ({"daily_tokens": 100, "tokens_today": 95}, "Daily token limit nearly reached: 95 of"),
         (  # less is left than the next reply may cost
             {"daily_micro": 12_000, "spent_today": 10_500},
-            r"Today's budget is running low: \$0.00 left. Resets at",
+            r"Daily limit: only \$0.0015 left. Resets at",
         ),
         (
             {"daily_tokens": 300, "monthly_micro": 10_000_000, "spent_this_month": 9_500_000},
-            "Today's token limit is running low: 300 tokens left. Resets at",
+            "Daily token limit: only 300 tokens left. Resets at",
         ),
         (
             {"deployment_share": 0.95},
-            "Shared monthly budget is nearly used up: 95 %. Resets on",
+            "Shared monthly limit nearly reached: 95 %. Resets on",
         ),
     ],
 )
@@ -259,4 +259,4 @@ def test_three_times_the_dearest_reply_is_told_before_a_refusal(
 
     app = open_app(maya, c=str(garden))
 
-    assert ("running low: " in captions(app)) is is_low
+    assert ("Daily limit: only " in captions(app)) is is_low

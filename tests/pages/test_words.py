@@ -42,9 +42,9 @@ def test_small_amounts_have_four_decimals(micro, said):
 
 
 def test_price_has_no_trailing_zeros():
-    prices = [words.price(micro) for micro in (250_000, 75_000, 2_500, 1_200_000_000)]
+    prices = [words.price(micro) for micro in (250_000, 75_000, 2_500, 1_200_000_000, 99)]
 
-    assert prices == ["$0.25", "$0.075", "$0.0025", "$1,200.00"]
+    assert prices == ["$0.25", "$0.075", "$0.0025", "$1,200.00", "under $0.0001"]
 
 
 @pytest.mark.parametrize(
@@ -52,17 +52,17 @@ def test_price_has_no_trailing_zeros():
     [
         (
             Cap.DAILY,
-            "Not enough budget left today: $0.02 left, a short reply may need up to $0.03. "
+            "Daily limit reached: $0.02 left, a short reply may need up to $0.03. "
             "Resets at 05:30, your time.",
         ),
         (
             Cap.MONTHLY,
-            "Not enough budget left this month: $0.02 left, a short reply may need up to $0.03. "
+            "Monthly limit reached: $0.02 left, a short reply may need up to $0.03. "
             "Resets on 1 Dec at 05:30, your time.",
         ),
         (
             Cap.DAILY_TOKENS,
-            "Not enough tokens left today: 24,100 left, a short reply may need up to 25,200. "
+            "Daily token limit reached: 24,100 left, a short reply may need up to 25,200. "
             "Resets at 05:30, your time.",
         ),
         (Cap.OPEN_TURNS, OverBudget(Cap.OPEN_TURNS).public),
@@ -77,8 +77,15 @@ def test_refusal_by_the_shared_limit_has_no_amount():
     with reader("en-GB", "Asia/Kolkata"):
         said = words.sentence(OverBudget(Cap.DEPLOYMENT), NOON)
 
-    assert said == (
-        "Not enough of the shared monthly budget left. Resets on 1 Dec at 05:30, your time."
+    assert said == "Shared monthly limit reached. Resets on 1 Dec at 05:30, your time."
+
+
+def test_refusal_below_a_cent_shows_four_decimals():
+    with reader("en-GB", "Asia/Kolkata"):
+        said = words.sentence(OverBudget(Cap.DAILY, 5_401, 4_699), NOON)
+
+    assert said.startswith(
+        r"Daily limit reached: \$0.0046 left, a short reply may need up to \$0.0055."
     )
 
 

@@ -207,6 +207,20 @@ def test_notice_loses_the_name_of_its_browser(run, sealed, plain, tmp_path, is_s
     assert run("copy", named(source), named(target))[1].count("nothing, all is there.") == 1
 
 
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_audit_loses_the_names_of_its_browsers(run, sealed, plain, tmp_path, is_sealed):
+    source, target = (sealed, tmp_path / "new-plain") if is_sealed else (plain, tmp_path / "new.db")
+    entry = schema.AuditRow(
+        id="2", at=talk.NOON, action="key.put", actor=None, target=None, detail={}, device="text"
+    )
+    with opened(source) as (tables, _):
+        tables.of(None).run(lambda block: block.put(schema.AUDIT, entry))
+
+    code, said = run("copy", named(source), named(target))
+
+    assert (code, {row.device for row in rows(target, schema.AUDIT)}) == (0, {None}), said
+
+
 def test_dry_run_of_a_plain_copy_writes_nothing(run, sealed, tmp_path):
     code, said = run("copy", named(sealed), named(tmp_path / "new"), "--dry-run")
 

@@ -253,8 +253,10 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.ADDRESS_SET: {(False, False), (True, True)},
     CredentialsAction.IDENTITY_MOVED: {(False, False), (True, True)},
     CredentialsAction.PASSWORD_SET: {(False, False), (True, True), (True, False)},
+    CredentialsAction.PASSWORD_RESET: {(False, False), (True, True), (True, False)},
     CredentialsAction.PASSWORD_ADDED: {(False, False), (True, True)},
     CredentialsAction.FACTOR_USED: {(True, True)},
+    CredentialsAction.RECOVERY_USED: {(True, True)},
     CredentialsAction.FACTOR_ADDED: {(False, True), (True, True)},
     CredentialsAction.FACTOR_REMOVED: {(True, False), (True, True)},
     CredentialsAction.FACTOR_REPLACED: {(True, True)},
@@ -269,7 +271,8 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.PASSKEY_FACTOR_REMOVED: {(True, False), (True, True)},
 }
 USES_ALONE = (CredentialsAction.PASSKEY_USED, CredentialsAction.IDENTITY_USED)
-USES = (CredentialsAction.FACTOR_USED, *USES_ALONE)
+USES = (CredentialsAction.FACTOR_USED, CredentialsAction.RECOVERY_USED, *USES_ALONE)
+PASSWORDS = (CredentialsAction.PASSWORD_SET, CredentialsAction.PASSWORD_RESET)
 WAYS_IN = ("identity.add", "identity.remove", "passkey.add", "passkey.remove")
 OF_PASSKEYS = ("passkey_factor.add", "passkey_factor.remove")
 
@@ -369,7 +372,7 @@ def test_look_ups_do_not_change_and_get_new_names_at_once():
 @pytest.mark.parametrize("action", CredentialsAction)
 @pytest.mark.parametrize("has_lookups", [True, False])
 def test_changes_of_ways_in_come_with_look_up_values(action, has_lookups):
-    if action is CredentialsAction.PASSWORD_SET or has_lookups is (action in WAYS_IN):
+    if action in PASSWORDS or has_lookups is (action in WAYS_IN):
         check_ways_in(action, has_lookups=has_lookups)
     else:
         with pytest.raises(ValueError, match=action):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.addresses import checked_address
-from services.errors import BadAddress
+from services.errors import AddressNotPlain, BadAddress
 from tests.addresses import GOOD, HOSTILE
 
 
@@ -18,6 +18,14 @@ def test_address_is_lower_cased_and_no_more(address):
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(BadAddress):
         checked_address(text)
+
+
+def test_letters_beyond_ascii_are_named():
+    with pytest.raises(AddressNotPlain):
+        checked_address("maya@gärten.test")
+    with pytest.raises(BadAddress) as refused:
+        checked_address("maya@localhost")
+    assert refused.type is BadAddress
 
 
 @given(st.text())

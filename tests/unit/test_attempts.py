@@ -134,7 +134,8 @@ def test_known_device_is_counted_by_itself():
     attempts = make()
     stranger = attempts.sign_in(MAYA, HOME, "")
     phone, desk = (
-        attempts.sign_in(MAYA, HOME, attempts.device_cookie(HERS)) for _ in ("phone", "desk")
+        attempts.sign_in(MAYA, HOME, attempts.device_cookie(HERS, uuid4()))
+        for _ in ("phone", "desk")
     )
 
     assert (stranger.device_user, stranger.device) == (None, ())
@@ -173,7 +174,7 @@ def test_code_counts_its_step_its_network_and_its_address():
 
 def test_code_on_a_known_device_counts_there_alone():
     attempts = make()
-    phone, desk = (attempts.device_cookie(HERS) for _ in ("phone", "desk"))
+    phone, desk = (attempts.device_cookie(HERS, uuid4()) for _ in ("phone", "desk"))
 
     on_phone, on_desk = (attempts.code(MAYA, HOME, device, SIGN_IN) for device in (phone, desk))
     (of_phone, of_both), (of_desk, same) = on_phone.device, on_desk.device
@@ -206,7 +207,7 @@ def wait(monkeypatch):
 def test_device_of_a_thief_counts_as_stranger_for_the_way_back(wait, purpose):
     """A device that signed in after a password was learnt could use up the codes of the user's own devices."""
     attempts, seconds = make(), FORMER_LIFE.total_seconds()
-    thief = attempts.device_cookie(HERS)
+    thief = attempts.device_cookie(HERS, uuid4())
     wait(seconds - 1)
     stranger = attempts.code(MAYA, HOME, "", purpose)
 
@@ -215,10 +216,13 @@ def test_device_of_a_thief_counts_as_stranger_for_the_way_back(wait, purpose):
 
     wait(seconds)
     # the same device, after another sign-in; one that another user used before is a new one
-    again = attempts.device_cookie(HERS, thief)
+    again = attempts.device_cookie(HERS, uuid4(), thief)
     own, after_another = (
         attempts.code(MAYA, HOME, device, purpose)
-        for device in (again, attempts.device_cookie(HERS, attempts.device_cookie(OTHERS, thief)))
+        for device in (
+            again,
+            attempts.device_cookie(HERS, uuid4(), attempts.device_cookie(OTHERS, uuid4(), thief)),
+        )
     )
     assert own.device_user == HERS
     assert own.strangers == stranger.strangers
@@ -227,7 +231,7 @@ def test_device_of_a_thief_counts_as_stranger_for_the_way_back(wait, purpose):
 
 def test_other_codes_use_up_none_that_take_an_address_back(wait):
     attempts = make()
-    device = attempts.device_cookie(HERS)
+    device = attempts.device_cookie(HERS, uuid4())
     wait(FORMER_LIFE.total_seconds())
     sign_in, reset, back = (
         attempts.code(MAYA, HOME, device, purpose) for purpose in (SIGN_IN, RESET, BACK)
@@ -244,7 +248,7 @@ def test_other_codes_use_up_none_that_take_an_address_back(wait):
 @pytest.mark.parametrize("user_id", [None, UserId(uuid4())])
 def test_device_of_another_user_is_a_stranger(user_id):
     attempts = make()
-    device = attempts.device_cookie(HERS)
+    device = attempts.device_cookie(HERS, uuid4())
 
     assert attempts.is_known(device, HERS)
     assert not attempts.is_known(device, user_id)
@@ -253,7 +257,7 @@ def test_device_of_another_user_is_a_stranger(user_id):
 
 def test_device_remembers_who_signed_in_before_its_last_user(wait):
     attempts = make()
-    device = attempts.device_cookie(OTHERS, attempts.device_cookie(HERS))
+    device = attempts.device_cookie(OTHERS, uuid4(), attempts.device_cookie(HERS, uuid4()))
 
     assert attempts.has_signed_in(device, HERS)
     assert attempts.has_signed_in(device, OTHERS)
@@ -262,26 +266,35 @@ def test_device_remembers_who_signed_in_before_its_last_user(wait):
     assert not attempts.is_known(device, HERS)
 
     wait(DEVICE_SECONDS - 1)
-    device = attempts.device_cookie(OTHERS, device)
+    device = attempts.device_cookie(OTHERS, uuid4(), device)
     assert attempts.has_signed_in(device, HERS)
     wait(DEVICE_SECONDS)
     assert not attempts.has_signed_in(device, HERS)
     assert attempts.has_signed_in(device, OTHERS)
 
 
+def test_device_cookie_names_the_session_of_its_last_user():
+    attempts, session, own = make(), uuid4(), uuid4()
+    device = attempts.device_cookie(HERS, session)
+
+    assert attempts.last_session(device) == (HERS, session)
+    assert attempts.last_session(attempts.device_cookie(OTHERS, own, device)) == (OTHERS, own)
+    assert attempts.last_session(device[:-1]) is None
+
+
 def test_device_cookie_forgets_users_of_long_ago(wait):
     attempts = make()
-    device = attempts.device_cookie(HERS)
+    device = attempts.device_cookie(HERS, uuid4())
     for days in (60, 120):
         wait(days * 86400)
-        device = attempts.device_cookie(OTHERS, device)
+        device = attempts.device_cookie(OTHERS, uuid4(), device)
 
     assert HERS.hex not in device
 
 
 def test_device_cookie_without_earlier_users_is_read():
     attempts = make()
-    fields, _, _ = attempts.device_cookie(HERS).rpartition(".")
+    fields, _, _ = attempts.device_cookie(HERS, uuid4()).rpartition(".")
     fields = fields.rpartition(".")[0]  # as before the cookie named earlier users
 
     assert attempts.has_signed_in(f"{fields}.{attempts.root_keys.device_tag(fields)}", HERS)
@@ -292,7 +305,7 @@ def test_device_cookie_names_its_last_five_users(wait):
     users = [UserId(uuid4()) for _ in range(7)]
     for second, user in enumerate(users):
         wait(second)
-        device = attempts.device_cookie(user, device)
+        device = attempts.device_cookie(user, uuid4(), device)
 
     assert [attempts.has_signed_in(device, user) for user in users] == [False] * 2 + [True] * 5
     assert len(device) < 400
@@ -314,10 +327,10 @@ def test_factor_on_a_device_that_has_given_it_counts_there_alone(wait):
         options = {"since": since, "state": "1", "is_former": is_former}
         return attempts.factor(user_id, device, **options)
 
-    before = attempts.device_cookie(HERS)
+    before = attempts.device_cookie(HERS, uuid4())
     since = datetime.fromtimestamp(time.time() + 1, UTC)
     wait(2)
-    given = attempts.device_cookie(HERS, before)
+    given = attempts.device_cookie(HERS, uuid4(), before)
 
     assert buckets(of(given, since))[0][1:] == (10, 3600)
     assert len(of(given, since)) == 1
@@ -347,13 +360,13 @@ def test_notice_is_counted_by_kind_and_user():
 
 def test_device_cookie_names_its_user_until_it_expires(monkeypatch):
     attempts = make()
-    cookie = attempts.device_cookie(HERS)
+    cookie = attempts.device_cookie(HERS, uuid4())
     fields, _, tag = cookie.rpartition(".")
 
     assert attempts.device_user(cookie) == HERS
     forged = fields.replace(HERS.hex, uuid4().hex)
     for unknown in (
-        make().device_cookie(HERS),
+        make().device_cookie(HERS, uuid4()),
         f"{forged}.{tag}",
         f"{fields}0.{tag}",
         f"{fields}.{tag[:-1]}",

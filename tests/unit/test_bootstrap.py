@@ -72,7 +72,6 @@ from services.stores import open_backend
 from services.users import Shared, session_cache
 from services.users.sign_in_details import sign_in_details
 from services.web import upkeep
-from services.web.attempts import Attempts
 from tests.chats import said
 from tests.fakes import INFO, MAYA, choose
 from tests.identity.mails import DIGITS, a_mail
@@ -745,6 +744,8 @@ def test_secret_address_of_each_port_is_in_a_file_of_its_own(of_file, tmp_path):
         begun.tables.close()
         written = (tmp_path / "keys" / f"open-{port}.txt").read_text()
         assert written == f"http://localhost:{port}/open/{begun.secret}\n"
+        assert f"in the file open-{port}.txt" in begun.opening
+        assert str(tmp_path) not in begun.opening
 
 
 def test_secret_address_is_printed_on_a_terminal(of_file, capsys, monkeypatch, tmp_path):
@@ -757,6 +758,7 @@ def test_secret_address_is_printed_on_a_terminal(of_file, capsys, monkeypatch, t
     begun.health.record(Running())
     assert f"http://localhost:8501/open/{begun.secret}" in capsys.readouterr().out.splitlines()[-1]
     assert len(begun.secret) == 43  # 256 bits in base64
+    assert "terminal" in begun.opening
     assert not list(tmp_path.rglob("open-*"))
 
 
@@ -995,12 +997,7 @@ def test_codes_have_routes_where_mail_is_set_alone(monkeypatch, not_started):
     assert paths() - without == {"/code", "/code/redeem"}
 
 
-def test_limits_of_codes_and_mails_are_those_of_the_settings(monkeypatch, not_started):
-    monkeypatch.setattr(events, "_listeners", [])
-    made = []
-    monkeypatch.setattr(
-        bootstrap, "Attempts", lambda *given: made.append(given) or Attempts(*given)
-    )
+def test_limits_of_codes_and_mails_are_those_of_the_settings(not_started):
     chosen = Settings(
         DAYBOOK_SIGN_UPS_AN_HOUR=2,
         DAYBOOK_CODES_AN_HOUR=3,
@@ -1010,9 +1007,9 @@ def test_limits_of_codes_and_mails_are_those_of_the_settings(monkeypatch, not_st
     )
     not_started.deployment.settings = chosen
 
-    bootstrap.routes(not_started)
+    attempts = not_started.attempts
 
-    assert made == [(not_started.deployment.root_keys, 2, 3)]
+    assert (attempts.sign_ups_an_hour, attempts.codes_an_hour) == (2, 3)
     assert open_mailer(chosen, print).health().at_most == 50
 
 

@@ -1,5 +1,7 @@
 """Validation of text: text that can be stored, and text that is refused with a sentence."""
 
+from unicodedata import bidirectional, category
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -7,8 +9,9 @@ from hypothesis import strategies as st
 from services.domain.limits import LONGEST_SPACE_NAME, checked_message, checked_space_name, storable
 from services.errors import BadInput
 
+_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 ANYTHING = st.text(
-    st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\x00 \n\t")
+    st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\x00 \n\t\u202e\u2068")
 )
 
 
@@ -33,10 +36,19 @@ def test_name_is_one_line_within_its_limit(text):
     except BadInput:
         return
 
-    assert line.split() == text.replace("\x00", "").split()
+    signs = [sign for sign in text if not sign.isspace() and category(sign) != "Cc"]
+    assert line.replace(" ", "") == "".join(
+        sign for sign in signs if bidirectional(sign) not in _TURNS
+    )
     assert line.encode().decode().splitlines() == [line]
     assert 1 <= len(line) <= LONGEST_SPACE_NAME
     assert checked_space_name(line) == line
+
+
+def test_controls_of_a_name_turn_nothing_around():
+    assert (
+        checked_space_name("tab\tand\x07bell\x00 evil \u202egnp.exe") == "tab andbell evil gnp.exe"
+    )
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\x00 \x00", "x" * 61])

@@ -126,7 +126,7 @@ CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
         ({"fault": "error-event"}, "", ModelFailure.BROKEN, THRICE),
         ({"fault": "error-event", "after": 2}, "word1 word2 ", ModelFailure.BROKEN, ONCE),
         ({"fault": "malformed"}, "", ModelFailure.GARBLED, ONCE),
-        ({"fault": "malformed", "after": 2}, "word1 word2 ", ModelFailure.GARBLED, ONCE),
+        ({"fault": "malformed", "after": 2}, "word1 word2 ", ModelFailure.BROKEN, ONCE),
         ({"fault": "html"}, "", ModelFailure.GARBLED, ONCE),
         ({"fault": "empty"}, "", ModelFailure.GARBLED, ONCE),
         ({"fault": "hang", "after": 2}, "word1 word2 ", ModelFailure.SILENT, ONCE),
@@ -261,6 +261,21 @@ def test_retry_past_the_deadline_is_not_waited_for(model, server):
 
     assert outcome(ask(model)) == ("", ModelFailure.BUSY)
     assert time.monotonic() - began < 9
+
+
+@pytest.mark.parametrize(
+    ("stated", "wait"),
+    [("40", 40), ("date", 40), ("7200", 3600), ("soon", 0), ("nan", 0), ("-5", 0)],
+)
+def test_failure_has_the_wait_that_the_endpoint_stated(model, server, stated, wait):
+    if stated == "date":
+        stated = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + wait))
+    server.script(status=429, retry_after=stated)
+
+    with pytest.raises(ModelUnavailable) as failed:
+        list(ask(model))
+
+    assert wait - 3 < failed.value.wait_seconds <= wait
 
 
 def test_address_without_a_server_is_unreachable(make, monkeypatch):
@@ -595,10 +610,10 @@ def test_prompt_does_not_follow_a_redirect(make, monkeypatch):
     ("event", "failure"),
     [
         (": still thinking", None),
-        ("data: {", ModelFailure.GARBLED),
-        ("data: null", ModelFailure.GARBLED),
-        ('data: "\xff"', ModelFailure.GARBLED),
-        ("data: Internal error", ModelFailure.GARBLED),
+        ("data: {", ModelFailure.BROKEN),
+        ("data: null", ModelFailure.BROKEN),
+        ('data: "\xff"', ModelFailure.BROKEN),
+        ("data: Internal error", ModelFailure.BROKEN),
     ],
 )
 def test_malformed_event_ends_the_reply(make, monkeypatch, event, failure):

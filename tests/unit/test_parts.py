@@ -1,5 +1,6 @@
 """Parts of the tests that a machine may lack: how they are found, and the lines that a run without them ends with."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 from tests import npm_firestore, reports
 from tests.parts import POSTGRES, library, newest_postgres, postgres_folder
 from tests.reports import LackReport, PartReport
+from tests.stack.apps import ROOT
 
 NO_POSTGRES = replace(POSTGRES, found=None)
 
@@ -46,6 +48,17 @@ def test_library_is_found_by_its_name():
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems need no such library")
 def test_missing_library_is_not_found():
     assert library("libkumquat.so.7") is None
+
+
+@pytest.mark.parametrize(("tests", "wanted"), [("", False), ("all", True)])
+def test_other_browsers_are_parts_of_the_long_run(tests, wanted):
+    environment = {"PATH": "/none", "DAYBOOK_TESTS": tests}
+    command = [sys.executable, "-m", "tests.parts"]
+
+    lacks = subprocess.check_output(command, text=True, env=environment, cwd=ROOT).split()
+
+    assert "chromium-headless-shell" in lacks
+    assert ({"firefox-esr", "webkit2gtk-driver", "xvfb", "poppler-utils"} <= {*lacks}) is wanted
 
 
 def test_test_without_its_part_is_skipped(monkeypatch):

@@ -57,17 +57,43 @@ def test_reply_stays_within_its_part_of_the_page(body):
         ("So.[^1]\n\n[^1]: In wet soil.", "So.[^1]\n\n[^1]: In wet soil."),
         ("[^1]: https://e.org", "\\[^1]: https://e.org"),
         ("[^1]: # wet soil", "\\[^1]: # wet soil"),
-        ("a\r\nb", "a\nb"),
+        ("a\r\nb", "a  \nb"),
         ("| a |\n|---|\n| `b` |", "| a |\n|---|\n| `b` |"),
         ("Run:\n\n    pip install x\n\n\tls", "Run:\n\n    pip install x\n\n\tls"),
         (
             "1. So:\n\n    a <b>\n\n   - c\n\n      ## d",
             "1. So:\n\n    a \\<b>\n\n   - c\n\n      #### d",
         ),
-        ("a\n    b <b>", "a\n    b \\<b>"),
+        ("a\n    b <b>", "a  \n    b \\<b>"),
     ],
 )
 def test_reply_keeps_its_markdown(body, lowered):
+    assert replies.lower(body) == lowered
+
+
+@pytest.mark.parametrize(
+    ("body", "lowered"),
+    [
+        ("Roses\nare red,\n\nViolets\nare blue", "Roses  \nare red,\n\nViolets  \nare blue"),
+        (
+            "1. Name\n   Street\n   - a\n2. b\n> c\n> d",
+            "1. Name  \n   Street\n   - a\n2. b  \n> c  \n> d",
+        ),
+        ("a  \nb\\\nc \nd", "a  \nb\\\nc  \nd"),
+        ("a\n# b\nc", "a\n### b\nc"),
+        ("a\n$$\nx\ny\n$$\nb\nc", "a\n$$\nx\ny\n$$\nb  \nc"),
+        ("a `b\nc` d", "a `b\nc` d"),
+        ("a\n```\nb\nc\n```\nd\ne", "a\n```\nb\nc\n```\nd  \ne"),
+        ("> a\n>\n> b", "> a\n>\n> b"),
+        ("[a]: x\n[b]: y", "\\[a]: x\n\\[b]: y"),
+        ("| a |\n|---|\n| b |\n\nc", "| a |\n|---|\n| b |\n\nc"),
+    ],
+    ids=[
+        *("paragraphs", "list and quotation", "breaks", "heading", "formula", "code span", "code"),
+        *("quoted paragraphs", "definitions", "table"),
+    ],
+)
+def test_line_end_in_a_paragraph_is_a_hard_break(body, lowered):
     assert replies.lower(body) == lowered
 
 

@@ -313,7 +313,7 @@ def test_former_address_is_taken_back_by_its_mailbox(site, maya):
     back = browser.enters(digits, BACK, password=NEW_PASSWORD)
 
     assert said(sent) == {"c": "1", "code": "restore_address", "step": browser.step}
-    assert back.headers["location"] == "/?c=1"
+    assert back.headers["location"] == "/?c=1&reason=address-restored"
     assert open_steps(site) == []
     assert browser.session.email == maya
     told = [(mail.address, mail.content) for mail in site.mails[1:]]
@@ -339,7 +339,7 @@ def test_change_by_the_thief_ends_no_step_of_the_way_back(site, maya):
     site.accounts.change_with(thief.session, PASSWORD, "a thief's own password")
 
     back = browser.enters(digits, BACK, password=NEW_PASSWORD)
-    assert back.headers["location"] == "/?c=1"
+    assert back.headers["location"] == "/?c=1&reason=address-restored"
 
 
 def test_weak_password_leaves_the_code_of_the_way_back_good(site, maya):
@@ -351,7 +351,10 @@ def test_weak_password_leaves_the_code_of_the_way_back_good(site, maya):
     refused = said(browser.enters(digits, BACK, password="short"))
 
     assert (refused["reason"], refused["step"]) == ("weak", browser.step)
-    assert browser.enters(digits, BACK, password=NEW_PASSWORD).headers["location"] == "/?c=1"
+    assert (
+        browser.enters(digits, BACK, password=NEW_PASSWORD).headers["location"]
+        == "/?c=1&reason=address-restored"
+    )
 
 
 @pytest.mark.parametrize("who", ["unknown", "account", "former", "suspended"])
@@ -379,7 +382,7 @@ def test_notice_to_the_former_address_names_the_page_and_no_link(site, maya):
     [mail] = [mail for mail in site.mails if mail.content == FORMER]
 
     text = text_of(mail).plain()
-    assert "Take back an email address" in text
+    assert "Undo a change of email address" in text
     assert "http" not in text
 
 

@@ -608,7 +608,7 @@ def test_reset_sets_a_password_ends_other_sessions_and_is_told(site, maya):
 
     answer = reset(browser)
 
-    assert answer.headers["location"] == "/?c=1"
+    assert answer.headers["location"] == "/?c=1&reason=password-reset"
     assert browser.session.email == maya
     assert browser.cookies.keys() == {"__Host-sid", "__Host-device"}
     with pytest.raises(SignedOut):
@@ -639,7 +639,7 @@ def test_weak_password_leaves_the_code_good(site, maya, password, why):
     refused = said(reset(browser, password=password))
 
     assert (refused["reason"], refused["why"], refused["step"]) == ("weak", why, browser.step)
-    assert reset(browser).headers["location"] == "/?c=1"
+    assert reset(browser).headers["location"] == "/?c=1&reason=password-reset"
 
 
 def test_wrong_code_sets_no_password(site, maya):

@@ -322,7 +322,10 @@ def test_reset_with_the_factor_keeps_it_or_not(maya, is_kept):
     browser, answer = maya.asks(RESET, password=NEW_PASSWORD)
 
     ticks = {"keeps": "yes"} if is_kept else {}
-    assert maya.gives(browser, maya.app.code(1), added=answer["added"], **ticks) == {"c": "1"}
+    assert maya.gives(browser, maya.app.code(1), added=answer["added"], **ticks) == {
+        "c": "1",
+        "reason": "password-reset",
+    }
 
     assert browser.session.email == maya.email
     assert set(maya.site.accounts.ended([known])) == {known.id}
@@ -376,13 +379,13 @@ def test_reset_during_which_the_factor_is_set_up_begins_anew(site, monkeypatch):
     assert refused == {"c": "1", "code": RESET, "reason": "expired"}
     assert not is_in(browser)
     browser, _ = maya.asks(RESET, password=NEW_PASSWORD)
-    assert maya.gives(browser, maya.app.code(1)) == {"c": "1"}
+    assert maya.gives(browser, maya.app.code(1)) == {"c": "1", "reason": "password-reset"}
 
 
 def test_reset_without_the_list_of_factors_keeps_them(maya):
     browser, _ = maya.asks(RESET, password=NEW_PASSWORD)
 
-    assert maya.gives(browser, maya.app.code()) == {"c": "1"}
+    assert maya.gives(browser, maya.app.code()) == {"c": "1", "reason": "password-reset"}
     assert maya.credentials.factor
 
 
@@ -418,7 +421,7 @@ def test_address_is_taken_back_with_the_factor_that_stood_before(maya):
     assert maya.gives(back, thief.code(1))["reason"] == WRONG
     assert not is_in(back)
     change_factor(accounts, session, None, CredentialsAction.FACTOR_REMOVED)  # ends no step
-    assert maya.gives(back, maya.app.recovery[0]) == {"c": "1"}
+    assert maya.gives(back, maya.app.recovery[0]) == {"c": "1", "reason": "address-restored"}
     assert back.session.email == maya.email
     assert maya.credentials.factor.secret == maya.app.secret
     assert is_in(maya.begins(password=NEW_PASSWORD)) is False
@@ -437,7 +440,7 @@ def test_address_without_a_factor_is_taken_back_without_the_one_of_a_thief(site)
 
     back, answer = user.asks(BACK, password=NEW_PASSWORD)
 
-    assert answer == {"c": "1"}
+    assert answer == {"c": "1", "reason": "address-restored"}
     assert back.session.email == email
     assert user.credentials.factor is None
 
@@ -797,7 +800,10 @@ def test_required_factor_leaves_by_no_reset(strict):
     refused = admin.gives(browser, admin.app.code(), added=answer["added"])
 
     assert refused == answer | {"reason": "factor-required", "gone": "keeps"}
-    assert admin.gives(browser, admin.app.code(), added=answer["added"], keeps="yes") == {"c": "1"}
+    assert admin.gives(browser, admin.app.code(), added=answer["added"], keeps="yes") == {
+        "c": "1",
+        "reason": "password-reset",
+    }
 
 
 def test_address_is_taken_back_with_a_new_factor_where_one_is_required(strict):

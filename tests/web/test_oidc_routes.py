@@ -1945,7 +1945,7 @@ def test_signed_out_user_can_sign_out_of_the_provider_too(site, corp):
 
     left = browser.post("/session/end")
 
-    assert left.headers["location"] == "/?left=corp"
+    assert left.headers["location"] == "/?left=corp&reason=left"
     assert browser.cookies.keys() == {"__Host-device"}
     answer = browser.get("/oidc/corp/end", **PRESSED)
     assert answer.headers["location"] == (
@@ -1968,13 +1968,13 @@ def test_user_is_offered_no_sign_out_that_the_provider_does_not_have(make, corp)
     browser.signs_in("corp")
 
     assert browser.session.email == OTHER
-    assert browser.post("/session/end").headers["location"] == "/"
+    assert browser.post("/session/end").headers["location"] == "/?reason=left"
 
 
 def test_user_of_a_password_is_signed_out_of_no_provider(site):
     site.user(OTHER)
 
-    assert site.signed_in(OTHER).post("/session/end").headers["location"] == "/"
+    assert site.signed_in(OTHER).post("/session/end").headers["location"] == "/?reason=left"
 
 
 def test_link_of_another_site_signs_nobody_out(site, corp):

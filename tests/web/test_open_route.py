@@ -43,7 +43,9 @@ def sessions():
 
 def browser(sessions, url="http://localhost"):
     shared = SimpleNamespace(session_cache=sessions)
-    route = OpenRoute(SECRET, lambda: shared, sessions.enter, Origin(None, 0, is_alone=True), 3600)
+    origin = Origin(None, 0, is_alone=True)
+    where = "the address in the file open-8501.txt"
+    route = OpenRoute(SECRET, where, lambda: shared, sessions.enter, origin, 3600)
     return TestClient(
         Starlette(routes=route.routes()), base_url=url, headers=FIREFOX, follow_redirects=False
     )
@@ -73,7 +75,7 @@ def test_browser_with_a_session_gets_no_other(sessions):
 def test_other_address_opens_nothing(sessions, secret):
     answer = browser(sessions).get(f"/open/{secret}")
 
-    assert answer.status_code == 403
+    assert (answer.status_code, "in the file open-8501.txt" in answer.text) == (403, True)
     assert not sessions.by_cookie
 
 

@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 from services.web import streamlit_assets
 from services.web.page_assets import PageAssets, app_files
 
-PAGE = '<html><body>é<div id="root"></div></body></html>'
+STYLE = streamlit_assets.style_link()
+PAGE = f'<html><head>{STYLE}</head><body>é<div id="root"></div></body></html>'
 BROWSER = {"accept": "text/html,*/*"}
 SCRIPTS = streamlit_assets.folder() / "static" / "js"
 CHAT_INPUT = next(SCRIPTS.glob("ChatInput.*.js"))
@@ -21,7 +22,7 @@ CHAT_INPUT = next(SCRIPTS.glob("ChatInput.*.js"))
 
 @pytest.fixture
 def client(tmp_path):
-    (tmp_path / "style.css").write_text("body { color: red }")
+    (tmp_path / "style.css").write_text("body { mask: url(logo.svg) }")
     for name in ("logo.svg", "mark.svg"):
         (tmp_path / name).write_text(f"<svg>{name}</svg>")
     (tmp_path / "not_found.html").write_text("<html><head></head>Nothing here</html>")
@@ -40,15 +41,25 @@ def client(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/", "/pieces"])
-def test_page_links_an_immutable_stylesheet(client, path):
+def test_page_links_an_immutable_stylesheet(client, path, tmp_path):
     page = client.get(path, headers=BROWSER).text
 
     before, links, after = page.partition('<link rel="stylesheet" href="')
-    assert before == PAGE.partition("<div")[0]
-    assert '<div id="root"></div></body></html>' in after
+    assert before.startswith(PAGE.partition("<div")[0].replace(STYLE, ""))
+    assert after.endswith("</body></html>")
     sheet = client.get(links and after.partition('"')[0])
-    assert sheet.text == "body { color: red }"
+    logo = app_files(tmp_path).logo
+    assert sheet.text == f"body {{ mask: url({logo}) }}"
     assert "immutable" in sheet.headers["cache-control"]
+
+
+def test_words_are_read_before_any_stylesheet_is_loaded(client):
+    page = client.get("/", headers=BROWSER).text
+
+    before, links, after = page.partition('<link rel="stylesheet"')
+    assert '<div id="root"><p class="db-loading">Daybook is loading…</p></div>' in before
+    assert after.startswith(STYLE.removeprefix(links))
+    assert STYLE in (streamlit_assets.folder() / "index.html").read_text("utf-8")
 
 
 def test_page_links_one_immutable_script_of_separate_blocks(client):
@@ -84,7 +95,7 @@ def test_address_without_a_page_answers_404(client):
     assert answer.status_code == 404
     assert "Nothing here" in answer.text
     assert "<script" in answer.text  # the script sets the theme
-    assert 'rel="stylesheet"' in answer.text
+    assert f'<link rel="stylesheet" href="{streamlit_assets.font_style()}">' in answer.text
     assert client.get("/form", headers=BROWSER).text == "<form></form>"
 
 
@@ -161,8 +172,8 @@ def test_file_is_read_once_and_waits_for_its_clients(monkeypatch):
     assert {len(message.get("body", "")) for message in sent} == {0, 16_384}
 
 
-def test_preload_links_name_the_font_of_texts():
-    links = streamlit_assets.preload_links()
+def test_prefetch_links_name_the_font_of_texts():
+    links = streamlit_assets.prefetch_links()
     [font] = re.findall(
         r'as="font" [^>]*href="/(static/media/SourceSerifVariable-Roman[\w.-]+)"', links
     )

@@ -230,7 +230,7 @@ def test_reset_wants_the_passkey_and_keeps_its_use(maya):
     assert not is_in(browser)
     maya.site.accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
 
-    assert maya.uses(browser) == {"c": "1"}
+    assert maya.uses(browser) == {"c": "1", "reason": "password-reset"}
 
     assert maya.credentials.passkeys.each[0].sign_count == 1
     again = maya.begins(password=NEW_PASSWORD)
@@ -265,7 +265,10 @@ def test_reset_lists_the_passkeys_and_keeps_them_or_not(site, is_kept):
     assert not is_in(browser)
 
     ticks = {f"keeps-{ways}": "yes"} if is_kept else {}
-    assert maya.gives(browser, "", form="kept", ways=ways, **ticks) == {"c": "1"}
+    assert maya.gives(browser, "", form="kept", ways=ways, **ticks) == {
+        "c": "1",
+        "reason": "password-reset",
+    }
 
     assert bool(maya.credentials.passkeys.each) is is_kept
     assert (site.accounts.find_passkey(maya.key.id, NOT_COUNTED) is not None) is is_kept
@@ -291,7 +294,7 @@ def test_reset_lists_each_passkey_of_a_day_on_its_own(site):
     own, _ = answer["ways"].split("~")
 
     ticks = {f"keeps-{own}": "yes", "ways": answer["ways"]}
-    assert maya.gives(browser, "", form="kept", **ticks) == {"c": "1"}
+    assert maya.gives(browser, "", form="kept", **ticks) == {"c": "1", "reason": "password-reset"}
 
     assert [one.credential_id for one in maya.credentials.passkeys.each] == [maya.key.id]
 
@@ -391,7 +394,10 @@ def test_reset_tells_of_a_sign_in_that_goes(site, is_kept):
     assert (answer["code"], answer["ways"]) == ("kept", ways)
 
     ticks = {f"keeps-{ways}": "yes"} if is_kept else {}
-    assert maya.gives(browser, "", form="kept", ways=ways, **ticks) == {"c": "1"}
+    assert maya.gives(browser, "", form="kept", ways=ways, **ticks) == {
+        "c": "1",
+        "reason": "password-reset",
+    }
 
     assert bool(maya.credentials.identities) is is_kept
     told = [NoticeKind.PASSWORD_RESET] + [NoticeKind.IDENTITY_REMOVED] * (not is_kept)
@@ -401,7 +407,10 @@ def test_reset_tells_of_a_sign_in_that_goes(site, is_kept):
 def test_reset_takes_the_passkey_away_with_the_question_for_it(maya):
     browser, answer = maya.asks(CodePurpose.RESET_PASSWORD, password=NEW_PASSWORD)
 
-    assert maya.uses(browser, fields={"ways": answer["ways"]}) == {"c": "1"}
+    assert maya.uses(browser, fields={"ways": answer["ways"]}) == {
+        "c": "1",
+        "reason": "password-reset",
+    }
 
     assert (maya.credentials.wants_factor, maya.credentials.recovery) == (False, ())
     told = NoticeKind.PASSKEY_FACTOR_REMOVED, NoticeKind.PASSKEY_REMOVED, NoticeKind.PASSWORD_RESET
@@ -431,7 +440,7 @@ def test_address_is_taken_back_with_the_passkey_that_stood_before(maya):
 
     assert answer == {"c": "1", "code": FORM, "step": back.step, "by": "passkey"}
     assert maya.uses(back, thief)["reason"] == "passkey-missing"
-    assert maya.uses(back) == {"c": "1"}
+    assert maya.uses(back) == {"c": "1", "reason": "address-restored"}
     assert back.session.email == maya.email
     assert maya.credentials.asks_passkey
     assert len(maya.credentials.passkeys.each) == 1
@@ -588,7 +597,7 @@ def test_passkey_restores_an_address_where_a_factor_is_required(unasked):
     assert unasked.credentials.asks_passkey
     assert unasked.credentials.recovery == recovery_hashes(codes)
     assert len(codes) == 10
-    assert 'href="/?c=1"' in page.text
+    assert 'href="/?c=1&amp;reason=address-restored"' in page.text
     assert codes[0] not in unasked.posts(back, given).text
 
 

@@ -668,7 +668,9 @@ def test_known_devices_of_a_user_share_the_challenges(site, key, stranger):
     signs_in(stranger, key)  # each of them makes the device another cookie
     other = replace(stranger, cookies=dict(stranger.cookies))
     assert "options" in options(stranger, "sign_in")
-    other.cookies["__Host-device"] = site.attempts.device_cookie(stranger.session.user_id)
+    other.cookies["__Host-device"] = site.attempts.device_cookie(
+        stranger.session.user_id, stranger.session.id
+    )
 
     assert "options" in options(other, "sign_in")
     assert options(other, "sign_in") == {"refusal": errors.TooManyAttempts(900).public}

@@ -168,7 +168,8 @@ def test_wrong_codes_of_a_new_factor_are_counted():
     site.change_sessions(proved_at=None)
     own_factor.removes(browser)
 
-    assert failures(site.accounts.sign_in_with(email, PASSWORD)[1]) == {Failure.CHANGE: 3}
+    found = failures(site.accounts.sign_in_with(email, PASSWORD)[1])
+    assert found == {Failure.ENROLMENT: 1, Failure.CHANGE: 2}
 
 
 def test_failures_do_not_fill_the_process_with_threads():
@@ -227,6 +228,23 @@ def test_new_and_reset_passwords_are_told_on_the_next_device(site, omar):
         NoticeKind.NEW_DEVICE,
     ]
     assert NoticeKind.PASSWORD_RESET not in [kind for kind, _ in told(resetting.session)]
+
+
+@pytest.mark.parametrize("is_signed_out", [True, False])
+def test_next_session_of_a_browser_is_not_told_what_it_changed(omar, is_signed_out):
+    browser, new = omar.begins(), "another horse, another battery"
+    browser.post("/account/password", password=new)
+    if is_signed_out:
+        browser.post("/session/end")
+        assert "__Host-sid" not in browser.cookies
+    else:
+        browser.cookies.pop("__Host-device")
+
+    omar.begins(browser, new)
+
+    changed = (NoticeKind.PASSWORD_CHANGED, FIREFOX)
+    assert changed not in told(browser.session)
+    assert changed in told(omar.begins(password=new).session)
 
 
 def test_wrong_factors_of_a_stranger_are_told_with_the_browser(site, omar):

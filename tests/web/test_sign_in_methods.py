@@ -25,6 +25,7 @@ from services.store.sign_in_policy import SignInPolicy
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.operator import TablesOperator
 from services.users.session_cache import SessionCache
+from services.web.attempts import Attempts
 from tests.confirmed import confirm
 from tests.identity.provider import METADATA, forging_provider
 from tests.store.conftest import PASSWORD, new_email
@@ -66,6 +67,7 @@ class Site:
             public_url=read.public_url,
             providers=[*read.providers] if SignInMethod.OIDC in read.methods else [],
             recent_calls=SimpleNamespace(record=lambda *_: None),
+            attempts=Attempts(ring, read.sign_ups_an_hour, read.codes_an_hour),
         )
         self.client = TestClient(
             Starlette(routes=bootstrap.routes(app), middleware=bootstrap.middleware(app, ())),

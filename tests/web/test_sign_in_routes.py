@@ -253,7 +253,7 @@ def test_sign_out_ends_the_session_and_clears_the_cookie(session_cache, account)
 
     answer = client.post("/session/end", headers=sent(cookie))
 
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?reason=left")
     assert "Max-Age=0" in answer.headers["set-cookie"]
     assert session_cache.find(cookie) is None
 
@@ -301,8 +301,8 @@ def test_refused_invitation_is_not_typed_again(session_cache, fail):
         ("/account", "new@daybook.test", "new@daybook.test", "weak&why=address"),
         ("/account", "new@daybook.test", "a\u0301" * 2_000, "weak&why=long"),
         ("/account", "no address", PASSWORD, "address"),
-        ("/session", "v\u00edctim@daybook.test", PASSWORD, "address"),
-        ("/session", "a\u0301" * 2_000 + "@daybook.test", PASSWORD, "address"),
+        ("/session", "v\u00edctim@daybook.test", PASSWORD, "letters"),
+        ("/session", "a\u0301" * 2_000 + "@daybook.test", PASSWORD, "letters"),
     ],
 )
 def test_refusal_repeats_nothing_that_was_entered(session_cache, path, email, password, reason):
@@ -630,6 +630,24 @@ def test_account_is_not_deleted_by_an_old_proof(session_cache, account, stack, d
     assert delete().headers["location"] == "/?reason=deleted"
 
 
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_deletion_is_mailed_to_a_confirmed_address_alone(session_cache, is_confirmed):
+    accounts, email = session_cache.accounts, new_email()
+    cookie, session = accounts.sign_up_with(email, PASSWORD)
+    if is_confirmed:
+        confirm(accounts, session)
+        cookie, session = accounts.sign_in_with(email, PASSWORD)
+    session_cache.add(cookie, session)
+    mails = Mails()
+
+    browser(session_cache, mails=mails).post(
+        "/account/end", data={"address": email}, headers=sent(cookie)
+    )
+
+    told = [(mail.address, mail.content) for mail in mails.sent]
+    assert told == ([(email, Notice(NoticeKind.ACCOUNT_DELETED))] if is_confirmed else [])
+
+
 def test_first_password_is_added_and_ends_no_session(session_cache):
     accounts, email = session_cache.accounts, new_email()
     cookie, session = accounts.sign_up(accounts.find_for_sign_up(email, NOT_COUNTED), None)
@@ -658,11 +676,12 @@ def test_account_without_sign_in_is_deleted_by_a_typed_word(session_cache):
         answer = client.post("/account/end", data=entered, headers=sent(cookie))
         return answer.headers["location"]
 
-    assert [delete(word) for word in ("", "no")] == ["/account?reason=email"] * 2
+    assert [delete(word) for word in ("", "no")] == ["/data?reason=email"] * 2
     assert session_cache.find(cookie)
     assert delete(" Delete ") == "/?reason=deleted"
     assert session_cache.find(cookie) is None
     assert client.post("/proof", data={"password": PASSWORD}).status_code == 404
+    assert client.get("/account").headers["location"] == "/data"
 
 
 def test_turns_stop_after_the_proof_and_before_the_sessions(session_cache, stack):

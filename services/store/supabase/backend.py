@@ -305,6 +305,8 @@ class SupabaseBackend:
             new_cookie_hash=new.cookie_hash,
             new_tokens=Hidden(seal_tokens(tokens, sealer)),
             new_device=Hidden(new.device),
+            cookie_before=new.cookie_before,
+            new_follows=new.follows,
             idle=new.idle_seconds,
             lifetime=new.lifetime_seconds,
             returned=Hidden(json.dumps(new.returned) if new.returned else None),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import date
 
-from services.domain.accounts import AuditEntry
+from services.domain.accounts import ActivityRow
 from services.domain.data import StoredData
 from services.domain.usage import LedgerEntry, UsageReport
 from services.store.supabase.api import UserCalls
@@ -27,8 +27,8 @@ class SupabaseUsage:
             after=int(after or 0),
         )
 
-    def account_changes(self) -> list[AuditEntry]:
-        return self.calls.select("my_audit", list[AuditEntry])
+    def account_changes(self) -> list[ActivityRow]:
+        return self.calls.select("my_audit", list[ActivityRow])
 
     def stored(self) -> StoredData:
         return self.calls.select("my_data", StoredData)

@@ -93,12 +93,21 @@ def note(
     actor: UserId | None,
     action: str,
     target: UserId | None = None,
+    session: StoredSession | None = None,
     /,
     **detail: object,
 ) -> None:
-    """Add an entry to the audit log."""
-    entry_id = id_at(now)
-    row = AuditRow(id=entry_id, at=now, action=action, actor=actor, target=target, detail=detail)
+    """Add an entry to the audit log. *session*: the session in which users change their own accounts."""
+    row = AuditRow(
+        id=id_at(now),
+        at=now,
+        action=action,
+        actor=actor,
+        target=target,
+        detail=detail,
+        session=session and session.id,
+        device=session and session.device,
+    )
     block.put(schema.AUDIT, row)
 
 

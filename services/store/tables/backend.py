@@ -144,16 +144,16 @@ class TablesUser:
         )
 
     def _notices(self, block: Block) -> tuple[NoticeRow, ...]:
-        session = self.caller.session(block)
-        shown = [one for one in block.select(schema.NOTICES) if one.is_shown(session)]
+        session, now = self.caller.session(block), self.caller.now()
+        shown = [one for one in block.select(schema.NOTICES) if one.is_shown(session, now)]
         return tuple(part_of(NoticeRow, one) for one in rules.StoredNotice.newest_first(shown))
 
     @atomic
     def dismiss_notices(self, block: Block, notices: Collection[UUID]) -> None:
         self.caller.account(block)
-        session = self.caller.session(block)
+        session, now = self.caller.session(block), self.caller.now()
         known = found(block, schema.NOTICES, notices)
-        delete_all(block, schema.NOTICES, [one for one in known if one.is_shown(session)])
+        delete_all(block, schema.NOTICES, [one for one in known if one.is_shown(session, now)])
 
     def _expiring(self, block: Block, settings: rules.Settings) -> Expiring | None:
         last_use = settings.unused_since(self.caller.now() + rules.WARNING)
@@ -219,7 +219,7 @@ class TablesUser:
                 block.put(schema.SESSIONS, replace(session, has_factor=True))
             _forget_factor(block, had_factor)
             if action is not CredentialsAction.RESEAL:
-                note(block, self.caller.now(), user_id, action, user_id)
+                note(block, self.caller.now(), user_id, action, user_id, session)
             delete_all(block, schema.SESSIONS, ended)
             return True
 
@@ -278,7 +278,7 @@ class TablesUser:
                 _forget_factor(block, [session])
             delete_all(block, schema.SESSIONS, ended)
             action = "address.restore" if new.is_restored else "address.change"
-            note(block, now, user_id, action, user_id)
+            note(block, now, user_id, action, user_id, session)
             return True
 
         answer = run_until_answered(self.all_tables.of(user_id), change)
@@ -307,13 +307,13 @@ class TablesUser:
 
     @atomic
     def put_user_key(self, block: Block, key: WrappedKey, replaces: str) -> None:
-        account = self.caller.account(block)
+        account, session = self.caller.account(block), self.caller.session(block)
         # do not replace a key that another process has stored since the app read the keys
         if WrappedKey(key.version, replaces) not in account.keys:
             return
         keys = tuple(key if one.version == key.version else one for one in account.keys)
         block.put(schema.ACCOUNTS, replace(account, keys=keys))
-        _note_key(block, self.caller.now(), account.id, key)
+        _note_key(block, self.caller.now(), account.id, key, session)
 
     @atomic
     def devices(self, block: Block) -> list[StoredDevice]:
@@ -371,9 +371,9 @@ class TablesUser:
             proven = session.proven(now, stored, scope, has_factor=has_factor)
             moved = replace(proven, cookie_hash=cookie.cookie_hash, sealed=sealed)
             block.put(schema.SESSIONS, moved)
-            _put_used(block, now, generation, used, used_by)
+            _put_used(block, now, generation, used, used_by, session)
             _return_attempts(block, counters)
-            note(block, now, account.id, "session.prove", account.id)
+            note(block, now, account.id, "session.prove", account.id, session)
             return True
 
         try:
@@ -405,14 +405,17 @@ class TablesUser:
         """End the user's sessions for which *is_meant* returns True, in as many blocks as needed; return their number."""
 
         def end(block: Block, *, is_first: bool) -> int:
-            account = self.caller.account(block)
+            account, session = self.caller.account(block), self.caller.session(block)
             if is_first:
                 self.caller.require_recent(block)
             every = block.select(schema.SESSIONS, {"user_id": account.id})
             meant = [one for one in every if is_meant(one)]
             if is_first:
-                now = self.caller.now()
-                note(block, now, account.id, "session.revoke", account.id, ended=len(meant))
+                now, user_id = self.caller.now(), account.id
+                by = (
+                    None if session in meant else session
+                )  # a session that ends itself is not named
+                note(block, now, user_id, "session.revoke", user_id, by, ended=len(meant))
             delete_all(block, schema.SESSIONS, meant[:ENDED_AT_ONCE])
             return len(meant)
 
@@ -475,6 +478,7 @@ class TablesBackend:
         def start(block: Block) -> tuple[AccountRow, StoredCredentials] | Refusal:
             account = block.get(schema.ACCOUNTS, user_id)
             credentials = block.get(schema.CREDENTIALS, user_id)
+            before = block.get(schema.SESSIONS, new.cookie_before) if new.cookie_before else None
             returned = found(block, schema.THROTTLES, new.returned)
             is_required = requires_factor(block, self.wants_proofs)
             if account is None:
@@ -496,9 +500,10 @@ class TablesBackend:
                 return refusal
             if account.suspended_at:
                 return Refusal(reason="signed_out")
-            _put_used(block, now, new.generation, new.used, new.used_by)
+            _put_used(block, now, new.generation, new.used, new.used_by, session)
             credentials = new.used or credentials
-            block.put(schema.SESSIONS, session)
+            follows = before.id if before and before.user_id == user_id else new.follows
+            block.put(schema.SESSIONS, replace(session, follows=follows))
             _return_attempts(block, returned)
             return account, credentials
 
@@ -816,8 +821,14 @@ def _credentials_of(
     return part_of(StoredCredentials, rows[0]) if rows else None
 
 
-def _note_key(block: Block, now: datetime, user_id: UserId, key: WrappedKey) -> None:
-    note(block, now, user_id, "key.put", user_id, version=key.version, mode="server")
+def _note_key(
+    block: Block,
+    now: datetime,
+    user_id: UserId,
+    key: WrappedKey,
+    session: rules.StoredSession | None = None,
+) -> None:
+    note(block, now, user_id, "key.put", user_id, session, version=key.version, mode="server")
 
 
 def _put_used(
@@ -826,12 +837,14 @@ def _put_used(
     seen_generation: int,
     used: StoredCredentials | None,
     used_by: CredentialsAction,
+    session: rules.StoredSession,
 ) -> None:
     """Store *used*, the credentials after a factor or passkey was used or a factor enrolled; None: do nothing."""
     if used:
         block.put(schema.CREDENTIALS, part_of(CredentialsRow, used))
         user_id = UserId(used.id)
-        note(block, now, user_id, rules.use_of(used, seen_generation, used_by), user_id)
+        action = rules.use_of(used, seen_generation, used_by)
+        note(block, now, user_id, action, user_id, session)
 
 
 def _sign_up_state(block: Block, wants_proofs: bool) -> SignUpState:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from services.crypto import sha
-from services.domain import ConversationId, MessageId, Purpose, TurnId, UserId
+from services.domain import ConversationId, MessageId, Purpose, SessionId, TurnId, UserId
 from services.domain.accounts import Exemption, Failure, counts_failures
 from services.domain.models import ModelSettings
 from services.domain.rows import ConversationRow, DocumentRow, MessageRow
@@ -163,6 +163,9 @@ class AuditRow:
     actor: UserId | None
     target: UserId | None
     detail: Mapping[str, object] = field(repr=False)
+    # the session in which users changed their own accounts, and the sealed name of its browser
+    session: SessionId | None = None
+    device: str | None = field(default=None, repr=False)
 
     @property
     def is_failure(self) -> bool:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from services.domain import ConversationId, Purpose, UserId
-from services.domain.accounts import AuditEntry
+from services.domain.accounts import ActivityRow
 from services.domain.data import StoredData
 from services.domain.rows import ConversationState, DocumentKind
 from services.domain.usage import (
@@ -174,7 +174,7 @@ class TablesUsage:
         return [part_of(LedgerEntry, one, cost_micro=one.micro) for one in rows[: self.page]]
 
     @atomic
-    def account_changes(self, block: Block) -> list[AuditEntry]:
+    def account_changes(self, block: Block) -> list[ActivityRow]:
         def newest(*, is_failure: bool) -> list[AuditRow]:
             where = {"target": self.user_id, "is_failure": is_failure}
             return block.select(schema.AUDIT, where, order=("-id",), limit=MOST_CHANGES)
@@ -182,7 +182,7 @@ class TablesUsage:
         rows = newest(is_failure=True) + newest(is_failure=False)
         names = {None: None, self.user_id: "You"}
         return [
-            part_of(AuditEntry, row, actor=names.get(row.actor, "Admin"), target=None)
+            part_of(ActivityRow, row, actor=names.get(row.actor, "Admin"), target=None)
             for row in sorted(rows, key=attrgetter("id"), reverse=True)
         ]
 

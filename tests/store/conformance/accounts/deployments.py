@@ -379,7 +379,7 @@ _ENDS = (
     "budgets.minute",
     *("conversations.updated_at", "conversations.destroy_at", "conversations.undo_until"),
     *("messages.destroy_at", "turns.lease_until", "invitations.expires_at"),
-    *("throttles.window_ends", "steps.expires_at", "seen_nonces.seen_at"),
+    *("throttles.window_ends", "steps.expires_at", "seen_nonces.seen_at", "notices.at"),
     "settings.retention_from",
     *("log_erasures.since", "credentials.signed_up_at", "lookups.expires_at"),
 )

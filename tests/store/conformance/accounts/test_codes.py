@@ -193,7 +193,7 @@ def test_reset_sets_the_password_and_ends_all_other_sessions(deployment, maya, o
         accounts.sign_in_with(maya.email, PASSWORD)
     _, again = accounts.sign_in_with(maya.email, OTHER)
     assert titles(deployment.store(again).conversations.recent()) == ["Letters"]
-    assert deployment.usage(session).account_changes()[0].action == "password.set"
+    assert deployment.usage(session).account_changes()[0].action == "password.reset"
 
 
 def test_process_killed_before_the_new_password_leaves_the_old_one(deployment, maya, right):

@@ -148,7 +148,7 @@ def test_code_is_good_once(maya):
 
     assert (row_of(maya).uses, row_of(maya).generation) == (4, 2)
     actions = [one.action for one in maya.usage.account_changes()]
-    assert actions.count("factor.use") == 4
+    assert (actions.count("factor.use"), actions.count("recovery.use")) == (2, 2)
 
 
 @pytest.mark.parametrize("code", ["11", "R-one"])

@@ -1,4 +1,4 @@
-"""What is recorded of an account: failures in the audit, and notices until they are dismissed."""
+"""What is recorded of an account: changes and failures in the audit, and notices until they are dismissed."""
 
 from collections import Counter
 from dataclasses import replace
@@ -6,17 +6,19 @@ from uuid import uuid4
 
 import pytest
 
-from services.domain import UserId
+from services.domain import AccountRole, UserId
 from services.domain.accounts import Failure
 from services.domain.browsers import UNKNOWN_BROWSER, BrowserName
 from services.domain.mails import NoticeKind
 from services.errors import StoreUnavailable, TooManyAttempts
 from services.operate.accounts import free_address
 from services.store.backend import Throttle
+from services.store.device_names import Browser, opened_activity
 from services.store.notices import new_notice, opened_notice
 from tests.store.conformance.accounts.deployments import at_once
+from tests.store.conftest import PASSWORD
 
-FIREFOX = BrowserName("Firefox on Linux")
+FIREFOX, CHROME = BrowserName("Firefox on Linux"), BrowserName("Chrome on Linux")
 NEW_DEVICE, REMOVED = NoticeKind.NEW_DEVICE, NoticeKind.FACTOR_REMOVED
 
 
@@ -45,6 +47,58 @@ def failures(user):
 
 def hour(at):
     return at.replace(minute=0, second=0, microsecond=0)
+
+
+# --- changes
+
+
+def activity(user):
+    """What *user* sees of the audit: the actions with their browsers, the newest first."""
+    keys, rows = user.session.user_keys, user.usage.account_changes()
+    opened = [opened_activity(keys, user.id, row) for row in rows]
+    return [(entry.action, entry.browser) for entry in opened]
+
+
+def test_change_of_the_own_account_names_its_browser(deployment):
+    maya = deployment.sign_up(browser=Browser(name=FIREFOX))
+    other = maya.sign_in(browser=Browser(name=CHROME))
+    other.session.backend.end_device(maya.session.id)
+    deployment.accounts.change_with(other.session, PASSWORD, "another horse, another battery")
+
+    assert activity(other)[:2] == [("password.set", CHROME), ("session.revoke", CHROME)]
+    assert {row.session for row in other.usage.account_changes()[:2]} == {other.session.id}
+    assert CHROME not in deployment.stored_text()
+
+
+def test_browser_of_a_change_is_known_after_its_session(deployment, maya):
+    other = maya.sign_in(browser=Browser(name=CHROME))
+    other.session.backend.end_other_devices()
+    again = maya.sign_in()
+
+    again.session.backend.end_device(other.session.id)
+
+    assert activity(again)[:2] == [("session.revoke", None), ("session.revoke", CHROME)]
+
+
+def test_browser_of_a_change_is_moved_to_no_other_session(deployment, maya):
+    other = maya.sign_in(browser=Browser(name=CHROME))
+    other.session.backend.end_other_devices()
+
+    row, keys = other.usage.account_changes()[0], other.session.user_keys
+    moved = replace(row, session=maya.session.id)
+    assert opened_activity(keys, maya.id, moved).browser == UNKNOWN_BROWSER
+
+
+def test_change_by_another_and_a_failure_name_no_browser(deployment, admin, maya):
+    ruth = admin.sign_in(browser=Browser(name=FIREFOX))
+    ruth.administration.set_role(maya.id, AccountRole.ADMIN)
+    deployment.accounts.backend.note_failure(maya.id, Failure.FACTOR)
+    deployment.give_role(maya, AccountRole.USER)
+
+    rows = [row for row in maya.usage.account_changes() if row.actor != "You"]
+
+    assert {row.action for row in rows} >= {"role.set", Failure.FACTOR}
+    assert {(row.session, row.device) for row in rows} == {(None, None)}
 
 
 # --- failures
@@ -160,6 +214,41 @@ def test_notice_is_neither_shown_nor_dismissed_where_it_was_made(deployment, may
 
     assert shown(other) == []
     assert shown(maya) == [notice]
+
+
+BEFORE = {  # what a browser has of the session before
+    "cookie": lambda user: {"cookie_before": user.cookie.hash},
+    "device": lambda user: {"last": (user.id, user.session.id)},
+}
+
+
+def again(user, before):
+    """The user in one more session of a browser, which has *before* of the session of *user*."""
+    return user.sign_in(browser=Browser(name=FIREFOX, **before(user)))
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+def test_session_that_follows_shows_a_notice_after_ten_minutes(deployment, maya, before):
+    notice = add(maya, session=maya.session.id)
+    following = again(maya, before)
+
+    following.session.backend.dismiss_notices([notice])
+    assert shown(following) == []
+    assert shown(maya.sign_in()) == shown(again(following, before)) == [notice]
+
+    deployment.let_pass(601)
+    assert shown(following) == [notice]
+    assert shown(maya) == []
+
+
+def test_session_follows_none_of_another_user(deployment, maya, omar):
+    notice = add(maya, session=maya.session.id)
+    by_cookie, by_device = Browser(name=FIREFOX, cookie_before=omar.cookie.hash), omar.id
+    follows = {"last": (maya.id, maya.session.id)}
+
+    assert shown(maya.sign_in(browser=replace(by_cookie, **follows))) == []
+    other = Browser(name=FIREFOX, last=(by_device, maya.session.id))
+    assert shown(maya.sign_in(browser=other)) == [notice]
 
 
 def test_notice_of_another_user_is_neither_shown_nor_dismissed(deployment, maya, omar):

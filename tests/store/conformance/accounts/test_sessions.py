@@ -23,6 +23,7 @@ from services.errors import (
     WrongCredentials,
 )
 from services.store.backend import Throttle, Throttles
+from services.store.device_names import Browser
 from services.store.sealed import sealed_store
 from services.users.devices import Devices
 from tests.store.conformance.accounts.deployments import DAY, at_once
@@ -350,8 +351,8 @@ def devices_of(user):
 
 def test_devices_of_a_user_have_their_browsers_and_times(deployment, maya, omar):
     began = datetime.now(UTC)
-    other = maya.sign_in(browser=browser_name("Firefox/140.0 (Linux)"))
-    deployment.sign_up(browser=browser_name("Chrome/9 (Windows)"))
+    other = maya.sign_in(browser=Browser(name=browser_name("Firefox/140.0 (Linux)")))
+    deployment.sign_up(browser=Browser(name=browser_name("Chrome/9 (Windows)")))
     deployment.let_pass(60)
     assert is_alive(maya)
 
@@ -368,14 +369,14 @@ def test_devices_of_a_user_have_their_browsers_and_times(deployment, maya, omar)
 
 
 def test_first_session_of_an_account_has_its_browser(deployment):
-    user = deployment.sign_up(browser=browser_name("Safari/1 (Macintosh)"))
+    user = deployment.sign_up(browser=Browser(name=browser_name("Safari/1 (Macintosh)")))
 
     assert [one.browser for one in devices_of(user)] == ["Safari on Mac"]
 
 
 def test_store_shows_no_browser_and_takes_none_of_another_session(deployment, maya):
     firefox, chrome = browser_name("Firefox/1 (Linux)"), browser_name("Chrome/1 (Linux)")
-    one, other = maya.sign_in(browser=firefox), maya.sign_in(browser=chrome)
+    one, other = (maya.sign_in(browser=Browser(name=name)) for name in (firefox, chrome))
     assert "Firefox" not in deployment.stored_text()
     stored = {each.session: each.device for each in maya.session.backend.devices()}
 

@@ -1,4 +1,4 @@
-"""The result of the last form or button used on the admin page: plain text, because it may contain email addresses."""
+"""The result of the last form or button, drawn beside it: plain text, because it may contain email addresses."""
 
 from collections.abc import Callable, Mapping
 from html import escape
