@@ -138,9 +138,7 @@ def watch_database(*, is_away: bool) -> None:
 
     *is_away*: True if the page shows that the database is unreachable.
     """
-    _WATCH(
-        data=[{"is_away": is_away}], key="watch", height="content", on_changed_change=lambda: None
-    )
+    _WATCH(data={"is_away": is_away}, key="watch", height="content", on_changed_change=lambda: None)
 
 
 def watch_news(

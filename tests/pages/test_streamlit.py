@@ -1,6 +1,8 @@
 """The internals of Streamlit that pages rely on."""
 
+import json
 import logging
+import re
 from types import SimpleNamespace
 from unittest.mock import Mock
 from uuid import uuid4
@@ -41,6 +43,20 @@ def test_page_looks_for_no_tables_and_so_needs_no_pandas(open_chat, monkeypatch)
 
     assert not app.exception
     assert looked_at == []
+
+
+def test_components_get_the_fields_that_their_scripts_read(open_chat):
+    app, _ = open_chat("One", "Two")
+    components = [drawn.proto for drawn in app.get("bidi_component")]
+    read = {
+        made.component_name: set(re.findall(r"\bdata\.(\w+)", made.js_content))
+        for made in components
+    }
+
+    assert {name for name, fields in read.items() if fields} >= {"keep_drafts", "watch_database"}
+    for made in components:
+        fields = read[made.component_name]
+        assert not fields or fields == {*json.loads(made.json)}, made.component_name
 
 
 @pytest.mark.parametrize(
