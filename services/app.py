@@ -130,7 +130,10 @@ class App:
             return None
 
     def mail_invitation(self, email: EmailAddress, invited: Invited, admin: UserId) -> bool:
-        """Mail the code of an invitation to *email*; return False if no more such mails may be sent now, or none can be."""
+        """Mail the code of an invitation to *email*. Return False if no more such mails may be sent now, or none can be.
+
+        It raises no StoreUnavailable: the invitation is stored already, and its code is not stored anywhere else.
+        """
         if self.mailer is None:
             return False
         now = datetime.now(UTC)
@@ -142,7 +145,7 @@ class App:
             expires_at=now + _INVITATION_MAIL_LIFE,
             is_known=False,
         )
-        with suppress(TooManyAttempts):
+        with suppress(TooManyAttempts, StoreUnavailable):
             self.shared().backend.count_throttles(self.attempts.invitation_mail(email, admin))
             return self.mailer.send(mail)
         return False

@@ -35,7 +35,7 @@ _CONFIRMED_ELSEWHERE = (
     "Supabase Auth confirms addresses itself. To confirm them with codes from Daybook, switch off Confirm email in Supabase, "
     "under Authentication, Sign In / Providers."
 )
-_MAIL_LIMITS = "at most one email an hour to an address, and 20 a day."
+_MAIL_LIMITS = "(At most one email an hour to an address, and 20 a day.)"
 _ANYONE = "Anyone with the link"
 _REVOKE = "Revoke"
 
@@ -93,7 +93,7 @@ def _draw_link(made: MadeInvitation) -> None:
         if made.is_mailed:
             st.text(f"The code is being emailed to {made.email}.")
         elif made.email and bootstrap.current_app().mailer:
-            st.text(f"Not emailed to {made.email}: {_MAIL_LIMITS}")
+            st.text(f"Not emailed to {made.email}. {_MAIL_LIMITS}")
         st.markdown("Copy this link now: it is shown only once, works once and expires in 7 days.")
         st.code(
             f"{here.scheme}://{here.netloc}/?invite={made.code}", language=None, wrap_lines=True

@@ -101,7 +101,7 @@ def test_link_of_an_invitation_is_shown_until_dismissed(open_tab, ruth, database
         (True, "The code is being emailed to omar@daybook.test."),
         (
             False,
-            "Not emailed to omar@daybook.test: at most one email an hour to an address, and 20 a day.",
+            "Not emailed to omar@daybook.test. (At most one email an hour to an address, and 20 a day.)",
         ),
     ],
 )

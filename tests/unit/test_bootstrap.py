@@ -495,6 +495,16 @@ def test_address_gets_one_invitation_an_hour(mailing):
     assert [(mail.address, mail.content) for mail in sent] == [(MAYA_ADDRESS, invited)]
 
 
+def test_invitation_is_not_mailed_while_the_database_is_away(mailing, monkeypatch):
+    app, sent = mailing
+    monkeypatch.setattr(app, "shared", Mock(side_effect=StoreUnavailable))
+    invited = Invited(code="code", host="chat.example.org", by=MAYA_ADDRESS)
+
+    assert not app.mail_invitation(MAYA_ADDRESS, invited, MAYA)
+
+    assert sent == []
+
+
 def test_admin_mails_twenty_invitations_a_day(mailing):
     app, sent = mailing
     invited = Invited(code="code", host="chat.example.org", by=MAYA_ADDRESS)
