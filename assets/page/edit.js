@@ -1,7 +1,7 @@
 // Editing a message in place: its field gets the focus, Escape leaves the field, and Ctrl+Enter or Send
 // brings the sent prompt into view. (Streamlit itself sends on Ctrl+Enter, and this script on Enter if
-// Preferences say so.) The server gets the text only
-// when it is sent, so drafts.js keeps it until the server has taken it, or until Escape or Cancel is pressed.
+// Preferences say so.) The server gets the text only when it is sent, so drafts.js keeps it until the server
+// has taken it, or until Escape or Cancel is pressed.
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
 let drawn = null; // the field that was open when the page was last drawn; null: none

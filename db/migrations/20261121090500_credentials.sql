@@ -280,8 +280,8 @@ end $$;
 -- the second factor must have been given (*has_factor*) if the credentials want it or the deployment
 -- requires it (*is_required*). *factor_action* is the reason to store new credentials in this transaction: the factor was used
 -- ('factor.use'; a recovery code: 'recovery.use') or enrolled ('factor.add'), or a passkey or an identity was used
--- ('passkey.use', 'identity.use'); null: the credentials stay unchanged. The use of a passkey or an identity needs no factor if the credentials want none. Return the
--- reason of a refusal, or null.
+-- ('passkey.use', 'identity.use'); null: the credentials stay unchanged. The use of a passkey or an identity needs no factor
+-- if the credentials want none. Return the reason of a refusal, or null.
 create function private.check_factor(
   person uuid, seen_generation integer, has_factor boolean, is_required boolean, factor_action text, new_generation integer,
   new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed

@@ -51,8 +51,8 @@ def table_row(user: UserUsage) -> dict[str, object]:
     }
 
 
-def facts(user: UserUsage, sign_in: SignInState) -> list[str]:
-    """Return phrases about the account of *user*, in Markdown."""
+def account_phrases(user: UserUsage, sign_in: SignInState) -> list[str]:
+    """Return phrases about the account of *user*, in Markdown: state, role, age, confirmation, second step, last message."""
     begun_at, factors = sign_in.begun_at, ["an authenticator app"] * sign_in.has_app
     factors += ["a passkey"] * sign_in.asks_passkey
     last = user.last_active_at
@@ -221,7 +221,7 @@ def _draw_user(admin: UserServices, user: UserUsage) -> None:
     reveal = f' data-reveal="{opened}"' if opened else ""
     st.html(f'<h3 class="db-who"{reveal}>{escape(user.email)}</h3>')
     with show_errors():
-        st.caption(" · ".join(facts(user, admin.sign_in_state_of(user.user_id))))
+        st.caption(" · ".join(account_phrases(user, admin.sign_in_state_of(user.user_id))))
     with row("user-actions"):
         label = "Remove admin role" if is_admin else "Make admin"
         _draw_action(label, "shield_person", "set-role", set_role)

@@ -15,6 +15,6 @@ _BUTTON = f"""
 @show_errors()
 def clear_dialog() -> None:
     """Ask for confirmation before the data in this browser is deleted."""
-    st.markdown("Deletes the unsent drafts of all tabs, and this browser's theme.")
+    st.markdown("Deletes the unsent drafts of all tabs, the theme, and whether Enter sends.")
     st.html(_BUTTON)
     draw_cancel("cancel-clear")

@@ -56,7 +56,9 @@ def by_label(first: str, spaces: Sequence[Space]) -> dict[str, SpaceId | None]:
 
     Names that equal an earlier label are made distinct.
     """
-    labels: dict[SpaceId | None, str] = {None: first} | {x.id: plain_name(x) for x in spaces}
+    labels: dict[SpaceId | None, str] = {None: first} | {
+        space.id: plain_name(space) for space in spaces
+    }
     return {label: space_id for space_id, label in distinct(labels).items()}
 
 

@@ -113,8 +113,8 @@ class Mailer:
 
     An email that the server does not accept is retried at growing intervals until it expires. If the server refuses the
     login, all emails wait for such an interval, because more attempts could lock the mail account. A notice (and an
-    invitation) waits until the hourly limit allows it, because a thief could use up the limit before signing in. Emails that are still waiting
-    when the process ends are lost.
+    invitation) waits until the hourly limit allows it, because a thief could use up the limit before signing in. Emails
+    that are still waiting when the process ends are lost.
     """
 
     def __init__(

@@ -419,8 +419,7 @@ def _retry_after(error: Exception) -> float:
     try:
         seconds = float(value)
     except ValueError:
-        with suppress(
-            ValueError, TypeError
-        ):  # the value is malformed, or a date without a time zone
+        # the value may be malformed, or a date without a time zone
+        with suppress(ValueError, TypeError):
             seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     return min(max(0.0, seconds), LONGEST_WAIT_SECONDS)

@@ -14,7 +14,8 @@ from services.llm import Models
 class ModelServer:
     """Says whether the endpoint answers, tests the connection, and forgets limits that refusals have lowered.
 
-    `test` and `forget_refusals` raise AdminsOnly for users who are not admins; only admins' pages show the rest. The role is the account's, as read at most a few seconds ago. Any thread may call any method.
+    `test` and `forget_refusals` raise AdminsOnly for users who are not admins; only admins' pages show the rest. The
+    role is the account's, as read at most a few seconds ago. Any thread may call any method.
     """
 
     models: Models = field(repr=False)

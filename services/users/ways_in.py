@@ -37,7 +37,7 @@ class WaysIn:
             return self._counted[0]
 
     def state_of(self, user_id: UserId, administration: Administration) -> SignInState:
-        """May raise AdminsOnly, NotFound, StoreUnavailable, Tampered or NewerVersion."""
+        """Return how a user signs in. May raise AdminsOnly, NotFound, StoreUnavailable, Tampered or NewerVersion."""
         stored = administration.read_sign_in(user_id)
         credentials = open_stored(self.accounts.root_keys, stored.credentials)
         return SignInState(

@@ -38,9 +38,8 @@ class _Device:
     user_id: UserId
     since: int  # the user's first sign-in on the device, in seconds since 1970
     seen: int  # the user's last sign-in on the device, in seconds since 1970
-    session: (
-        SessionId  # the session that this sign-in began; a random id in cookies of earlier versions
-    )
+    # the session that this sign-in began; a random id in cookies of earlier versions
+    session: SessionId
     # the last sign-ins of the device's earlier users, in seconds since 1970
     earlier: Mapping[UserId, int]
 

@@ -113,11 +113,8 @@ class SignOnVisits:
         self, request: Request, waiting: WaitingAnswer, found: Found | None
     ) -> Response:
         """Sign in; redirect to the form for the second factor first, unless the provider has already checked a second factor."""
-        accounts, browser, answer = (
-            self._accounts,
-            self.steps.start.browser(request),
-            waiting.answer,
-        )
+        accounts, answer = self._accounts, waiting.answer
+        browser = self.steps.start.browser(request)
         opened = _opened(found, waiting, has_factor=answer.has_factor)
         scope = scope_of(answer, accounts.now())
         checked = replace(opened, scope=scope)

@@ -412,9 +412,8 @@ class TablesUser:
             meant = [one for one in every if is_meant(one)]
             if is_first:
                 now, user_id = self.caller.now(), account.id
-                by = (
-                    None if session in meant else session
-                )  # a session that ends itself is not named
+                # a session that ends itself is not named
+                by = None if session in meant else session
                 note(block, now, user_id, "session.revoke", user_id, by, ended=len(meant))
             delete_all(block, schema.SESSIONS, meant[:ENDED_AT_ONCE])
             return len(meant)
