@@ -182,7 +182,7 @@ def test_stop_in_the_pause_after_a_refusal_costs_nothing(chat, database, server,
     ("script", "failure", "reply"),
     [
         ({"status": 401}, ModelFailure.UNAUTHORIZED, []),
-        ({"fault": "malformed", "tokens": 9, "after": 2}, ModelFailure.GARBLED, ["word1 word2 "]),
+        ({"fault": "malformed", "tokens": 9, "after": 2}, ModelFailure.BROKEN, ["word1 word2 "]),
         ({"fault": "drop", "tokens": 9, "after": 2}, ModelFailure.DROPPED, ["word1 word2 "]),
     ],
 )

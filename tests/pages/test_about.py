@@ -6,14 +6,14 @@ import pytest
 
 from pages._parts import about
 from services import bootstrap
-from tests.pages.conftest import html, in_dialog, keys
+from tests.pages.conftest import html, in_dialog
 
 
 @pytest.fixture
 def open_about(open_app, maya):
     def open_dialog(*, is_admin=False):
         app = open_app(maya)
-        assert "about" in keys(app)
+        assert 'data-act="about"' in html(app)
         return in_dialog(app, partial(about.about_dialog, is_admin=is_admin)).run()
 
     return open_dialog
