@@ -22,6 +22,9 @@ from services.store.sealed.seals import DocumentSeals, Format
 from services.store.sealed.texts import check_seen
 from services.store.writes import PutDocument
 
+_SPACE_FORMAT = Format(Space, ("id", "created_at"))
+_PREFERENCES_FORMAT = Format(Preferences)
+_FACT_FORMAT = Format(Fact, ("id", "conversation_id", "space_id"))
 _TRIES = 5  # maximum attempts at one change; other tabs may change the preferences meanwhile
 
 Document = TypeVar("Document", Fact, Preferences, Space)
@@ -178,7 +181,7 @@ class SealedSpaces(Documents[Space]):
     def __init__(
         self, rows: Rows, seals: DocumentSeals, on_forget: Callable[[SpaceId], None]
     ) -> None:
-        super().__init__(rows, seals, DocumentKind.SPACE, Format(Space, ("id", "created_at")))
+        super().__init__(rows, seals, DocumentKind.SPACE, _SPACE_FORMAT)
         self._on_forget = on_forget
 
     def find(self, space_id: SpaceId | None) -> Space | None:
@@ -212,7 +215,7 @@ class SealedProfile(Documents[Preferences]):
     """Implements `Profile` for one user, over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, seals: DocumentSeals) -> None:
-        super().__init__(rows, seals, DocumentKind.PREFERENCES, Format(Preferences))
+        super().__init__(rows, seals, DocumentKind.PREFERENCES, _PREFERENCES_FORMAT)
 
     def preferences(self) -> Preferences:
         return next(iter(self.all()), Preferences())
@@ -251,8 +254,7 @@ class SealedFacts(Documents[Fact]):
     """
 
     def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
-        columns, seals = ("id", "conversation_id", "space_id"), opened.user_seals.documents
-        super().__init__(rows, seals, DocumentKind.FACT, Format(Fact, columns))
+        super().__init__(rows, opened.user_seals.documents, DocumentKind.FACT, _FACT_FORMAT)
         self._conversations = opened
         opened.on_forget.append(self._forget_conversation)
 
