@@ -2,7 +2,8 @@
 verification, sign-ins through providers, devices, recent activity, export and deletion.
 
 Its forms are native HTML, because passwords and codes must not enter a Streamlit session. To change a sign-in method,
-sign out other devices or delete the account, users need a recent proof of identity, so the page asks for it first.
+sign out other devices or delete the account, users need a recent proof of identity: a press on the action's button asks
+for it first.
 """
 
 from html import escape
@@ -20,10 +21,12 @@ from pages._parts import (
     new_address,
     passkeys,
     proof,
+    proven_actions,
     second_factor,
     words,
 )
 from pages._parts.form_fields import password_field, show_button
+from pages._parts.proven_actions import Actions
 from pages._parts.refusals import draw_failed_sign_out, draw_refused_change, refusal
 from pages._session import show_errors
 from services import bootstrap
@@ -48,9 +51,10 @@ _OUTCOMES = {  # messages on the page, keyed by the reason in its URL
 
 
 def _form(email: str, button: str) -> str:
+    action = proven_actions.address("/account/password", proven_actions.PASSWORD)
     # password managers read the account's name from the field with `autocomplete="username"`
     return f"""
-      <form class="db-form" method="post" action="/account/password">
+      <form class="db-form" method="post" action="{action}">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
         {password_field(words.NEW_PASSWORD, "new-password")}
         {show_button("new-password")}
@@ -94,11 +98,12 @@ def _draw_outcome(scope: ProofScope) -> None:
     reason = st.query_params.get("reason", "")
     if reason in _OUTCOMES:
         st.info(_OUTCOMES[reason])
-    elif not proof.draw_outcome(reason, scope):
+    # a refused form is open, and shows the reason itself
+    elif not proof.draw_outcome(reason, scope) and not proven_actions.is_form_open():
         draw_refused_change(reason)
 
 
-def _draw_password(user: UserServices) -> None:
+def _draw_password(user: UserServices, actions: Actions) -> None:
     st.header(words.PASSWORD, anchor=False)
     if user.sign_in_details.has_password:
         button = "Change password"
@@ -106,7 +111,7 @@ def _draw_password(user: UserServices) -> None:
     else:
         button = "Add password"
         st.markdown("You have no password yet. With one, you can also sign in with your email.")
-    st.html(_form(user.email, button), width=384)
+    actions.draw_form(proven_actions.PASSWORD, button, _form(user.email, button))
 
 
 def _draw_account(user: UserServices) -> None:
@@ -120,43 +125,37 @@ def _draw_account(user: UserServices) -> None:
             new_address.draw_forms(user, proof.scope_of(user.devices.all()))
         return
     with show_errors():
+        listed = user.devices.all()
+        actions = Actions.of(user, proof.scope_of(listed))
+        if actions.draw_proof():
+            return
         if bootstrap.current_app().mailer and has_mailbox(user.email):
             _draw_confirmation(is_confirmed=user.sign_in_details.is_confirmed)
         if user.is_of_provider:
             st.caption(new_address.OF_PROVIDER)
         else:
             new_address.draw_button()
-        listed = user.devices.all()
-        scope = proof.scope_of(listed)
-        if not codes.asked_purpose() or proof.is_by_code():
-            _draw_outcome(scope)
-        is_proven, adds = scope is ProofScope.FULL, scope is not ProofScope.NONE
-        sets_password = is_proven or (adds and not user.sign_in_details.has_password)
-        if sets_password and _has(SignInMethod.PASSWORD) and not user.is_of_provider:
-            _draw_password(user)
-        if not is_proven:
-            proof.draw(
-                user,
-                scope,
-                "Confirm it before you change how you sign in, sign out other devices or delete your account.",
-            )
-        passkeys.draw(user, scope)
-        second_factor.draw(user, scope)
-        identities.draw(user, is_proven=is_proven)
-        devices.draw(listed, is_proven=is_proven)
-        _draw_end(user, is_proven=adds)  # a partial proof is enough for deletion
+        if not codes.asked_purpose():
+            _draw_outcome(actions.scope)
+        if _has(SignInMethod.PASSWORD) and not user.is_of_provider:
+            _draw_password(user, actions)
+        passkeys.draw(actions)
+        second_factor.draw(actions)
+        identities.draw(actions)
+        devices.draw(listed, actions)
+        _draw_end(actions)
 
 
-def _draw_end(user: UserServices, *, is_proven: bool) -> None:
+def _draw_end(actions: Actions) -> None:
     """Draw the parts that every account has: recent activity, export and deletion."""
     st.header("Recent activity", anchor=False)
     if st.toggle("Show changes and failed attempts", key="show-activity"):
-        audit_table.draw(user.activity(), names_users=False)
+        audit_table.draw(actions.user.activity(), names_users=False)
     st.header(words.EXPORT, anchor=False)
     st.markdown("All chats, memories, spaces, preferences and usage as a zip file, not encrypted.")
     full_export.draw_button()
     full_export.draw_progress()
-    account_end.draw(user, is_proven=is_proven)
+    account_end.draw(actions)
 
 
 with frame.page() as user:

@@ -14,6 +14,7 @@ from pages._parts import (
     frame,
     full_export,
     outcomes,
+    proven_actions,
     safe_md,
     undo,
     usage_chart,
@@ -21,11 +22,13 @@ from pages._parts import (
 )
 from pages._parts.elements import distinct, quiet_button, row
 from pages._parts.layers import Layer, diagram
+from pages._parts.proven_actions import Actions
 from pages._parts.refusals import draw_failed_sign_out, draw_refused_change
 from pages._session import ask_for, find_user
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import ConversationId
+from services.domain.accounts import ProofScope
 from services.domain.data import StoredData
 from services.domain.models import ModelState
 from services.domain.usage import UsageReport
@@ -187,8 +190,9 @@ def _draw_only_account(user: UserServices) -> None:
         st.markdown(_ALONE if bootstrap.current_app().is_plain else f"{_ALONE} {_TO_SET_ONE}")
         st.html(_SIGN_OUT.format(user.conversations.user_id), width="content")
     with st.container(gap="xsmall"):
-        draw_refused_change(st.query_params.get("reason", ""))
-        account_end.draw(user, is_proven=True)  # without sign-in, no proof is needed
+        if not proven_actions.is_form_open():
+            draw_refused_change(st.query_params.get("reason", ""))
+        account_end.draw(Actions(user, ProofScope.FULL))  # without sign-in, no proof is needed
 
 
 with frame.page() as user:

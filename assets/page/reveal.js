@@ -1,16 +1,22 @@
-// Scrolls an element with `data-reveal` into view, once for each value, because the button that opened the
-// element is elsewhere on the page. It does the same with each refusal on a page without a composer, because
-// refusals are drawn below everything else there (pages/_parts/frame.py).
+// Scrolls an element with `data-reveal` into view when it appears, because the button or the page that opened it is
+// elsewhere, and puts the focus on its first field, but not on touch screens, where it would open the keyboard. It
+// scrolls to each refusal on a page without a composer, because refusals are drawn below everything else there
+// (pages/_parts/frame.py).
 
 const REVEALED = '[data-reveal], .stApp:not(:has(.st-key-composer)) [class*="st-key-refusal-"]';
-const revealed = new Set();
+const FIELDS = 'input:not([hidden], [type="hidden"], [type="checkbox"]), [type="submit"]';
+let revealed = new Set();
 
 daybook.onDraw(() => {
+  const shown = new Set();
   for (const one of document.querySelectorAll(REVEALED)) {
     const { reveal } = one.dataset,
       value = reveal ?? one.className.match(/st-key-refusal-\S+/)[0];
+    shown.add(value);
     if (revealed.has(value)) continue;
-    revealed.add(value);
-    one.scrollIntoView({ block: reveal ? "start" : "center" });
+    const field = reveal && one.querySelector(FIELDS);
+    one.scrollIntoView({ block: reveal && !field ? "start" : "center" });
+    if (!daybook.isTouch()) field?.focus({ preventScroll: true });
   }
+  revealed = shown;
 });

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages._parts import editing, words
-from pages._parts.elements import quiet_button, row
-from pages._session import ask_for, find_user, run_to_end, show_errors, tell
+from pages._parts.elements import row
+from pages._parts.proven_actions import Actions
+from pages._session import find_user, run_to_end, show_errors, tell
 from services.domain.accounts import Device
 
 _OTHERS = "Sign out everywhere else"
@@ -15,8 +16,8 @@ OTHERS_FIELD = """<label class="db-check"><input type="checkbox" name="others" v
         Sign out my other devices</label>"""
 
 
-def draw(devices: Sequence[Device], *, is_proven: bool) -> None:
-    """Draw *devices* and, after a proof (*is_proven*), the buttons that sign them out."""
+def draw(devices: Sequence[Device], actions: Actions) -> None:
+    """Draw *devices*, and the buttons that sign them out."""
     st.header(words.DEVICES, anchor=False)
     st.markdown("Where you are signed in.")
     with st.container(key="devices", gap="small"):
@@ -25,11 +26,11 @@ def draw(devices: Sequence[Device], *, is_proven: bool) -> None:
                 with st.container(gap=None, width="stretch"):
                     st.text(_capitalized(device.browser))
                     st.caption(_times(device))
-                if is_proven and not device.is_this_one:
+                if not device.is_this_one:
                     label = f"{words.SIGN_OUT}: {device.browser}"
-                    quiet_button(label, "logout", f"end-{device.id}", _end, device)
-    if is_proven and len(devices) > 1:
-        quiet_button(_OTHERS, "logout", "end-others", ask_for, others_dialog)
+                    actions.draw_act(label, "logout", f"end-{device.id}", _end, device)
+    if len(devices) > 1:
+        actions.draw_dialog(_OTHERS, "logout", "end-others", others_dialog)
 
 
 @st.dialog(_OTHERS, width="small", on_dismiss="rerun")

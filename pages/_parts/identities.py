@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages._parts import providers, words
+from pages._parts import proven_actions, providers, words
 from pages._parts.devices import OTHERS_FIELD
-from pages._parts.elements import draw_cancel, quiet_button, row
+from pages._parts.elements import draw_cancel, row
 from pages._parts.passkey_forms import name_field
-from pages._session import ask_for, find_user
-from services.bootstrap import UserServices
+from pages._parts.proven_actions import Actions
+from pages._session import find_user
 from services.domain.single_sign_on import MOST_IDENTITIES, LinkedIdentity, OfferedProvider
 from services.errors import LastWayIn
 
@@ -24,9 +24,9 @@ OUTCOMES = {  # messages on the page, keyed by the reason in its URL
 _RENAME, _REMOVE = "Rename sign-in", "Remove sign-in"
 
 
-def draw(user: UserServices, *, is_proven: bool) -> None:
-    """Draw the provider accounts linked to *user* and, after a recent proof (*is_proven*), the forms that change them."""
-    offered, own = providers.offered(), user.sign_in_details.identities
+def draw(actions: Actions) -> None:
+    """Draw the provider accounts that are linked to the user, and the buttons that change them."""
+    offered, own = providers.offered(), actions.user.sign_in_details.identities
     if not offered and not own:
         return
     st.header(providers.TITLE, anchor=False)
@@ -34,31 +34,21 @@ def draw(user: UserServices, *, is_proven: bool) -> None:
         st.markdown("Sign in with an account that you have elsewhere, without your password here.")
     with st.container(key="identities", gap="small"):
         for one in own:
-            _draw_one(one, offered, is_proven=is_proven)
-    if is_proven and offered and len(own) < MOST_IDENTITIES:
-        st.html(providers.forms("link", offered, words.ADD), width=384)
+            _draw_one(one, offered, actions)
+    if offered and len(own) < MOST_IDENTITIES:
+        form = providers.forms("link", offered, words.ADD, proven_actions.IDENTITY)
+        actions.draw_form(proven_actions.IDENTITY, "Add a sign-in", form)
 
 
-def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], *, is_proven: bool) -> None:
+def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], actions: Actions) -> None:
     label = _label(one, offered)
     with row(f"identity-{one.identity.mark}", wrap=False):
         with st.container(gap=None, width="stretch"):
             st.text(label if one.name == label else f"{label}: {one.name}")
             st.caption(_times(one))
-        if is_proven:
-            mark = one.identity.mark
-            quiet_button(
-                words.RENAME, "edit", f"rename-{mark}", ask_for, rename_identity_dialog, one
-            )
-            quiet_button(
-                words.REMOVE,
-                "link_off",
-                f"remove-{mark}",
-                ask_for,
-                remove_identity_dialog,
-                one,
-                label,
-            )
+        rename, remove = f"rename-{one.identity.mark}", f"remove-{one.identity.mark}"
+        actions.draw_dialog(words.RENAME, "edit", rename, rename_identity_dialog, one)
+        actions.draw_dialog(words.REMOVE, "link_off", remove, remove_identity_dialog, one, label)
 
 
 @st.dialog(_RENAME, width="small", on_dismiss="rerun")

@@ -34,7 +34,8 @@ _FORMS = codes.CodeForms(_PURPOSE, "/account")
 
 def is_open() -> bool:
     """Return True if the URL asks for the forms of this module and the app can mail codes."""
-    return (codes.asked_purpose() == _PURPOSE or "then" in st.query_params) and _sends_codes()
+    is_asked = codes.asked_purpose() == _PURPOSE or st.query_params.get("then") == _PURPOSE
+    return (is_asked or _open_step() is not None) and _sends_codes()
 
 
 def draw_button() -> None:
@@ -75,7 +76,7 @@ def _open_step() -> UUID | None:
     if codes.asked_purpose() == _PURPOSE:
         return codes.open_step()
     with suppress(ValueError):
-        return UUID(st.query_params["then"])
+        return UUID(st.query_params.get("then", ""))
     return None
 
 

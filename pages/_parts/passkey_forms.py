@@ -40,9 +40,9 @@ def proof_form(user: UserServices, back_to: str) -> str:
     return _form("get", "proof", back_to, "Confirm with a passkey")
 
 
-def add_form(name: str, fields: str) -> str:
+def add_form(name: str, fields: str, back_to: str) -> str:
     """Return the HTML of the form that adds a passkey; *name*: a suggested name; *fields*: HTML of further fields."""
-    return _form("create", "add", "/account", "Add a passkey", f"{name_field(name)}{fields}")
+    return _form("create", "add", back_to, "Add a passkey", f"{name_field(name)}{fields}")
 
 
 def name_field(name: str, field: str = "passkey_name") -> str:

@@ -5,12 +5,12 @@ from collections.abc import Collection
 
 import streamlit as st
 
-from pages._parts import second_factor, words
+from pages._parts import proven_actions, second_factor, words
 from pages._parts.devices import OTHERS_FIELD
-from pages._parts.elements import draw_cancel, quiet_button, row
+from pages._parts.elements import draw_cancel, row
 from pages._parts.passkey_forms import add_form, is_on, name_field, party_here
-from pages._session import ask_for, find_user
-from services.bootstrap import UserServices
+from pages._parts.proven_actions import Actions
+from pages._session import find_user
 from services.domain.accounts import ProofScope
 from services.domain.browsers import UNKNOWN_BROWSER, browser_name
 from services.domain.passkeys import MOST_PASSKEYS, Passkey, RelyingParty
@@ -28,9 +28,9 @@ _OF_PROVIDER = (
 _RENAME, _REMOVE = "Rename passkey", "Remove passkey"
 
 
-def draw(user: UserServices, scope: ProofScope) -> None:
-    """Draw the passkeys of *user* and, as far as the *scope* of the recent proof allows, the forms that change them."""
-    is_proven = scope is ProofScope.FULL
+def draw(actions: Actions) -> None:
+    """Draw the passkeys of the user, and the buttons that change them."""
+    user = actions.user
     own = user.sign_in_details
     passkeys, party, factor = own.passkeys, party_here(), own.factor
     is_last_step = len(passkeys) == 1 and factor is not None and factor.since is None
@@ -41,10 +41,10 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         st.markdown(_OF_PROVIDER if user.is_of_provider else _WHAT)
     with st.container(key="passkeys", gap="small"):
         for number, passkey in enumerate(passkeys):
-            _draw_passkey(number, passkey, party, is_proven=is_proven, is_last_step=is_last_step)
+            _draw_passkey(number, passkey, party, actions, is_last_step=is_last_step)
     if not passkeys:
         st.caption("No passkeys yet.")
-    if scope is ProofScope.NONE or not is_on():
+    if not is_on():
         return
     if party is None:
         st.caption(PasskeysUnusable.public)
@@ -52,15 +52,18 @@ def draw(user: UserServices, scope: ProofScope) -> None:
         st.caption(TooManyPasskeys.public)
     else:
         name = _suggested_name({one.name for one in passkeys})
-        st.html(add_form(name, OTHERS_FIELD if is_proven else ""), width=384)
+        back_to = proven_actions.address("/account", proven_actions.PASSKEY)
+        others = OTHERS_FIELD if actions.scope is ProofScope.FULL else ""
+        form = add_form(name, others, back_to)
+        actions.draw_form(proven_actions.PASSKEY, "Add a passkey", form)
 
 
 def _draw_passkey(
     number: int,
     passkey: Passkey,
     party: RelyingParty | None,
+    actions: Actions,
     *,
-    is_proven: bool,
     is_last_step: bool,
 ) -> None:
     with row(f"passkey-{number}"):
@@ -69,24 +72,11 @@ def _draw_passkey(
             st.caption(_details(passkey))
             if party is None or passkey.rp_id != party.id:
                 st.text(f"Works at {passkey.rp_id} only, not at this address.")
-        if is_proven:
-            quiet_button(
-                words.RENAME,
-                "edit",
-                f"rename-passkey-{number}",
-                ask_for,
-                rename_passkey_dialog,
-                passkey,
-            )
-            quiet_button(
-                words.REMOVE,
-                "delete",
-                f"remove-passkey-{number}",
-                ask_for,
-                remove_passkey_dialog,
-                passkey,
-                is_last_step,
-            )
+        rename, remove = f"rename-passkey-{number}", f"remove-passkey-{number}"
+        actions.draw_dialog(words.RENAME, "edit", rename, rename_passkey_dialog, passkey)
+        actions.draw_dialog(
+            words.REMOVE, "delete", remove, remove_passkey_dialog, passkey, is_last_step
+        )
 
 
 def _details(passkey: Passkey) -> str:

@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 
 import streamlit as st
 
-from pages._parts import words
+from pages._parts import proven_actions, words
 from pages._parts.devices import OTHERS_FIELD
-from pages._parts.elements import draw_cancel, draw_switch, quiet_button, row
-from pages._session import ask_for, find_user
-from services.bootstrap import UserServices
-from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, ProofScope, SecondFactor
+from pages._parts.elements import draw_cancel, row
+from pages._parts.proven_actions import Actions
+from pages._session import find_user
+from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, SecondFactor
 from services.errors import FactorRequired
 
 OUTCOMES = {  # messages on the page, keyed by the reason in its URL
@@ -27,30 +27,31 @@ _ASK = "Ask for a passkey as my second step"
 _REPLACE, _NEW_CODES = "Replace authenticator app", "New recovery codes"
 _TURN_OFF = "Turn off two-step verification"
 _FORM = "factor-form"
+_SHOWN = "You get a setup key for your app, then recovery codes. Both are shown once."
 
 
-def draw(user: UserServices, scope: ProofScope) -> None:
-    """Draw the second factor of *user* and, as far as the *scope* of the recent proof allows, the forms that change it."""
-    is_proven = scope is ProofScope.FULL
+def draw(actions: Actions) -> None:
+    """Draw the second factor of the user, and the buttons that change it."""
     st.header(words.TWO_STEP, anchor=False)
-    own = user.sign_in_details
+    own = actions.user.sign_in_details
     factor = own.factor
     if factor:
-        _draw_factor(factor, is_proven=is_proven)
+        _draw_factor(factor, actions)
     else:
         st.markdown(
             "Signing in then also asks for a code from an authenticator app, for example on your phone."
         )
-    is_first = factor is None and scope is not ProofScope.NONE
-    if is_first or (is_proven and factor and not factor.since):
+    if factor is None or not factor.since:
         # if the user reloads the response, the browser sends this id again, by which the server recognises the repetition
         st.session_state.setdefault(_FORM, uuid4())
         label = "Set up an authenticator app too" if factor else "Set up"
-        button = f'<button type="submit">{label}</button>'
-        st.html(_form("/account/factor", st.session_state[_FORM], button), width=384)
+        action = proven_actions.address("/account/factor", proven_actions.APP)
+        button = '<button type="submit">Show setup key</button>'
+        form = f"<p>{_SHOWN}</p>{_form(action, st.session_state[_FORM], button)}"
+        actions.draw_form(proven_actions.APP, label, form)
     is_asked = factor is not None and factor.asks_passkey
-    if is_proven and (is_asked or own.passkeys):
-        draw_switch(_ASK, is_asked, lambda is_on: ask_for(passkey_dialog, is_on, uuid4()))
+    if is_asked or own.passkeys:
+        actions.draw_switch(_ASK, "ask-passkey", passkey_dialog, uuid4(), is_on=is_asked)
 
 
 @st.dialog(_ASK, width="small", on_dismiss="rerun")
@@ -77,21 +78,22 @@ def passkey_dialog(is_on: bool, form_id: UUID) -> None:
     draw_cancel("cancel-factor")
 
 
-def _draw_factor(factor: SecondFactor, *, is_proven: bool) -> None:
+def _draw_factor(factor: SecondFactor, actions: Actions) -> None:
     with st.container(key="second-factor", gap="small"):
         for name, detail in _parts(factor):
             with st.container(gap=None):
                 st.text(name)
                 st.caption(detail)
-        if is_proven:
-            with row():
-                if factor.since:
-                    quiet_button("Replace app", "sync", "replace-factor", _ask_for_replacement)
-                quiet_button(_NEW_CODES, "refresh", "new-codes", _ask_for_codes)
-                if factor.since:
-                    off = "Turn off app" if factor.asks_passkey else "Turn off"
-                    ask = factor.asks_passkey
-                    quiet_button(off, "no_encryption", "remove-factor", ask_for, remove_dialog, ask)
+        with row():
+            if factor.since:
+                actions.draw_dialog(
+                    "Replace app", "sync", "replace-factor", replace_dialog, uuid4()
+                )
+            actions.draw_dialog(_NEW_CODES, "refresh", "new-codes", codes_dialog, uuid4())
+            if factor.since:
+                asks = factor.asks_passkey
+                off = "Turn off app" if asks else "Turn off"
+                actions.draw_dialog(off, "no_encryption", "remove-factor", remove_dialog, asks)
 
 
 def _parts(factor: SecondFactor) -> Iterator[tuple[str, str]]:
@@ -105,10 +107,6 @@ def _parts(factor: SecondFactor) -> Iterator[tuple[str, str]]:
     yield "Recovery codes", f"{left}. Make new ones soon." if is_few else left
 
 
-def _ask_for_replacement() -> None:
-    ask_for(replace_dialog, uuid4())
-
-
 @st.dialog(_REPLACE, width="small", on_dismiss="rerun")
 def replace_dialog(form_id: UUID) -> None:
     """Ask for confirmation before the setup key for another app is shown."""
@@ -120,10 +118,6 @@ def replace_dialog(form_id: UUID) -> None:
         _form("/account/factor/replace", form_id, '<button type="submit">Set up new app</button>')
     )
     draw_cancel("cancel-factor")
-
-
-def _ask_for_codes() -> None:
-    ask_for(codes_dialog, uuid4())
 
 
 @st.dialog(_NEW_CODES, width="small", on_dismiss="rerun")

@@ -53,6 +53,11 @@ def with_query(target: str, **values: str) -> str:
     return parts._replace(query=urlencode(query)).geturl()
 
 
+def again(request: Request, page: str) -> str:
+    """Return the URL of *page* that shows the form of *request* again: the form's address names it as `then`."""
+    return with_query(page, then=request.query_params.get("then", ""))
+
+
 def with_reason(target: str, error: errors.AppError, **values: str) -> str:
     """Return the URL *target* with the reason of *error* in its query, and *values* that the page needs to show the form."""
     values["reason"] = _REASONS.get(type(error), "unavailable")

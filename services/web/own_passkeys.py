@@ -98,7 +98,7 @@ class AddPasskey:
             user_id = asked.own.session.user_id
             note_failure(asked.accounts.backend, user_id, Failure.CHANGE)
             raise
-        return RedirectResponse(with_query(asked.target, reason="passkey-added"), 303)
+        return RedirectResponse(with_query(_PAGE, reason="passkey-added"), 303)
 
     def _add(self, asked: Asked, given: Given) -> None:
         asked.accounts.policy.check_method(SignInMethod.PASSKEY)

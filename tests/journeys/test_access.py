@@ -318,6 +318,7 @@ def test_other_pages_hold_no_barrier(app, person):
         ("", "Change password"),
         ("?reason=wrong", "Wrong password."),
         ("?reason=changed", "Password changed."),
+        ("?then=end&reason=email", "Your account was not deleted."),
     ):
         maya.visit(f"/account{query}")
         maya.sees(words)
@@ -333,7 +334,7 @@ def test_other_pages_hold_no_barrier(app, person):
     page.locator('[class*="st-key-dismiss-notices"] button').dispatch_event("click")
     expect(page.locator('[class*="st-key-notice-"]')).to_have_count(0)
     age_proofs(app)
-    maya.visit("/account")
+    maya.visit("/account?then=password")
     maya.sees("Confirm that it is you")
     look.at("the account, without a proof")
 

@@ -120,6 +120,8 @@ def test_code_takes_the_place_of_the_password_as_a_proof(app, mails, person, ema
     age_proofs(app)
 
     omar.visit("/account")
+    omar.page.get_by_role("button", name="Change password").click()
+    omar.sees("Confirm that it is you")
     look = Look(omar)
     look.at("proof")
     form(omar, "/code").get_by_role("button", name="Send code").click()
@@ -128,5 +130,5 @@ def test_code_takes_the_place_of_the_password_as_a_proof(app, mails, person, ema
     enters(omar, until(lambda: coded(mails))[0].code, "Confirm")
 
     omar.sees("You can make changes for the next ten minutes.")
-    expect(form(omar, "/account/password")).to_be_visible()
+    expect(form(omar, "/account/password?then=password")).to_be_visible()
     assert look.found == []

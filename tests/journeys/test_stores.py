@@ -86,8 +86,9 @@ def test_one_person_alone_on_a_file(make_alone, person, tmp_path):
         maya.is_welcome()
         maya.visit("/account")  # leads to Your data
         maya.sees("This Daybook is for one person and needs no password")
-        maya.page.get_by_label("Type “delete” to confirm").fill("delete")
         maya.page.get_by_role("button", name="Delete account").click()
+        maya.page.get_by_label("Type “delete” to confirm").fill("delete")
+        maya.page.locator(".db-form").get_by_role("button", name="Delete account").click()
         maya.sees("Your account has been deleted.")
         again.interrupt()
     with running(make_alone(base=app.base, port=app.port)) as third:

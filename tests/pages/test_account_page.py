@@ -8,18 +8,19 @@ from uuid import uuid4
 
 import pytest
 
-from pages._parts import devices, passkeys, second_factor, words
+from pages._parts import devices, passkeys, proven_actions, second_factor, words
 from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import SIGN_IN_REASONS, ProofScope, SecondFactor
 from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
 from services.domain.sign_in_methods import SignInMethod
+from services.domain.single_sign_on import OfferedProvider
 from services.errors import FactorRequired, LastAdmin, ProofNeeded, StoreUnavailable, WrongCode
 from services.store.device_names import Browser, NewDevice
 from services.store.tables import schema
 from tests.fakes import NOON, FakePerson, an_entry
-from tests.pages.conftest import audit, html, in_dialog, press, replace_the_run
+from tests.pages.conftest import audit, html, in_dialog, press, pressed, replace_the_run
 from tests.pages.test_conversation_list import undo_lines
 from tests.unit.test_passkeys import LAPTOP
 
@@ -34,7 +35,7 @@ def open_account(open_app, maya):
 
 def form(app, action="/account/password"):
     """Return a form and its fields by their names, each with its attributes."""
-    (found,) = re.findall(rf'<form [^>]*action="{action}".*?</form>', html(app), re.DOTALL)
+    (found,) = re.findall(rf'<form [^>]*action="{action}[?"].*?</form>', html(app), re.DOTALL)
     inputs = re.findall("<input (.*?)>", found, re.DOTALL)
     fields = [dict(re.findall(r'([\w-]+)="(.*?)"', one)) for one in inputs]
     return found, {one.get("name", ""): one for one in fields}
@@ -53,7 +54,7 @@ def test_page_shows_the_address_of_the_account(open_account):
 
 
 def test_form_asks_for_a_new_password_after_a_proof(open_account):
-    _, fields = form(open_account())
+    _, fields = form(press(open_account(), "Change password"))
 
     kinds = {name: (one["type"], one["autocomplete"]) for name, one in fields.items() if name}
     assert kinds == {"password": ("password", "new-password")}
@@ -62,7 +63,7 @@ def test_form_asks_for_a_new_password_after_a_proof(open_account):
 
 
 def test_one_line_below_the_new_password_says_what_is_wanted(open_account):
-    found, fields = form(open_account())
+    found, fields = form(open_account(then="password"))
 
     assert 'id="password-rule">At least 12 characters. A short sentence works well.<' in found
     assert fields["password"]["aria-describedby"] == "password-rule"
@@ -75,25 +76,104 @@ def later(database, maya):
 
 
 @pytest.mark.usefixtures("later")
-def test_page_asks_for_a_proof_where_the_last_one_is_old(open_account, database, maya):
+@pytest.mark.parametrize(
+    "label",
+    [
+        "Change password",
+        "Set up",
+        "Delete account",
+        "Sign out: an unknown browser",
+        "Add a sign-in",
+    ],
+)
+def test_action_asks_for_a_proof_where_the_last_one_is_old(open_account, database, maya, label):
+    bootstrap.current_app().providers = (OfferedProvider("x", "X", "https://x.test"),)
     database.sign_in(maya.email, AccountRole.USER)
-
     app = open_account()
+    assert 'class="db-form"' not in html(app)
+
+    app = press(app, label)
 
     _, fields = form(app, "/proof")
     assert fields["password"]["autocomplete"] == "current-password"
-    assert "/account/password" not in html(app)
-    assert "/account/end" not in html(app)
-    assert not [one for one in app.button if one.label.startswith("Sign out")]
-    assert len([one for one in app.caption if "Signed in" in one.value]) == 2
+    assert fields["then"]["value"] == app.query_params["then"]
+    assert "/account/" not in html(app)
+    assert not [one for one in app.button if one.label == label]
+    press(app, "Cancel")
+    assert "/proof" not in html(app)
+
+
+@pytest.mark.usefixtures("later")
+def test_nothing_is_done_by_itself_after_a_proof(open_account, database, maya, phone):
+    then = press(open_account(), "Sign out: Safari on iPhone").query_params["then"]
+    database.sign_in(maya.email, AccountRole.USER)
+    database.let_pass(-601)
+
+    app = open_account(then=then, reason="proved")
+
+    assert len(listed(app)) == 2
+    assert "then" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    ("key", "dialog"),
+    [
+        ("replace-factor", second_factor.replace_dialog),
+        ("new-codes", second_factor.codes_dialog),
+        ("remove-factor", second_factor.remove_dialog),
+        ("remove-passkey-0", passkeys.remove_passkey_dialog),
+        ("rename-passkey-0", passkeys.rename_passkey_dialog),
+        ("end-others", devices.others_dialog),
+        ("ask-passkey", second_factor.passkey_dialog),
+    ],
+)
+def test_dialog_opens_after_its_proof(open_account, maya, phone, opened_dialogs, key, dialog):
+    maya.sign_in_details.factor, maya.sign_in_details.passkeys = FACTOR, (LAPTOP,)
+
+    app = open_account(then=key, reason="proved")
+
+    assert opened_dialogs == [dialog]
+    assert "then" not in app.query_params
+
+
+@pytest.fixture
+def opened_dialogs(monkeypatch):
+    """The dialogs that a button or a proof asks for, which are not opened."""
+    opened = []
+    monkeypatch.setattr(proven_actions, "ask_for", lambda dialog, *_: opened.append(dialog))
+    return opened
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize(
+    "key", ["replace-factor", "new-codes", "remove-factor", "remove-passkey-0", "rename-passkey-0"]
+)
+def test_button_of_a_dialog_leads_to_the_proof(open_account, maya, opened_dialogs, key):
+    maya.sign_in_details.factor, maya.sign_in_details.passkeys = FACTOR, (LAPTOP,)
+
+    app = pressed(open_account(), key)
+
+    assert form(app, "/proof")[1]["then"]["value"] == key
+    assert opened_dialogs == []
+
+
+@pytest.mark.parametrize("name", ["password", "app", "end"])
+def test_refused_form_is_open_and_says_why(open_account, name):
+    app = open_account(then=name, reason="busy")
+
+    assert said(app) == ["Nothing was changed. Daybook is busy. Try again in a minute."]
+    assert f'data-reveal="{name}"' in html(app)
+    assert f'?then={name}"' in html(app)
 
 
 @pytest.mark.usefixtures("later")
 def test_proof_asks_for_the_factor_where_there_is_one(open_account, maya):
-    without = form(open_account(), "/proof")[1]
-    refused = form(open_account(reason="factor"), "/proof")[1]  # another process has added it
+    without = form(open_account(then="end"), "/proof")[1]
+    refused = form(open_account(then="end", reason="factor"), "/proof")[
+        1
+    ]  # another process has added it
     maya.sign_in_details.factor = SecondFactor(since=datetime.now(UTC), codes_left=8)
-    shown = form(open_account(), "/proof")[1]
+    shown = form(open_account(then="end"), "/proof")[1]
 
     assert "factor" not in without
     assert shown["factor"]["autocomplete"] == refused["factor"]["autocomplete"] == "one-time-code"
@@ -102,7 +182,9 @@ def test_proof_asks_for_the_factor_where_there_is_one(open_account, maya):
 @pytest.mark.parametrize("page", ["account", "proof"])
 def test_password_can_be_shown(open_account, database, page):
     database.let_pass(601 if page == "proof" else 0)
-    found, fields = form(open_account(), "/proof" if page == "proof" else "/account/password")
+    found, fields = form(
+        open_account(then="password"), "/proof" if page == "proof" else "/account/password"
+    )
 
     (shown,) = re.findall('class="db-show" aria-controls="(.*?)">Show password<', found)
     assert shown.split() == [fields["password"]["id"]]
@@ -112,7 +194,7 @@ def test_password_can_be_shown(open_account, database, page):
 def test_account_without_a_password_is_told_how_to_get_one(open_account, maya):
     maya.sign_in_details.has_password = False
 
-    app = open_account()
+    app = open_account(then="end")
 
     assert "/proof" not in html(app)
     assert any("set-password EMAIL" in one.value for one in app.markdown)
@@ -192,7 +274,7 @@ def test_device_is_not_signed_out_by_a_proof_that_has_become_old(open_account, d
 def test_password_managers_are_told_the_account(open_account, database, model):
     person = FakePerson(database, model, email='"><b>@daybook.test')
 
-    found, fields = form(open_account(person))
+    found, fields = form(open_account(person, then="password"))
 
     assert fields[""]["autocomplete"] == "username"
     assert fields[""]["value"] == "&quot;&gt;&lt;b&gt;@daybook.test"
@@ -251,7 +333,7 @@ def test_page_says_that_a_sign_out_failed_while_the_database_is_away(
 
 @pytest.mark.usefixtures("mailer")
 @pytest.mark.parametrize("reason", ["proved", "proved-in-part"])
-@pytest.mark.parametrize("query", [{}, {"code": "new_address"}])
+@pytest.mark.parametrize("query", [{"then": "end"}, {"code": "new_address"}])
 def test_proof_that_has_become_old_is_not_confirmed(open_account, database, reason, query):
     database.let_pass(601)
 
@@ -401,24 +483,11 @@ def forms_of_factor(app):
 
 
 def test_two_step_verification_is_set_up_in_a_native_form(open_account):
-    app = open_account()
+    app = press(open_account(), "Set up")
     found, fields = form(app, "/account/factor")
 
-    assert ">Set up</button>" in found
+    assert ">Show setup key</button>" in found
     assert fields["once"]["value"] == form(app.run(), "/account/factor")[1]["once"]["value"]
-
-
-@pytest.mark.usefixtures("later")
-def test_two_step_verification_is_changed_after_a_proof_alone(open_account, maya):
-    assert not forms_of_factor(open_account())
-
-    maya.sign_in_details.factor = FACTOR
-    app = open_account()
-
-    assert "8 of 10 left" in [one.value for one in app.caption]
-    assert not [
-        one for one in app.button if one.key in ("replace-factor", "new-codes", "remove-factor")
-    ]
 
 
 @pytest.mark.parametrize(
@@ -534,14 +603,17 @@ def test_passkey_after_the_password_is_switched_after_a_question(open_account, m
 
 
 @pytest.mark.usefixtures("later")
-def test_passkey_after_the_password_is_switched_after_a_proof_alone(open_account, maya):
+def test_passkey_after_the_password_is_switched_after_a_proof_alone(
+    open_account, maya, opened_dialogs
+):
     maya.sign_in_details.passkeys = (LAPTOP,)
     maya.sign_in_details.factor = PASSKEY
-
     app = open_account()
-
-    assert not [one for one in app.toggle if "passkey" in one.key]
     assert "Asked for as your second step" in [one.value for one in app.caption]
+
+    app.toggle(key="Ask for a passkey as my second step").set_value(False).run()
+
+    assert opened_dialogs == []
     _, fields = form(app, "/proof")
     assert fields["factor"]["placeholder"].startswith("XXXX")
 
@@ -581,7 +653,7 @@ def test_proof_by_a_code_wants_mail_and_a_confirmed_email(
     maya.sign_in_details.is_confirmed = is_confirmed
     bootstrap.current_app().mailer = SimpleNamespace() if has_mail else None
 
-    app = open_account()
+    app = open_account(then="end")
 
     assert form(app, "/proof")
     assert len(proves(app, "/code")) == (is_confirmed and has_mail)
@@ -591,12 +663,12 @@ def test_proof_by_a_code_wants_mail_and_a_confirmed_email(
 def test_account_without_a_password_proves_itself_by_a_code(open_account, maya):
     maya.sign_in_details.is_confirmed, maya.sign_in_details.has_password = True, False
 
-    app = open_account()
+    app = open_account(then="end")
 
     assert "/proof" not in html(app)
     assert not any("set-password EMAIL" in one.value for one in app.markdown)
     (send,) = proves(app, "/code")
-    assert 'name="next" value="/account"' in send
+    assert 'name="next" value="/account?then=end"' in send
 
 
 @pytest.mark.usefixtures("later", "mailer")
@@ -649,7 +721,7 @@ def test_page_exports_everything(open_account):
 
 
 def test_account_is_deleted_by_its_address_and_no_password(open_account):
-    found, fields = form(open_account(), "/account/end")
+    found, fields = form(press(open_account(), "Delete account"), "/account/end")
 
     assert list(fields) == ["address"]
     assert 'data-person="' in found  # the browser then drops the user's drafts
@@ -667,21 +739,12 @@ def test_deletion_waits_for_the_code_of_a_proof(open_account, maya):
 
 
 def test_address_of_another_account_deletes_nothing_and_is_told(open_account):
-    app = open_account()
-    app.query_params["reason"] = "email"
+    app = open_account(then="end", reason="email")
 
-    assert said(app.run()) == ["Your account was not deleted. Enter the email of this account."]
-    assert "/account/end" in html(app)
-
-
-def test_refused_deletion_is_told_below_its_form(open_account):
-    app = open_account()
-    app.query_params["reason"] = "email"
-
-    parts = [one.type for one in app.run().main]
-
+    assert said(app) == ["Your account was not deleted. Enter the email of this account."]
+    parts = [one.type for one in app.main]
     assert "error" not in parts[: -parts[::-1].index("header")]
-    assert "data-reveal" in form(app, "/account/end")[0]
+    assert form(app, "/account/end")
 
 
 # --- methods that are off
@@ -689,10 +752,10 @@ def test_refused_deletion_is_told_below_its_form(open_account):
 
 @pytest.mark.usefixtures("mailer")
 def test_password_is_not_changed_where_passwords_are_off(open_account):
-    assert form(open_account(), "/account/password")
+    assert form(open_account(then="password"), "/account/password")
     bootstrap.current_app().off = frozenset({SignInMethod.PASSWORD})
 
-    assert "/account/password" not in html(open_account())
+    assert "/account/password" not in html(open_account(then="password"))
 
 
 @pytest.mark.usefixtures("later", "mailer")
@@ -700,7 +763,7 @@ def test_code_proves_nothing_where_codes_are_off(open_account, maya):
     maya.sign_in_details.is_confirmed = True
     bootstrap.current_app().off = frozenset({SignInMethod.CODE})
 
-    assert proves(open_account(), "/code") == []
+    assert proves(open_account(then="end"), "/code") == []
 
 
 @pytest.mark.usefixtures("mailer")
@@ -725,7 +788,7 @@ def test_email_of_a_provider_is_changed_by_an_admin(open_account, maya):
     for app in (open_account(), open_account(code="new_address")):
         assert not any(one.label == "Change email" for one in app.button)
         assert "new_address" not in html(app)
-        assert "/account/password" not in html(app)
+        assert "Change password" not in [one.label for one in app.button]
         assert any("Your organization manages this email" in one.value for one in app.caption)
 
 
@@ -759,17 +822,18 @@ _PART = "For ten minutes you can add what is offered on this page, or delete you
 
 @pytest.mark.usefixtures("in_part")
 def test_proof_in_part_offers_what_it_covers(open_account, database, maya, phone):
-    app = open_account()
-
-    assert len([one for one in app.markdown if _PART in one.value]) == 1
-    assert ">Add password</button>" in form(app)[0]
-    assert ">Set up</button>" in form(app, "/account/factor")[0]
-    assert "/account/end" in html(app)
-    _, fields = form(app, "/passkey")
+    assert ">Add password</button>" in form(open_account(then="password"))[0]
+    assert form(open_account(then="app"), "/account/factor")
+    assert form(open_account(then="end"), "/account/end")
+    _, fields = form(open_account(then="passkey"), "/passkey")
     assert fields["use"]["value"] == "add"
     assert "others" not in fields
-    assert not [one for one in app.button if one.label.startswith("Sign out")]
+
+    app = press(open_account(), "Sign out: Safari on iPhone")
+
+    assert len([one for one in app.markdown if _PART in one.value]) == 1
     assert words.CONFIRM_IDENTITY in [one.value for one in app.header]
+    assert len(maya.devices.all()) == 2
 
 
 @pytest.mark.usefixtures("in_part")
@@ -777,7 +841,8 @@ def test_proof_in_part_offers_what_it_covers(open_account, database, maya, phone
 def test_proof_in_part_names_only_ways_that_there_are(open_account, maya, is_of_provider):
     maya.is_of_provider = is_of_provider
 
-    said_so = [one for one in open_account().markdown if "confirm another way" in one.value]
+    app = open_account(then="end-others")
+    said_so = [one for one in app.markdown if "confirm another way" in one.value]
 
     assert bool(said_so) is not is_of_provider
 
@@ -787,13 +852,10 @@ def test_proof_in_part_changes_no_password_and_no_factor(open_account, maya):
     maya.sign_in_details.has_password = True
     maya.sign_in_details.factor = SecondFactor(since=None, codes_left=8, asks_passkey=True)
 
-    app = open_account()
-
-    assert "/account/password" not in html(app)
-    assert not forms_of_factor(app)
-    assert not [one for one in app.button if one.key == "new-codes"]
-    assert not [one for one in app.toggle if one.label.startswith("Ask for a passkey")]
-    assert 'action="/proof"' in html(app)
+    for name in ("password", "app", "new-codes", "ask-passkey"):
+        app = open_account(then=name)
+        assert "/account/" not in html(app).replace("/account?then", "")
+        assert 'action="/proof"' in html(app)
 
 
 @pytest.mark.usefixtures("in_part")

@@ -289,11 +289,11 @@ def test_page_takes_the_place_of_the_account_without_sign_in(open_data, is_plain
 
     app = open_data()
 
-    page, text = html(app), said(app)
+    page, text = html(app) + html(press(app, "Delete account")), said(app)
     assert "This Daybook is for one person and needs no password" in text
     assert ("set-password EMAIL" in text) is not is_plain  # plain text is for one person alone
-    assert page.count('action="/session/end"') == 1
-    form = page.split('action="/account/end"')[1]
+    assert page.count('action="/session/end"') == 2
+    form = page.split('action="/account/end?then=end"')[1]
     assert "Type “delete” to confirm" in form
     assert "password" not in form
     assert 'href="/account"' not in page

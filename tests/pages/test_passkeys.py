@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pages._parts import passkeys
+from pages._parts import passkeys, proven_actions
 from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import SecondFactor
@@ -90,45 +90,45 @@ def test_passkeys_are_listed_with_what_they_are(open_account):
 
 
 def test_passkey_is_added_with_the_name_of_the_browser(open_account):
-    app = open_account()
+    app = open_account(then="passkey")
 
     fields = forms(app, "create")["add"]
     assert (fields["passkey_name"], fields["next"], fields["others"]) == (
         "Passkey",
-        "/account",
+        "/account?then=passkey",
         "yes",
     )
     assert "No passkeys yet." in captions(app)
 
 
 def test_suggested_name_is_not_taken(open_account):
-    app = open_account(*(replace(LAPTOP, name=name) for name in ("Passkey", "Passkey 2")))
+    taken = (replace(LAPTOP, name=name) for name in ("Passkey", "Passkey 2"))
+    app = open_account(*taken, then="passkey")
 
     assert forms(app, "create")["add"]["passkey_name"] == "Passkey 3"
 
 
 @pytest.mark.usefixtures("later")
 def test_passkeys_are_changed_after_a_proof_alone(open_account):
-    app = open_account(LAPTOP)
+    app = pressed(open_account(LAPTOP), "open-passkey")
 
     assert forms(app, "create") == {}
-    assert not [one for one in keys(app) if "passkey" in one]
-    assert "My *laptop* <b>" in [one.value for one in app.text]
-    assert forms(app, "get")["proof"]["next"] == "/account"
+    assert not [key for key in keys(app) if "passkey" in key]
+    assert forms(app, "get")["proof"]["next"] == "/account?then=passkey"
     buttons = re.findall(r'<button type="submit"(.*?)>(.*?)</button>', html(app))
     assert buttons[:2] == [(" hidden", "Confirm with a passkey"), (' class="db-second"', "Confirm")]
 
 
 @pytest.mark.usefixtures("later")
 def test_proof_offers_no_passkey_of_another_address(open_account):
-    assert forms(open_account(OLD), "get") == {}
+    assert forms(open_account(OLD, then="passkey"), "get") == {}
 
 
 @pytest.mark.usefixtures("later")
 def test_user_of_a_provider_alone_proves_by_no_passkey(open_account, maya):
     maya.is_of_provider = True
 
-    assert forms(open_account(LAPTOP), "get") == {}
+    assert forms(open_account(LAPTOP, then="passkey"), "get") == {}
 
 
 @pytest.mark.parametrize("is_of_provider", [True, False])
@@ -144,15 +144,15 @@ def test_passkeys_of_a_provider_alone_are_a_second_step(open_account, maya, is_o
 def test_user_with_a_passkey_alone_can_prove(open_account, maya):
     maya.sign_in_details.has_password = False
 
-    app = open_account(LAPTOP)
+    app = open_account(LAPTOP, then="passkey")
 
-    assert not [one.value for one in app.markdown if "set-password" in one.value]
+    assert not [text.value for text in app.markdown if "set-password" in text.value]
 
 
 def test_user_with_all_passkeys_adds_none(open_account):
     app = open_account(*(replace(LAPTOP, name=str(n)) for n in range(MOST_PASSKEYS)))
 
-    assert forms(app, "create") == {}
+    assert "open-passkey" not in keys(app)
     assert TooManyPasskeys.public in captions(app)
 
 
@@ -161,7 +161,7 @@ def test_page_at_an_ip_address_says_to_open_localhost(open_account):
 
     app = open_account(LAPTOP)
 
-    assert forms(app, "create") == {}
+    assert "open-passkey" not in keys(app)
     assert PasskeysUnusable.public in captions(app)
 
 
@@ -169,7 +169,7 @@ def test_passkeys_that_are_off_can_be_removed_alone(open_account):
     turn_off()
 
     assert "remove-passkey-0" in keys(open_account(LAPTOP))
-    assert forms(open_account(LAPTOP), "create") == {}
+    assert "open-passkey" not in keys(open_account(LAPTOP))
     assert not any("Sign in with" in one.value for one in open_account(LAPTOP).markdown)
     assert "Passkeys" not in [one.value for one in open_account().header]
 
@@ -224,7 +224,7 @@ def test_last_passkey_of_the_second_step_is_known(
     factor = SecondFactor(since=since, codes_left=10, asks_passkey=asks_passkey)
     maya.sign_in_details.factor = factor if asks_passkey or has_app else None
     asked = []
-    monkeypatch.setattr(passkeys, "ask_for", lambda *values: asked.append(values))
+    monkeypatch.setattr(proven_actions, "ask_for", lambda *values: asked.append(values))
 
     open_account(LAPTOP, *others).button(key="remove-passkey-0").click().run()
 

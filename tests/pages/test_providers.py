@@ -69,12 +69,16 @@ def test_account_lists_sign_ins_and_changes_them_after_a_proof(open_account, lat
     maya.sign_in_details.identities = (MINE,)
     app = open_account()
     assert "Corp <SSO>: maya@corp.example" in texts(app)
+
+    app.button(key="open-identity").click().run()
+
     assert 'action="/oidc/corp/link"' not in html(app)
     assert 'action="/oidc/corp/prove"' in html(app)
+    assert 'name="then" value="identity"' in html(app)
 
 
 def test_account_offers_what_can_be_added(open_account, maya, offered):
-    app = open_account()
+    app = open_account(then="identity")
 
     assert 'action="/oidc/corp/link"' in html(app)
     assert 'action="/oidc/corp/prove"' not in html(app)

@@ -577,6 +577,8 @@ def test_refused_change_of_a_password_says_why_and_changes_nothing(account, chan
     client, email, _ = account
 
     assert change(**wrong).headers["location"] == f"/account?reason={reason}"
+    again = sender(account, "/account/password?then=password", password=NEW_PASSWORD)(**wrong)
+    assert again.headers["location"] == f"/account?then=password&reason={reason}"
 
     assert client.post("/session", data=form(email)).headers["location"] == "/?c=1"
 

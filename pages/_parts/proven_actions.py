@@ -1,0 +1,131 @@
+"""The buttons of the Account page for actions that need a recent proof of identity.
+
+A press leads to the proof first if there is none, and back to the open form or dialog. The URL parameter `then` names the
+action meanwhile, and as long as its form is open.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+import streamlit as st
+
+from pages._parts import codes, proof, words
+from pages._parts.elements import draw_switch, quiet_button
+from pages._parts.refusals import draw_refused_change
+from pages._session import ask_for
+from services.bootstrap import UserServices
+from services.domain.accounts import ProofScope
+
+PASSWORD, PASSKEY, APP, IDENTITY, END = "password", "passkey", "app", "identity", "end"
+_FORMS = (
+    PASSWORD,
+    PASSKEY,
+    APP,
+    IDENTITY,
+    END,
+)  # actions whose form is drawn in the page, not in a dialog
+_PROVE = "prove"  # reason code in the URL: a proof is missing. The forms ask for it, so no message is shown
+_WHY = "Confirm it first. Then go on where you were."
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """The actions of *user*, as far as the *scope* of the recent proof allows."""
+
+    user: UserServices
+    scope: ProofScope
+    # the action whose dialog opens in this run, because the user has come back from its proof
+    returned: str = ""
+
+    @classmethod
+    def of(cls, user: UserServices, scope: ProofScope) -> "Actions":
+        """Return the actions; the URL parameter `then` of a dialog is removed once the proof is given."""
+        actions, name = cls(user, scope), _asked()
+        if name in _FORMS or not name or not actions._is_proven(name):
+            return actions
+        del st.query_params["then"]
+        return cls(user, scope, name)
+
+    def draw_proof(self) -> bool:
+        """If the URL asks for an action whose proof is missing, draw the forms for the proof, and return True."""
+        name, reason = _asked(), st.query_params.get("reason", "")
+        if not (name or proof.is_by_code()) or self._is_proven(name):
+            return False
+        if not proof.draw_outcome(reason, self.scope) and reason != _PROVE:
+            draw_refused_change(reason)
+        proof.draw(self.user, self.scope, _WHY, name)
+        return True
+
+    def draw_form(self, name: str, label: str, form: str) -> None:
+        """Draw the button *label*; or, if the URL names this action, the *form* (HTML) and why it was refused, if it was."""
+        if _asked() != name:
+            st.button(label, key=f"open-{name}", on_click=_go_to, args=[name])
+            return
+        draw_refused_change(st.query_params.get("reason", ""))
+        st.html(f'<div data-reveal="{name}">{form}</div>', width=384)
+        st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
+
+    def draw_dialog(
+        self, label: str, icon: str, key: str, dialog: Callable[..., None], *args: object
+    ) -> None:
+        """Draw a button that opens *dialog*; after the proof that was given for it, open the dialog."""
+        self.draw_act(label, icon, key, ask_for, dialog, *args)
+        if key == self.returned:
+            ask_for(dialog, *args)
+
+    def draw_act(
+        self, label: str, icon: str, key: str, act: Callable[..., object], *args: object
+    ) -> None:
+        """Draw a button that calls *act*; after a proof it has to be pressed again."""
+        if self._is_proven(key):
+            quiet_button(label, icon, key, act, *args)
+        else:
+            quiet_button(label, icon, key, _go_to, key)
+
+    def draw_switch(
+        self, label: str, key: str, dialog: Callable[..., None], form_id: UUID, *, is_on: bool
+    ) -> None:
+        """Draw a switch that opens *dialog* with the new value and *form_id*; after the proof for it, open the dialog."""
+
+        def act(is_on: bool) -> None:
+            if self._is_proven(key):
+                ask_for(dialog, is_on, form_id)
+            else:
+                _go_to(key)
+
+        draw_switch(label, is_on, act)
+        if key == self.returned:
+            ask_for(dialog, not is_on, form_id)
+
+    def _is_proven(self, name: str) -> bool:
+        """Return True if the recent proof is enough for the action *name*; a partial one is for what adds or deletes."""
+        own = self.user.sign_in_details
+        adds = {
+            PASSKEY: True,
+            END: True,
+            PASSWORD: not own.has_password,
+            APP: own.factor is None,
+        }
+        is_part_enough = adds.get(name, False) and self.scope is ProofScope.PART
+        return is_part_enough or self.scope is ProofScope.FULL
+
+
+def address(action: str, name: str) -> str:
+    """Return the URL to which the form of the action *name* posts; after a refusal, the page shows the form again."""
+    return f"{action}?then={name}"
+
+
+def is_form_open() -> bool:
+    """Return True if the URL names an action whose form is open."""
+    return _asked() in _FORMS
+
+
+def _asked() -> str:
+    return st.query_params.get("then", "")
+
+
+def _go_to(name: str) -> None:
+    """Make the next run show the form of the action *name*, or the proof for it. For use in callbacks."""
+    codes.go_to("")
+    st.query_params["then"] = name
