@@ -29,7 +29,7 @@ from services.domain import (
 )
 from services.embedded import supabase_api
 from services.errors import AppError
-from services.llm import model_spec, openai_model
+from services.llm import chunks, model_spec, refusals
 from services.memory import blocks, continuing, dates
 from services.memory.recall import Passage, RecallIndex
 from services.memory.tokens import RegexCounter
@@ -119,7 +119,8 @@ _PLAIN = {
     "services.domain.addresses": "checked_address",
     "services.domain.safe_text": "has_many_marks is_readable pieces tick_pairs",
     "services.llm.known_models": "find_known",
-    "services.llm.model_spec": "read_refusal",
+    "services.llm.model_spec": "read_limits",
+    "services.llm.refusals": "_decoded",
     "services.memory.extracts": "_sentences count_words is_long",
     "services.memory.facts": "_is_fact _normalize _parse may_state_facts",
     "services.memory.terms": "_folded _parts base has_time is_question stem stems words",
@@ -167,7 +168,19 @@ def _export(role: Role) -> Reader:
 
 def _each_refusal(text: str) -> None:
     for pattern in ("_NAMED_CONTEXT", "_NAMED_REPLY", "_NAMED_PROMPT"):
-        model_spec._named(text, _find(f"services.llm.model_spec:{pattern}"), 1)
+        model_spec._named(text, _find(f"services.llm.model_spec:{pattern}"), 1, "")
+
+
+def _each_rule(text: str) -> None:
+    refusal = refusals.read_refusal(400, text, "")
+    assert refusal.failure
+    refusals.RequestForm().after(refusal)
+    refusals.shorter_reply(refusal, 9_000)
+
+
+def _each_document(text: str) -> None:
+    with suppress(ValueError):
+        deque(chunks.decoded(text), maxlen=0)
 
 
 def _each_day(text: str) -> None:
@@ -203,7 +216,9 @@ READERS: dict[str, Reader] = {
     "pages._parts.safe_md:_line": _with("pages._parts.safe_md:_line", True),
     "pages._parts.safe_md:_words": _with("pages._parts.safe_md:_words", True),
     "services.domain.safe_text:normalize": partial(safe_text.normalize, "NFKC"),
+    "services.llm.chunks:decoded": _each_document,
     "services.llm.model_spec:_named": _each_refusal,
+    "services.llm.refusals:read_refusal": _each_rule,
     "services.memory.compaction:clean_summary": _with(
         "services.memory.compaction:clean_summary", 1_000_000
     ),
@@ -242,7 +257,6 @@ READERS: dict[str, Reader] = {
     "pages._parts.prompts:_text": lambda text: prompts._text([text]),
     "pages._parts.safe_md:_loose": lambda text: list(safe_md._loose(text.split("\n"), True)),
     "pages._parts.safe_md:_prose": lambda text: list(safe_md._prose(text.split("\n"), True, False)),
-    "services.llm.openai_model:_TOO_LONG": openai_model._TOO_LONG.search,
     "services.memory.blocks:quote": blocks.quote,
     "services.memory.recall:RecallIndex.search": lambda text: _remember(text).search(text),
     "services.portable.export:a prompt": _export(Role.USER),
@@ -275,9 +289,8 @@ NO_READERS: dict[str, str] = {
     "services.embedded.supabase_api:_npm_ci.count": "a line of npm's output",
     "services.llm.model_spec:read_models": "compared with names of models",
     "services.llm.model_spec:value_at": _OWN,
-    "services.llm.openai_model:OpenAIModel.__init__": _SENT,
-    "services.llm.openai_model:OpenAIModel.named": _SENT,
-    "services.llm.openai_model:connect": "a setting",
+    "services.llm.model_spec:first_unquoted": "a part of `read_limits`",
+    "services.llm.refusals:_words": _OWN,
     "services.memory.compaction:Compaction.summary": "`clean_summary`",
     "services.memory.compaction:_apart": _OWN,
     "services.memory.compaction:_count_chunk": _OWN,

@@ -19,6 +19,10 @@ class ModelFailure(StrEnum):
     REJECTED = "rejected"  # HTTP 400, 404: the model's name, the URL or the request is wrong
     # HTTP 402, or the code `insufficient_quota`: the account at the provider has too little credit
     NO_CREDIT = "no credit"
+    # the budget that a gateway sets to the app's key (LiteLLM) is used up
+    BUDGET = "budget"
+    NO_MODEL = "no model"  # the endpoint does not know the model
+    PROMPT_FILTERED = "prompt filtered"  # the provider's content filter refused the prompt
     # the prompt is too long for the model's context window
     TOO_LONG = "too long"
     SILENT = "silent"  # a timeout at the start of the stream, or between two pieces of it
@@ -67,6 +71,12 @@ _FAILURE_SENTENCES = {
     ModelFailure.REJECTED: _REJECTED,
     ModelFailure.NO_CREDIT: "The model provider rejected the request. Your message is saved. "
     "Ask your admin to check the account at the provider.",
+    ModelFailure.BUDGET: "The budget for the model is used up at its gateway. Your message is saved. "
+    "Ask your admin to raise it, or try again once it is renewed.",
+    ModelFailure.NO_MODEL: "The model provider does not know this model. Your message is saved. "
+    "Choose another model, or ask your admin to check its name.",
+    ModelFailure.PROMPT_FILTERED: "The model provider's content filter refused this message. "
+    "It is saved; edit it and send it again.",
     ModelFailure.TOO_LONG: "This chat is too long for the model. Your message is saved; "
     "retry to send it with less of the earlier chat.",
     ModelFailure.SILENT: "The model stopped responding. Your message is saved; try again.",
@@ -85,6 +95,10 @@ _FAILURES_FOR_ADMINS = {
     "Check the model name (DAYBOOK_MODEL, DAYBOOK_MODELS) and OPENAI_BASE_URL.",
     ModelFailure.NO_CREDIT: "The model provider rejected the request, because the account there has too little credit. "
     "Your message is saved. Add credit at the provider.",
+    ModelFailure.BUDGET: "The budget of this key is used up at the gateway. Your message is saved. "
+    "Raise the budget there, or wait until it is renewed.",
+    ModelFailure.NO_MODEL: "The model provider does not know this model. Your message is saved. "
+    "Check DAYBOOK_MODEL and DAYBOOK_MODELS.",
     ModelFailure.GARBLED: "The model provider sent an unreadable response. Your message is saved. "
     "Check OPENAI_BASE_URL.",
 }

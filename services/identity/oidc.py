@@ -12,7 +12,6 @@ import ssl
 import time
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Callable,
     Mapping,
     MutableMapping,
@@ -41,6 +40,7 @@ from joserfc.jwt import decode
 from joserfc.registry import Header
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from services.bounded_body import BoundedBody
 from services.domain.single_sign_on import (
     AnswerFault,
     AnswerRefused,
@@ -149,24 +149,6 @@ class _Registry(JWSRegistry):
         if name not in _ALGORITHMS:
             raise UnsupportedAlgorithmError
         return self.algorithms[name]
-
-
-class _Bounded(httpx2.AsyncByteStream):
-    """The body of an HTTP response, of at most `_MOST_BYTES`."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = _MOST_BYTES
-        async for part in self._stream:
-            left -= len(part)
-            if left < 0:
-                raise httpx2.ReadError("too many bytes")
-            yield part
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 class Provider:
@@ -428,7 +410,7 @@ async def _bound(response: httpx2.Response) -> None:
     """
     if response.headers.get("content-encoding", "identity") != "identity":
         raise httpx2.DecodingError("compressed")
-    response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))
+    response.stream = BoundedBody(cast(httpx2.AsyncByteStream, response.stream), _MOST_BYTES)
 
 
 def _usable(listed: _KeyList) -> KeySet:

@@ -37,20 +37,24 @@ _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
 # matches the size of the context window in an endpoint's error about a prompt that is too long. In the order of the
 # pattern: OpenAI, vLLM, DeepSeek, OpenRouter and SGLang; Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio;
-# SGLang (another wording); xAI; Cerebras; GitHub Models; TGI (two wordings)
+# SGLang (another wording); xAI; Cerebras; GitHub Models; TGI (two wordings); Gemini; gateways
 _NAMED_CONTEXT = re.compile(
     r"maximum context length (?:is|of) (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
     r"|model token limit: (\d+)|context length of only (\d+)|model's context length \((\d+)"
     r"|maximum prompt length is (\d+)|while limit is (\d+)|Max size: (\d+) tokens"
     r"|\+ `max_new_tokens` must be <= (\d+)|`inputs` must have less than (\d+) tokens"
+    r"|maximum number of tokens allowed \((\d+)\)|maximum (?:input|prompt) (?:length|tokens) (?:is|of) (\d+)"
 )
-# matches the maximum length of a reply in an endpoint's error: OpenAI; Anthropic; Groq; DeepSeek; Volcengine; TGI
+# matches the maximum length of a reply in an endpoint's error: OpenAI; Anthropic; Groq; DeepSeek; Volcengine; TGI; DashScope;
+# Zhipu, Mistral and gateways
 _NAMED_REPLY = re.compile(
     r"at most (\d+) completion tokens|max_tokens: \d+ > (\d+)"
     r"|max_(?:completion_)?tokens\b.{0,99}? less than or equal to `?(\d+)"
     r"|valid range of max_tokens is \[\d+, ?(\d+)\]"
     r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)|(?<!\+ )`max_new_tokens` must be <= (\d+)"
+    r"|[Rr]ange of max_(?:completion_)?tokens should be \[\d+, ?(\d+)\]"
+    r"|max_(?:completion_|output_)?tokens\b.{0,60}? (?:between \d+ and|at most|up to|exceeds?(?: the)?(?: model's)? (?:maximum|limit) of|must be <=|<=) `?(\d+)"
 )
 # matches the exact number of prompt tokens in an endpoint's error: OpenAI, DeepSeek; old OpenAI; vLLM; OpenRouter;
 # Anthropic; Mistral; SGLang (two wordings); xAI; TGI. A newer vLLM states only a minimum ("at least"), which does not match
@@ -136,21 +140,29 @@ class LimitRefusal:
         return min(allowed)
 
 
-def read_refusal(message: str) -> LimitRefusal:
-    """Return the limits that the error *message* names; none if the text is too long to be only an error message."""
+def read_limits(message: str, sent: str = "") -> LimitRefusal:
+    """Return the limits that the error *message* names, outside of what it quotes from the texts that were *sent*.
+
+    None if the text is too long to be only an error message.
+    """
     if len(message) > _LONGEST_ERROR:
         return LimitRefusal()
-    found = _TOKENS_PER_MINUTE.search(message)
+    found = first_unquoted(_TOKENS_PER_MINUTE, message, sent)
     return LimitRefusal(
-        context_tokens=_named(message, _NAMED_CONTEXT, _LEAST_CONTEXT),
-        reply_tokens=_named(message, _NAMED_REPLY, _LEAST_REPLY),
-        prompt_tokens=_named(message, _NAMED_PROMPT, 1),
+        context_tokens=_named(message, _NAMED_CONTEXT, _LEAST_CONTEXT, sent),
+        reply_tokens=_named(message, _NAMED_REPLY, _LEAST_REPLY, sent),
+        prompt_tokens=_named(message, _NAMED_PROMPT, 1, sent),
         excess_tokens=max(int(found[2]) - int(found[1]), 0) if found else 0,
     )
 
 
-def _named(message: str, pattern: re.Pattern[str], least: int) -> int | None:
-    found = pattern.search(message)
+def first_unquoted(pattern: re.Pattern[str], message: str, sent: str) -> re.Match[str] | None:
+    """Return the first match of *pattern* in *message* that does not also stand in the texts that were *sent*."""
+    return next((found for found in pattern.finditer(message) if found[0] not in sent), None)
+
+
+def _named(message: str, pattern: re.Pattern[str], least: int, sent: str) -> int | None:
+    found = first_unquoted(pattern, message, sent)
     digits = found[found.lastindex or 0] if found else ""
     tokens = int(digits) if 0 < len(digits) < 10 else 0  # `int` refuses thousands of digits
     return tokens if least <= tokens <= _MOST_TOKENS else None

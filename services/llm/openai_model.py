@@ -7,11 +7,11 @@ Cancelling works in every state of the request, even before the endpoint has res
 import asyncio
 import copy
 import json
-import re
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence, Set
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -21,17 +21,29 @@ from typing import cast
 
 import httpx2
 import openai
-from openai._streaming import ServerSentEvent
 from pydantic import ValidationError
 
+from services.bounded_body import BoundedBody
+from services.domain import Role
 from services.domain.context import ContextMessage
 from services.domain.hosts import is_nearby, is_this_machine
 from services.domain.model_failures import LONGEST_WAIT_SECONDS, ModelFailure, ModelUnavailable
 from services.errors import ProxyUnusable
+from services.llm.chunks import Chunks
 from services.llm.endpoint import Endpoint
 from services.llm.model import Piece
-from services.llm.model_spec import LimitRefusal, read_refusal
+from services.llm.model_spec import LimitRefusal
+from services.llm.refusals import (
+    NEWER_LIMIT,
+    USAGE,
+    Refusal,
+    RequestForm,
+    is_refusal,
+    read_refusal,
+    shorter_reply,
+)
 from services.llm.reply_reader import ReplyReader
+from services.llm.reply_text import text_of
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
@@ -41,10 +53,8 @@ _FIRST_TOKEN_SECONDS = 60.0
 # first, and stops loading if the client disconnects. Also the maximum seconds during which all chunks may be empty: some
 # gateways send empty chunks as keep-alives, or in the place of thoughts
 _LONGER_SECONDS = 300.0
-# HTTP statuses of refused requests; 429 may mean that a request has more tokens than are allowed per minute
-_REFUSED = {400, 413, 422, 429}
-# names of request parameters that some endpoints refuse
-_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"
+_MOST_REQUESTS = 5  # for one reply: repeated ones, and those that obey what a refusal has shown
+_MOST_REFUSAL_BYTES, _MOST_LIST_BYTES = 1 << 16, 4 << 20
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
 _LONGEST_PAUSE = 20  # seconds; an endpoint that asks for a longer pause counts as failed
 _TRANSIENT = {
@@ -55,11 +65,6 @@ _TRANSIENT = {
 }
 # whether a request that ends in this way before any response shows that the endpoint is away; None: it shows neither
 _AWAY = {ModelFailure.UNREACHABLE: True, ModelFailure.SILENT: True, ModelFailure.DROPPED: None}
-# matches error messages about a prompt that, with its reply, overflows the context window
-_TOO_LONG = re.compile(
-    r"context.?(?:length|window|size)|(?:prompt|input)\b.{0,60}\b(?:too long|exceeds)",
-    re.IGNORECASE,
-)
 
 
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
@@ -69,6 +74,9 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
             # no read timeout, because `_reply` limits how long the endpoint may be silent
             timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
+            # a packed body of 200 kB may unpack to 200 MB, on the one loop of all streams
+            headers={"Accept-Encoding": "identity"},
+            event_hooks={"response": [_bound]},
             # for an endpoint on this machine, ignore the environment's proxy, which cannot reach this machine's loopback
             trust_env=not is_this_machine(httpx2.URL(base_url).host),
         )
@@ -81,6 +89,25 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
         timeout=http.timeout,
         max_retries=0,  # no retries by the SDK, because its pauses cannot be limited
     )
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Limit the body of a list of models, and cut that of an error off. Raise DecodingError if a body is compressed."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise httpx2.DecodingError("compressed")
+    is_refusal = response.status_code >= 400
+    if is_refusal or response.request.method == "GET":
+        most_bytes = _MOST_REFUSAL_BYTES if is_refusal else _MOST_LIST_BYTES
+        body = cast(httpx2.AsyncByteStream, response.stream)
+        response.stream = BoundedBody(body, most_bytes, is_cut=is_refusal)
+
+
+class _RefusedEvent(Exception):
+    """An event of a reply is an error."""
+
+    def __init__(self, event: object) -> None:
+        super().__init__()  # without the event, whose text may quote the prompt
+        self.event = event
 
 
 class OpenAIModel:
@@ -109,7 +136,7 @@ class OpenAIModel:
         usual = _LONGER_SECONDS if is_self_hosted else _FIRST_TOKEN_SECONDS
         self._first_token_seconds = first_token_seconds or usual
         self._between_tokens_seconds = between_tokens_seconds
-        self._refused_parameters: Set[str] = frozenset()
+        self._form = RequestForm()
         self._loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()
         self._thread = threading.Thread(target=self._run_loop, name="model-streams", daemon=True)
@@ -124,7 +151,7 @@ class OpenAIModel:
         other = copy.copy(self)
         if is_reasoning:
             other._first_token_seconds = max(_LONGER_SECONDS, self._first_token_seconds)
-        other._name, other._refused_parameters = name, frozenset()
+        other._name, other._form = name, RequestForm()
         return other
 
     def list_models(self) -> object:
@@ -157,7 +184,7 @@ class OpenAIModel:
                 document = await self._client.get("/models", cast_to=object)
         # the JSON parser also refuses integers of thousands of digits (ValueError), and deep nesting
         except (*_EXPECTED, ValueError, RecursionError) as error:
-            failure = _failure(error, ReplyReader(lambda _: None))
+            failure = _failure(error, _refusal(error), has_begun=False)
             is_known = self._endpoint is not None and self._endpoint.is_known
             # a list that does not come in time is no outage of an endpoint that answers prompts
             if failure is not ModelFailure.SILENT or not is_known:
@@ -184,38 +211,42 @@ class OpenAIModel:
         *pause_after* is called with the failure of an attempt before the pause that follows, and with None after the pause.
         """
         deadline = self._loop.time() + self._first_token_seconds
-        refused = self._refused_parameters
-        pauses = iter(_PAUSES)
-        is_shortened = False
+        attempt, pauses, left = _Attempt(self._form, max_tokens), iter(_PAUSES), _MOST_REQUESTS
         while True:
-            reader, retry_after = ReplyReader(emit), 0.0
+            left -= 1
+            reader, retry_after = ReplyReader(emit, attempt.max_tokens), 0.0
             try:
+                # a whole reply may take longer than its beginning
+                until = (
+                    deadline if attempt.form.is_streamed else self._loop.time() + _LONGER_SECONDS
+                )
                 try:
-                    async with asyncio.timeout_at(deadline) as silence:
-                        await self._receive(messages, max_tokens, refused, reader, silence)
+                    async with asyncio.timeout_at(until) as silence:
+                        await self._receive(messages, attempt, reader, silence)
                 finally:
                     # not before a reply: a refusal may name a parameter merely by quoting the prompt
                     if reader.has_begun:
-                        self._refused_parameters |= refused
+                        self._learn(attempt)
                 failure = reader.finish()
             except _EXPECTED as error:
-                failure, retry_after = _failure(error, reader), _retry_after(error)
+                refusal = _refusal(error, messages)
+                failure, retry_after = (
+                    _failure(error, refusal, reader.has_begun),
+                    _retry_after(error),
+                )
                 if not reader.has_response:
                     self._note(failure)
-                refusal = read_refusal(_refusal_text(error, reader))
-                shorter = self._allowed_reply(refusal, max_tokens)
-                if not is_shortened and shorter < max_tokens:
-                    is_shortened, max_tokens = True, shorter
+                if left and not reader.has_begun and (again := attempt.after(refusal)):
+                    attempt = again
                     continue
-                if more := _refused_parameters(error) - refused:
-                    refused = refused | more
-                    continue
+                if failure is ModelFailure.TOO_LONG:  # the next prompt is made to fit
+                    self._report(LimitRefusal(context_tokens=refusal.limits.context_tokens))
                 if reader.has_ended and failure in {ModelFailure.DROPPED, ModelFailure.SILENT}:
                     failure = reader.finish()
             if failure is None:
                 return None
             unavailable = self._unavailable(failure, retry_after)
-            if failure not in _TRANSIENT or reader.has_begun:
+            if failure not in _TRANSIENT or reader.has_begun or not left:
                 return unavailable
             pause = max(next(pauses, inf), retry_after)
             if pause > _LONGEST_PAUSE or self._loop.time() + pause >= deadline:
@@ -228,70 +259,107 @@ class OpenAIModel:
         outage = self._endpoint.outage if self._endpoint and _AWAY.get(failure) else ""
         return ModelUnavailable(failure, outage, retry_after)
 
-    def _allowed_reply(self, refusal: LimitRefusal, max_tokens: int) -> int:
-        """Report the limits in *refusal* to `_on_refusal`; return the longest reply that they allow, at most *max_tokens*."""
-        if self._on_refusal and (refusal.context_tokens or refusal.reply_tokens):
-            self._on_refusal(self._name, refusal)
-        shorter = refusal.reply_within(max_tokens)
-        # if no reply fits, the prompt alone is too long, and a shorter reply would not help
-        return shorter if shorter > 0 else max_tokens
+    def _learn(self, attempt: "_Attempt") -> None:
+        """Remember what refusals have shown, once a request that obeys it has brought text."""
+        self._form = attempt.form
+        self._report(attempt.learnt)
+
+    def _report(self, limits: LimitRefusal) -> None:
+        if self._on_refusal and (limits.context_tokens or limits.reply_tokens):
+            self._on_refusal(self._name, limits)
 
     async def _receive(
         self,
         messages: Sequence[ContextMessage],
-        max_tokens: int,
-        refused: Set[str],
+        attempt: "_Attempt",
         reader: ReplyReader,
         silence: asyncio.Timeout,
     ) -> None:
+        form = attempt.form
+        limit = NEWER_LIMIT if NEWER_LIMIT in form.refused else "max_tokens"
         body: dict[str, object] = {
             "model": self._name,
-            "messages": [{"role": each.role.value, "content": each.body} for each in messages],
-            "stream": True,
+            "messages": _sent(messages, has_system=form.has_system),
+            "stream": form.is_streamed,
+            limit: attempt.max_tokens,
         }
-        is_renamed = _NEWER_LIMIT in refused
-        body[_NEWER_LIMIT if is_renamed else "max_tokens"] = max_tokens
-        if _USAGE not in refused:
-            body[_USAGE] = {"include_usage": True}
+        if not form.is_streamed:
+            await self._receive_whole(body, reader)
+            return
+        if USAGE not in form.refused:
+            body[USAGE] = {"include_usage": True}
         # `post` is used instead of `chat.completions`, which creates an object per token: that would take more CPU
         # time than all other work
         async with await self._client.post(
-            "/chat/completions",
-            body=body,
-            cast_to=object,
-            stream=True,
-            stream_cls=_Chunks,
+            "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=Chunks
         ) as chunks:
             reader.has_response = True
             self._note(None)
             new_at = self._loop.time()
             async for chunk in chunks:
+                if is_refusal(chunk):
+                    raise _RefusedEvent(chunk)
                 now = self._loop.time()
                 if reader.read(chunk):
                     new_at = now
                 allowed, longest = self._first_token_seconds, _LONGER_SECONDS
-                if reader.has_ended:
+                if reader.has_ended and not reader.is_doubtful:
                     allowed = longest = _ENDING_SECONDS
                 elif reader.has_text:
                     allowed = self._between_tokens_seconds
                 silence.reschedule(min(now + allowed, new_at + longest))
             reader.is_done = chunks.is_done
 
+    async def _receive_whole(self, body: dict[str, object], reader: ReplyReader) -> None:
+        """Receive a reply that the endpoint sends at once, as one JSON document."""
+        try:
+            document = await self._client.post("/chat/completions", body=body, cast_to=object)
+        except (ValueError, RecursionError):  # nested too deeply, or with an endless number
+            raise json.JSONDecodeError("not readable", "", 0) from None
+        reader.has_response = reader.is_done = True
+        self._note(None)
+        if is_refusal(document):
+            raise _RefusedEvent(document)
+        reader.read(document)
 
-class _Chunks(openai.AsyncStream[object]):
-    """The chunks of a streamed reply, as decoded JSON. Events without data are skipped, as the SSE standard requires.
 
-    For such events, the SDK raises JSONDecodeError (openai-python #2722): for example, for a keep-alive comment in a stream
-    whose chunks have ids.
-    """
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One request for a reply: its form and its reply limit, and what the refusals before it have shown."""
 
-    is_done = False  # true once `[DONE]` has arrived, which the SDK does not report
+    form: RequestForm
+    max_tokens: int
+    learnt: LimitRefusal = field(default_factory=LimitRefusal)
+    # how often the reply limit was lowered for refusals that name no limit; twice once one has named it
+    shortened: int = 0
 
-    async def _iter_events(self) -> AsyncIterator[ServerSentEvent]:
-        async for event in super()._iter_events():
-            self.is_done |= event.data.startswith("[DONE]")
-            if event.data:
-                yield event
+    def after(self, refusal: Refusal) -> "_Attempt | None":
+        """Return the request that obeys *refusal*; None if there is nothing to change, or nothing more."""
+        shorter = shorter_reply(refusal, self.max_tokens, is_second=self.shortened == 1)
+        if shorter < self.max_tokens and self.shortened < 2:
+            limits = refusal.limits
+            is_named = shorter == refusal.affordable_tokens or limits != LimitRefusal()
+            # what is affordable, or allowed per minute, is so only now
+            learnt = limits if is_named else LimitRefusal(reply_tokens=shorter)
+            shortened = 2 if is_named else self.shortened + 1
+            return replace(self, max_tokens=shorter, learnt=learnt, shortened=shortened)
+        form = self.form.after(refusal)
+        return None if form == self.form else replace(self, form=form)
+
+
+def _sent(messages: Sequence[ContextMessage], *, has_system: bool) -> list[dict[str, str]]:
+    """Return the messages of a request; without *has_system*, the instructions stand in front of the first other message."""
+    sent = [{"role": message.role.value, "content": _content(message)} for message in messages]
+    if has_system:
+        return sent
+    system = Role.SYSTEM.value
+    instructions = [message["content"] for message in sent if message["role"] == system]
+    first, *others = [message for message in sent if message["role"] != system]
+    return [first | {"content": "\n\n".join([*instructions, first["content"]])}, *others]
+
+
+def _content(message: ContextMessage) -> str:
+    return text_of(message.body) if message.role is Role.ASSISTANT else message.body
 
 
 class _Stream:
@@ -346,69 +414,46 @@ class _Stream:
             self._request.cancel()
 
 
-def _refused_parameters(error: Exception) -> Set[str]:
-    """Return the request parameters that the endpoint refused, as stated in *error*: `_NEWER_LIMIT`, `_USAGE`, both or none."""
-    is_refusal = isinstance(error, openai.APIStatusError) and error.status_code in {400, 422}
-    return {name for name in (_NEWER_LIMIT, _USAGE) if is_refusal and name in str(error)}
-
-
 _EXPECTED = (
     TimeoutError,
     openai.OpenAIError,
+    httpx2.HTTPError,
     json.JSONDecodeError,
     UnicodeDecodeError,
     ValidationError,
+    _RefusedEvent,
 )
 
 
-def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
-    text = _refusal_text(error, reader)
-    refusal = read_refusal(text)
-    is_too_long = _TOO_LONG.search(text) or refusal.context_tokens or refusal.excess_tokens
+def _refusal(error: Exception, messages: Sequence[ContextMessage] = ()) -> Refusal:
+    """Return what the endpoint says in *error*, by a status or an event; of other errors nothing."""
+    sent = "\n".join(message.body for message in messages)
     match error:
+        case openai.APIStatusError(status_code=status, body=body):
+            return read_refusal(status, body, sent)
+        case _RefusedEvent(event=event):
+            return read_refusal(200, event, sent)
+        case _:
+            return Refusal()
+
+
+def _failure(error: Exception, refusal: Refusal, has_begun: bool) -> ModelFailure:
+    match error.__cause__ if isinstance(error, openai.APIConnectionError) else error:
         case TimeoutError():
             return ModelFailure.SILENT
-        case openai.APIStatusError(status_code=402) | openai.APIError(code="insufficient_quota"):
-            return ModelFailure.NO_CREDIT
-        case openai.RateLimitError() if not refusal.excess_tokens:
-            return ModelFailure.BUSY
-        case openai.APIError() if is_too_long:
-            return ModelFailure.TOO_LONG
-        case openai.AuthenticationError() | openai.PermissionDeniedError():
-            return ModelFailure.UNAUTHORIZED
-        case openai.APIStatusError(status_code=status):
-            return ModelFailure.BROKEN if status >= 500 else ModelFailure.REJECTED
-        case openai.APIConnectionError(__cause__=httpx2.DecodingError()):
-            return ModelFailure.GARBLED
-        case openai.APIConnectionError(__cause__=httpx2.ReadError() | httpx2.RemoteProtocolError()):
+        case openai.APIStatusError() | _RefusedEvent():
+            return ModelFailure.BROKEN if has_begun else refusal.failure
+        case httpx2.ReadError() | httpx2.RemoteProtocolError():
             return ModelFailure.DROPPED
-        case openai.APIConnectionError():
-            return ModelFailure.DROPPED if reader.has_begun else ModelFailure.UNREACHABLE
-        case openai.APIError():  # an error sent as an event of the stream
-            return ModelFailure.BROKEN
         # the body ended inside a character, which HTTP does not detect if the response states no length
-        case UnicodeDecodeError(reason="unexpected end of data") if reader.has_begun:
+        case UnicodeDecodeError(reason="unexpected end of data") if has_begun:
             return ModelFailure.DROPPED
+        case httpx2.HTTPError() | None if not isinstance(
+            error.__cause__ or error, httpx2.DecodingError
+        ):
+            return ModelFailure.DROPPED if has_begun else ModelFailure.UNREACHABLE
         case _:  # a reply that had begun came from the right address
-            return ModelFailure.BROKEN if reader.has_begun else ModelFailure.GARBLED
-
-
-def _refusal_text(error: Exception, reader: ReplyReader) -> str:
-    """Return the text of *error* if the endpoint refused the request, by a status or by an event before the reply; else "".
-
-    Endpoints write the text and the numbers into different fields, so all fields are joined. Fields that contain lists are
-    left out, because they may quote the request.
-    """
-    match error:
-        case openai.APIStatusError(status_code=status) if status not in _REFUSED:
-            return ""
-        case openai.APIConnectionError():
-            return ""
-        case openai.APIError(body=body) if not reader.has_begun:
-            fields = cast(dict[str, object], body) if isinstance(body, dict) else {"": body}
-            return "\n".join(f"{k}: {v}" for k, v in fields.items() if isinstance(v, str | int))
-        case _:
-            return ""
+            return ModelFailure.BROKEN if has_begun else ModelFailure.GARBLED
 
 
 def _retry_after(error: Exception) -> float:

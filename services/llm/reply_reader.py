@@ -10,6 +10,7 @@ from services.domain import Usage
 from services.domain.model_failures import ModelFailure
 from services.llm.model import LimitReached, Piece, Thought
 from services.llm.model_spec import value_at
+from services.llm.reply_text import Part, ReplyText
 
 _MOST_TOKENS = 1 << 24  # more than any context window
 # fields with the number of a prompt's cached tokens: OpenAI; DeepSeek; Moonshot; Anthropic through a gateway
@@ -21,9 +22,6 @@ _CACHED = (
 )
 # fields with the model's thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. Versions of vLLM send either or both.
 _THOUGHTS = ("delta.reasoning_content", "delta.reasoning")
-# marks around thoughts that are part of the text: vLLM and LM Studio without a parser of thoughts, older Ollama
-_OPENING, _CLOSING = "<think>", "</think>"
-_LONGEST_BLANK = 64  # characters; a text that begins with more white space has no thoughts
 # finish reasons for a reply that reached its length limit: OpenAI; Anthropic and Gemini through a gateway; Mistral
 _LIMITED = {"length", "max_tokens", "model_length"}
 # finish reasons for a reply stopped by a content filter: OpenAI; Gemini through its OpenAI-compatible endpoint
@@ -46,7 +44,8 @@ class _Chunk(BaseModel):
 class ReplyReader:
     """Reads the chunks of one streamed reply, and passes its pieces to *emit*."""
 
-    def __init__(self, emit: Callable[[Piece], None]) -> None:
+    def __init__(self, emit: Callable[[Piece], None], max_tokens: int = 0) -> None:
+        """*max_tokens*: the reply limit of the request; 0 if it has none."""
         self.has_response = False  # true once the response has begun
         # true once thoughts or text have arrived: the request is not repeated after that
         self.has_begun = False
@@ -58,9 +57,9 @@ class ReplyReader:
         self._ending = ""  # the finish reason, once received
         # true once text has arrived after a finish reason, which some gateways send early (open-webui #23921)
         self._is_early = False
-        # the mark that may come next in the text; "" once text has begun, because thoughts come first
-        self._mark = _OPENING
-        self._held = ""  # the end of the text so far, if it may be a part of that mark
+        # true if the finish reason came with the first text, and nothing has confirmed it yet
+        self.is_doubtful = False
+        self._text, self._max_tokens = ReplyText(), max_tokens
         self._counts = Counter[str]()
 
     def read(self, chunk: object) -> bool:
@@ -71,19 +70,24 @@ class ReplyReader:
         self._is_empty = False
         parsed = _Chunk.model_validate(chunk)
         known, self._counts = self._counts, self._counts | _counts(parsed)
-        is_new = self._counts != known
-        for choice in parsed.choices or ():
+        is_new, is_first = self._counts != known, not self.has_text
+        if is_new and not parsed.choices:
+            self.is_doubtful = False
+        for listed_choice in parsed.choices or ():
+            choice = _with_delta(listed_choice)
             is_new |= _has_parts(choice)
             parts = _list(choice, "delta.content")  # Mistral's reasoning models send a list
             listed = (each for part in parts for each in _list(part, "thinking"))
             thoughts = (*(_text(choice, path) for path in _THOUGHTS), _joined(listed))
             if thought := next(filter(None, thoughts), ""):
                 self._emit_thought(thought)
-            if content := _text(choice, "delta.content") or _joined(parts):
-                self._read_text(content)
+            said = _text(choice, "delta.content") or _joined(parts)
+            # OpenAI streams a model's refusal to reply in a field of its own
+            self._emit_parts(self._text.read(said or _text(choice, "delta.refusal")))
             if reason := choice.get("finish_reason"):
                 is_new |= not self._ending
                 self._ending = str(reason).casefold()
+                self.is_doubtful |= is_first and self.has_text
         return is_new
 
     @property
@@ -95,12 +99,13 @@ class ReplyReader:
         """Finish the reply, once its stream has ended or its text is complete; return the reply's failure, if any."""
         if self._is_empty:  # no chunk arrived: the body may be a web page, for example
             return ModelFailure.GARBLED
-        if self._held:
-            (self._emit_thought if self._mark == _CLOSING else self._emit_text)(self._held)
+        self._emit_parts(self._text.finish())
         # some gateways never name a finish reason (alfredapp/openai-workflow #52)
         if not self._ending and not (self.is_done and self.has_text):
             return ModelFailure.DROPPED
-        if self._ending in _LIMITED:
+        # some servers name the limit that they reached `stop` (vLLM behind some gateways)
+        is_capped = self._ending == "stop" and self._counts["reply"] == self._max_tokens > 0
+        if self._ending in _LIMITED or is_capped:
             self._emit(LimitReached())
         if usage := _usage(self._counts, has_begun=self.has_begun):
             self._emit(usage)
@@ -110,37 +115,14 @@ class ReplyReader:
         is_filtered = self.has_begun and self._ending in _FILTERED
         return ModelFailure.FILTERED if is_filtered else None
 
-    def _read_text(self, content: str) -> None:
-        """Emit *content*, the next part of the text. Thoughts may come first in the text, between two marks.
-
-        The end of *content* is held until the next part arrives if it may be a part of a mark.
-        """
-        content, self._held = self._held + content, ""
-        if self._mark == _OPENING:
-            begun = content.lstrip()
-            # some chat templates put the opening mark into the prompt, so a reply without thoughts begins with the closing mark
-            marks = _OPENING, _CLOSING
-            if begun.startswith(marks):
-                self._mark, content = _CLOSING, begun.removeprefix(_OPENING)
-            elif any(mark.startswith(begun) for mark in marks) and len(content) <= _LONGEST_BLANK:
-                self._held, content = content, ""
-            else:
-                self._mark = ""
-        if self._mark == _CLOSING:
-            thought, mark, content = content.partition(_CLOSING)
-            if mark:
-                self._mark = ""
-            else:
-                ends = (_CLOSING[:length] for length in range(len(_CLOSING) - 1, 0, -1))
-                self._held = next(filter(thought.endswith, ends), "")
-                thought = thought.removesuffix(self._held)
+    def _emit_parts(self, parts: Iterable[Part]) -> None:
+        for part in parts:
             # a model that does not think may send nothing but line breaks between the marks
-            if not self.has_begun:
-                thought = thought.lstrip()
-            if thought:
+            thought = part.text if self.has_begun else part.text.lstrip()
+            if not part.is_thought:
+                self._emit_text(part.text)
+            elif thought:
                 self._emit_thought(thought)
-        if content:
-            self._emit_text(content)
 
     def _emit_thought(self, thought: str) -> None:
         self.has_begun = True
@@ -150,6 +132,11 @@ class ReplyReader:
         self.has_begun = self.has_text = True
         self._is_early |= bool(self._ending)
         self._emit(text)
+
+
+def _with_delta(choice: dict[str, object]) -> dict[str, object]:
+    """Return *choice* with the message of a whole reply, if it has one, as its delta."""
+    return choice if "message" not in choice else {"delta": choice["message"]} | choice
 
 
 def _has_parts(choice: object) -> bool:

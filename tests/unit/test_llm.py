@@ -206,6 +206,24 @@ def test_long_thoughts_are_not_taken_for_silence(server, make, monkeypatch, fiel
 
 
 @pytest.mark.slow
+def test_finish_reason_with_the_first_text_waits_for_more(make, monkeypatch):
+    monkeypatch.setattr(openai_model, "_ENDING_SECONDS", 0.05)
+    chunks = [("Hel", "stop"), ("lo.", "stop")]
+
+    async def body():
+        for text, reason in chunks:
+            choice = {"delta": {"content": text}, "finish_reason": reason}
+            yield f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+            await asyncio.sleep(0.2)
+
+    async def answer(*_):
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=body())
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+
+    assert outcome(ask(make("http://llm.test/v1"))) == ("Hello.", None)
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -459,7 +477,9 @@ COUNTED = f"{CONTEXT_LENGTH}. You requested 9700 tokens (700 in the messages)"
         # only one retry, and only if there is room for a reply
         (REPLY_LIMIT, 1, [9000, 4096], ModelFailure.REJECTED),
         (f"{CONTEXT_LENGTH}. (8192 in the messages)", 1, [9000], ModelFailure.TOO_LONG),
-        ("max_tokens is too large", 1, [9000], ModelFailure.REJECTED),
+        # without a number, a quarter is tried, then 1,024
+        ("max_tokens is too large", 2250, [9000, 2250], None),
+        ("max_tokens is too large", 1, [9000, 2250, 1024], ModelFailure.REJECTED),
     ],
 )
 def test_refused_length_is_retried_within_the_stated_limit(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.llm.model_spec import LimitRefusal, ModelSpec, read_models, read_refusal
+from services.llm.model_spec import LimitRefusal, ModelSpec, read_limits, read_models
 from tests.unit.test_reply_reader import VECTORS
 
 
@@ -29,15 +29,22 @@ def test_malformed_list_of_models_states_nothing(document):
 
 @pytest.mark.parametrize("refused", VECTORS["refusals"], ids=lambda refused: refused["name"])
 def test_refusal_is_read_in_each_endpoints_words(refused):
-    assert read_refusal(refused["message"]) == LimitRefusal(**refused["stated"])
+    assert read_limits(refused["message"]) == LimitRefusal(**refused["stated"])
 
 
 def test_long_error_states_nothing():
     stated = "maximum context length is 4096"
 
-    assert read_refusal(stated + " " * 9_900).context_tokens == 4096
-    assert read_refusal(stated + " " * 10_000) == LimitRefusal()
+    assert read_limits(stated + " " * 9_900).context_tokens == 4096
+    assert read_limits(stated + " " * 10_000) == LimitRefusal()
 
 
 def test_number_beyond_any_window_states_nothing():
-    assert read_refusal("maximum context length is " + "1" * 9_000) == LimitRefusal()
+    assert read_limits("maximum context length is " + "1" * 9_000) == LimitRefusal()
+
+
+def test_limits_that_are_quoted_from_the_request_state_nothing():
+    quoted, stated = "maximum context length is 600", "maximum context length is 8192"
+
+    assert read_limits(quoted, sent=f"Why {quoted}?") == LimitRefusal()
+    assert read_limits(f"{quoted}; {stated}", sent=quoted).context_tokens == 8192

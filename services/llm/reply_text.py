@@ -1,0 +1,145 @@
+"""Tells the thoughts from the text of a reply, and takes off the tokens of chat templates that servers leave in it. No I/O."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+# tokens of chat templates around a reply: ChatML; Llama 3; Gemma; GLM and Phi; Llama 2 and Mistral
+_ROLE_MARKS = (
+    "<|im_start|>assistant",
+    "<|start_header_id|>assistant<|end_header_id|>",
+    "<start_of_turn>model",
+    "<|assistant|>",
+    "<s>",
+)
+_END_MARKS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>")
+# marks around thoughts that are part of the text: vLLM and LM Studio without a parser of thoughts, older Ollama; Magistral
+_THINK, _CLOSING = "<think>", "</think>"
+_CLOSED_BY = {_THINK: _CLOSING, "[THINK]": "[/THINK]"}
+# gpt-oss (openai-harmony): `<|channel|>NAME<|message|>TEXT<|end|>`, and perhaps `<|start|>assistant` before it
+_CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
+_FINAL = "final"  # the name of the channel with the text; all others are thoughts
+_CHANNEL_ENDS = ("<|end|>", "<|return|>", "<|call|>", _START, _CHANNEL)
+# characters of white space before or behind a mark; after more, the mark is text
+_LONGEST_BLANK = 64
+_LONGEST_NAME = 256  # characters of the name of a channel
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the text of a reply."""
+
+    text: str
+    is_thought: bool = False
+
+
+class ReplyText:
+    """Reads the text of one reply piece by piece. What may be a part of a mark is held until the next piece arrives."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._read: Callable[[str], list[Part]] = self._read_beginning
+        self._has_role_mark = False
+        self._closing = ""  # the mark that ends the thoughts
+
+    def read(self, content: str) -> list[Part]:
+        """Return the parts of *content*, the next piece of the text, and of what was held."""
+        content, self._held = self._held + content, ""
+        return [part for part in self._read(content) if part.text]
+
+    def finish(self) -> list[Part]:
+        """Return what is held, at the end of the reply, without one end mark of a template."""
+        held, self._held = self._held, ""
+        if self._read == self._read_channel:
+            return []  # the name of a channel without a message
+        is_thought = self._read in (self._read_thoughts, self._read_thought_channel)
+        if not is_thought and (mark := _ending(held)):
+            held = held[: held.rindex(mark)]
+        return [Part(held, is_thought)] if held else []
+
+    def _read_beginning(self, content: str) -> list[Part]:
+        begun = content.lstrip()
+        for mark in () if self._has_role_mark else (*_ROLE_MARKS, *_END_MARKS):
+            if begun.startswith(mark) and begun.removeprefix(mark)[:1].isspace():
+                self._has_role_mark = True
+                return self._read_beginning(begun.removeprefix(mark).lstrip())
+        for opening, closing in _CLOSED_BY.items():
+            # some chat templates put the opening mark into the prompt, so a reply without thoughts begins with the closing mark
+            if begun.startswith((opening, closing)):
+                self._closing = closing
+                return self._goes_on(self._read_thoughts, begun.removeprefix(opening))
+        for mark in (_START, _CHANNEL):
+            if begun.startswith(mark):
+                return self._goes_on(self._read_channel, begun)
+        marks = *_ROLE_MARKS, *_END_MARKS, *_CLOSED_BY, *_CLOSED_BY.values(), _START, _CHANNEL
+        if any(mark.startswith(begun) for mark in marks) and len(content) <= _LONGEST_BLANK:
+            self._held = content
+            return []
+        return self._goes_on(self._read_text, content)
+
+    def _read_thoughts(self, content: str) -> list[Part]:
+        thought, mark, text = content.partition(self._closing)
+        if mark:
+            return [Part(thought, is_thought=True), *self._goes_on(self._read_text, text)]
+        return [Part(self._hold(content, [self._closing]), is_thought=True)]
+
+    def _read_text(self, content: str) -> list[Part]:
+        return [Part(self._hold(content, _END_MARKS, is_whole_held=True))]
+
+    def _read_channel(self, content: str) -> list[Part]:
+        name, mark, text = content.partition(_MESSAGE)
+        if not mark and len(content) > _LONGEST_NAME:
+            return self._goes_on(self._read_text, content)
+        if not mark:
+            self._held = content
+            return []
+        is_text = name.rpartition(_CHANNEL)[2].split()[:1] == [_FINAL]
+        return self._goes_on(self._read_final if is_text else self._read_thought_channel, text)
+
+    def _read_final(self, content: str) -> list[Part]:
+        return self._read_message(content, is_thought=False)
+
+    def _read_thought_channel(self, content: str) -> list[Part]:
+        return self._read_message(content, is_thought=True)
+
+    def _read_message(self, content: str, *, is_thought: bool) -> list[Part]:
+        found = [(content.find(mark), mark) for mark in _CHANNEL_ENDS if mark in content]
+        if not found:
+            return [Part(self._hold(content, _CHANNEL_ENDS), is_thought)]
+        at, mark = min(found)
+        rest = content[at:] if mark in (_START, _CHANNEL) else content[at + len(mark) :]
+        return [Part(content[:at], is_thought), *self._goes_on(self._read_channel, rest)]
+
+    def _goes_on(self, read: Callable[[str], list[Part]], content: str) -> list[Part]:
+        self._read = read
+        return read(content)
+
+    def _hold(self, content: str, marks: Iterable[str], *, is_whole_held: bool = False) -> str:
+        """Hold the end of *content* if it may become one of *marks*, or is one (*is_whole_held*); return the rest."""
+        held = max((_common(content, mark) for mark in marks), key=len)
+        if is_whole_held and (mark := _ending(content)):
+            held = content[content.rindex(mark) :]
+        self._held = held if len(held) <= _LONGEST_BLANK else ""
+        return content.removesuffix(self._held)
+
+
+def text_of(reply: str) -> str:
+    """Return the text of a stored *reply* that begins with a channel mark; other replies as they are.
+
+    A server of gpt-oss refuses a chat with such marks.
+    """
+    if not reply.startswith((_CHANNEL, _START)):
+        return reply
+    text = ReplyText()
+    parts: Sequence[Part] = [*text.read(reply), *text.finish()]
+    return "".join(part.text for part in parts if not part.is_thought) or reply
+
+
+def _common(content: str, mark: str) -> str:
+    """Return the longest end of *content* with which *mark* begins, without the whole mark."""
+    ends = (mark[:length] for length in range(min(len(mark) - 1, len(content)), 0, -1))
+    return next(filter(content.endswith, ends), "")
+
+
+def _ending(content: str) -> str:
+    """Return the end mark that *content* ends with, apart from white space; "" if there is none."""
+    return next(filter(content.rstrip().endswith, _END_MARKS), "")

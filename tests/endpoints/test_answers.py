@@ -1,0 +1,364 @@
+"""What endpoints of public reports answer: each file has the right value here, and each kind a second input."""
+
+import pytest
+
+from services.domain import Role
+from services.domain.context import ContextMessage
+from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.llm import openai_model
+from services.llm.model import LimitReached, Thought
+from services.llm.openai_model import OpenAIModel, connect
+from tests.endpoints.player import playing, read
+
+LIMIT = 4_096  # tokens of a reply, as the app asks for them
+
+
+@pytest.fixture
+def play(monkeypatch):
+    """Let a model answer as a file or a value says; return its server, and a function that returns the pieces and the failure."""
+    monkeypatch.setattr(openai_model, "_PAUSES", (0.01, 0.01))
+    opened = []
+
+    def begin(answer):
+        context = playing(read(answer) if isinstance(answer, str) else answer)
+        server = context.__enter__()
+        model = OpenAIModel(connect(f"http://127.0.0.1:{server.server_port}/v1", "key"), "m")
+        opened.extend((model.close, lambda: context.__exit__(None, None, None)))
+
+        def ask(prompt="Hello", *before):
+            system = ContextMessage(Role.SYSTEM, "Be kind.")
+            messages = [system, *before, ContextMessage(Role.USER, prompt)]
+            pieces, stream = [], model.start(messages, max_tokens=LIMIT)
+            try:
+                pieces.extend(stream)
+            except ModelUnavailable as error:
+                return pieces, error.failure
+            return pieces, None
+
+        return server, ask
+
+    yield begin
+    for close in opened:
+        close()
+
+
+def said(pieces):
+    return "".join(piece for piece in pieces if isinstance(piece, str))
+
+
+def thought(pieces):
+    return "".join(piece.text for piece in pieces if isinstance(piece, Thought))
+
+
+def event(**fields):
+    return {"choices": [{"index": 0} | fields]}
+
+
+def refused(status, body):
+    return {"status": status, "headers": {"content-type": "application/json"}, "body": body}
+
+
+# --- refusals that are told, after one request
+
+MISTRAL = {
+    "object": "error",
+    "message": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
+}
+WITHIN = {
+    "error": {
+        "message": "Provider returned error",
+        "code": 400,
+        "metadata": {
+            "raw": '{"error": {"message": "prompt is too long: 9 tokens > 8 maximum", "type": "invalid_request_error"}}'
+        },
+    }
+}
+FLAGGED = {
+    "error": {
+        "code": 403,
+        "message": "Your chosen model requires moderation and your input was flagged for violence.",
+    }
+}
+POOR = {
+    "error": {
+        "message": "Your credit balance is too low to access the Anthropic API.",
+        "type": "invalid_request_error",
+    }
+}
+SPENT = {"detail": "ExceededBudget: User=default over budget. Spend=1.2, Budget=1.0"}
+UNKNOWN = {
+    "error": {
+        "message": "The model `gpt-9` does not exist or you do not have access to it.",
+        "code": "model_not_found",
+    }
+}
+WRONG_KEY = [
+    {
+        "error": {
+            "code": 400,
+            "message": "API key not valid. Please pass a valid API key.",
+            "status": "INVALID_ARGUMENT",
+        }
+    }
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        ("01", ModelFailure.TOO_LONG),
+        (refused(400, MISTRAL), ModelFailure.TOO_LONG),
+        (refused(400, WITHIN), ModelFailure.TOO_LONG),
+        ("08", ModelFailure.NO_CREDIT),
+        (refused(400, POOR), ModelFailure.NO_CREDIT),
+        ("24", ModelFailure.PROMPT_FILTERED),
+        (refused(403, FLAGGED), ModelFailure.PROMPT_FILTERED),
+        ("27", ModelFailure.BUDGET),
+        (refused(400, SPENT), ModelFailure.BUDGET),
+        (refused(404, UNKNOWN), ModelFailure.NO_MODEL),
+        (refused(400, WRONG_KEY), ModelFailure.UNAUTHORIZED),
+    ],
+)
+def test_refusal_is_told_after_one_request(play, answer, failure):
+    server, ask = play(answer)
+
+    pieces, told = ask()
+
+    assert (said(pieces), told) == ("", failure)
+    # a prompt that is too long for a stated window is sent once more, with room for a reply alone
+    assert len(server.asked) <= 1 + (failure is ModelFailure.TOO_LONG)
+
+
+def test_words_of_the_prompt_in_a_refusal_say_nothing(play):
+    quoted = "maximum context length is 600, content_filter, system role not supported, stream is not supported"
+    server, ask = play(refused(400, {"error": {"message": f"Bad value in: {quoted}"}}))
+
+    assert ask(f"Why does it say: {quoted}?") == ([], ModelFailure.REJECTED)
+    assert len(server.asked) == 1
+
+
+# --- refusals that lead to another request
+
+ANTHROPIC = {
+    "error": {
+        "message": "max_tokens: 4096 > 2048, which is the maximum allowed number of output tokens"
+    }
+}
+NAMELESS = {"error": {"message": "max_tokens is too large for this model", "param": "max_tokens"}}
+STREAMLESS = {"detail": "Streaming is not supported by this endpoint."}
+GEMMA = {
+    "error": {
+        "message": "Developer instruction is not enabled for models/gemma-3-1b-it",
+        "code": 400,
+    }
+}
+ALTERNATE = {
+    "error": {"message": "Conversation roles must alternate user/assistant/user/assistant/..."}
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply", "requests"),
+    [
+        ("03", "Within the limit.", 2),
+        (refused(400, ANTHROPIC) | {"unless_max_tokens": 2048, "reply": "Shorter."}, "Shorter.", 2),
+        (refused(400, NAMELESS) | {"unless_max_tokens": 1024, "reply": "Short."}, "Short.", 2),
+        (refused(400, NAMELESS) | {"unless_max_tokens": 1023, "reply": ""}, "", 2),
+        ("05", "Short, but paid for.", 2),
+        ("21", "Not streamed.", 2),
+        (refused(422, STREAMLESS) | {"unless_stream": False, "reply": "At once."}, "At once.", 2),
+        ("22", "No system message came.", 2),
+        (refused(400, GEMMA) | {"unless_role_missing": "system", "reply": "Merged."}, "Merged.", 2),
+        (refused(500, ALTERNATE) | {"unless_role_missing": "system", "reply": "Merged."}, "", 3),
+        (
+            refused(400, ALTERNATE) | {"unless_role_missing": "system", "reply": "Merged."},
+            "Merged.",
+            2,
+        ),
+    ],
+)
+def test_request_is_repeated_within_what_was_learnt(play, answer, reply, requests):
+    server, ask = play(answer)
+
+    pieces, failure = ask()
+
+    assert said(pieces) == reply
+    assert bool(failure) is not bool(reply)
+    assert len(server.asked) == requests
+
+
+@pytest.mark.parametrize(("name", "is_kept"), [("21", True), ("22", True), ("05", False)])
+def test_lesson_is_remembered_if_it_is_about_the_model(play, name, is_kept):
+    server, ask = play(name)
+    ask()
+    server.asked.clear()
+
+    pieces, failure = ask()
+
+    assert failure is None
+    assert said(pieces)
+    assert len(server.asked) == 2 - is_kept
+
+
+def test_instructions_without_a_system_role_stand_in_front_of_the_first_message(play):
+    server, ask = play("22")
+
+    ask("And now?", ContextMessage(Role.USER, "Hello"), ContextMessage(Role.ASSISTANT, "Hi"))
+
+    assert server.asked[-1]["messages"] == [
+        {"role": "user", "content": "Be kind.\n\nHello"},
+        {"role": "assistant", "content": "Hi"},
+        {"role": "user", "content": "And now?"},
+    ]
+
+
+# --- replies
+
+STOP = event(delta={}, finish_reason="stop")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply"),
+    [
+        ("15", "I can't help with that request."),
+        ("19", "OK, a whole answer."),
+        (
+            {
+                "status": 200,
+                "body": 'data: {"choices": [{"message": {"content": "In an event."}, "finish_reason": "stop"}]}\n\n',
+            },
+            "In an event.",
+        ),
+        (
+            {
+                "status": 200,
+                "body": '{"choices": [{"message": {"content": "Whole."}}]}\n\ndata: [DONE]\n\n',
+            },
+            "Whole.",
+        ),
+        ("14", "Hello there, this is the rest."),
+        (
+            [
+                {
+                    "_raw": 'data: {"choices": [{"delta": {"content": "One "}}]}data: {"choices": [{"delta": {"content": "line."}, "finish_reason": "stop"}]}\n\n'
+                },
+                "[DONE]",
+            ],
+            "One line.",
+        ),
+        (
+            [
+                event(delta={"content": "<|im_start|>assistant\nHello"}),
+                event(delta={"content": " you<|im_"}),
+                event(delta={"content": "end|>\n"}),
+                STOP,
+            ],
+            "Hello you",
+        ),
+        ([event(delta={"content": "<s> Hi</s>"}), STOP], "Hi"),
+        (
+            [event(delta={"content": "<s>old</s> and <|im_end|> are marks"}), STOP],
+            "<s>old</s> and <|im_end|> are marks",
+        ),
+    ],
+)
+def test_reply_is_whole(play, answer, reply):
+    _, ask = play(answer)
+
+    pieces, failure = ask()
+
+    assert (said(pieces), failure) == (reply, None)
+    assert LimitReached() not in pieces
+
+
+@pytest.mark.parametrize(
+    ("answer", "thoughts", "reply"),
+    [
+        ("16", "The user says hi. Greet back.", "Hello! How can I help?"),
+        ([event(delta={"content": "[THINK]Hm.[/THINK]Yes."}), STOP], "Hm.", "Yes."),
+        (
+            [
+                event(delta={"content": f"{piece}"})
+                for piece in "<|start|>assistant<|channel|>commentary<|message|>Hm.<|end|><|channel|>final<|message|>Yes."
+            ]
+            + [STOP],
+            "Hm.",
+            "Yes.",
+        ),
+    ],
+)
+def test_channels_are_told_apart(play, answer, thoughts, reply):
+    _, ask = play(answer)
+
+    pieces, failure = ask()
+
+    assert (thought(pieces), said(pieces), failure) == (thoughts, reply, None)
+
+
+def test_marks_of_channels_in_old_replies_are_not_sent(play):
+    server, ask = play("16")
+    old = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Hello!"
+    mention = "Write `<|channel|>` for a channel."
+
+    ask("And now?", *(ContextMessage(Role.ASSISTANT, reply) for reply in (old, mention)))
+
+    assert [message["content"] for message in server.asked[0]["messages"][1:3]] == [
+        "Hello!",
+        mention,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("09", "The three steps are: first, "),
+        (
+            [
+                event(delta={"content": "Half "}),
+                {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+            ],
+            "Half ",
+        ),
+        ("30", "The first half, "),
+        (
+            [event(delta={"content": "Half "}), {"_raw": "data: " + "[" * 100_000 + "\n\n"}, STOP],
+            "Half ",
+        ),
+        (
+            [
+                event(delta={"content": "Half "}),
+                {"_raw": 'data: {"n": ' + "9" * 5_000 + "}\n\n"},
+                STOP,
+            ],
+            "Half ",
+        ),
+    ],
+)
+def test_reply_that_an_error_ends_is_incomplete(play, answer, text):
+    server, ask = play(answer)
+
+    pieces, failure = ask()
+
+    assert (said(pieces), failure) == (text, ModelFailure.BROKEN)
+    assert len(server.asked) == 1
+
+
+def test_stop_at_our_own_limit_is_a_cut(play):
+    _, ask = play("12")
+
+    pieces, failure = ask()
+
+    assert failure is None
+    assert LimitReached() in pieces
+
+
+def test_huge_refusal_is_cut_off(play):
+    _, ask = play(refused(400, "x" * 20_000_000))
+
+    assert ask() == ([], ModelFailure.REJECTED)
+
+
+def test_packed_answer_is_unreadable(play):
+    packed = refused(400, "") | {"headers": {"content-encoding": "gzip"}}
+
+    assert play(packed)[1]() == ([], ModelFailure.GARBLED)
