@@ -11,8 +11,7 @@ from openai._streaming import ServerSentEvent
 from openai._streaming_cleanup import drain_response_async
 
 DONE = "[DONE]"  # the protocol's end of a stream
-_MOST_EVENT_BYTES = 1 << 20
-_MOST_WHOLE_BYTES = 4 << 20  # of a reply that is one JSON document
+_MOST_BYTES = 4 << 20  # of an event, and of a reply that is one JSON document
 _DECODER = json.JSONDecoder()
 _BETWEEN = re.compile(r"\s*(?:data:\s*)?")  # matches everywhere
 
@@ -56,19 +55,19 @@ class Chunks(openai.AsyncStream[object]):
             body
         ):  # a whole reply as JSON, or one JSON document a line, without the fields of events
             begun += part
-            if len(begun) > _MOST_WHOLE_BYTES:
+            if len(begun) > _MOST_BYTES:
                 raise httpx2.DecodingError("too many bytes")
         yield ServerSentEvent(data=begun.decode())
         self.is_done = True
 
 
 async def _bounded(begun: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield *begun* and the parts of *body*. Raise DecodingError for an event of more than `_MOST_EVENT_BYTES`."""
+    """Yield *begun* and the parts of *body*. Raise DecodingError for an event of more than `_MOST_BYTES`."""
     size = len(begun)
     yield begun
     async for part in body:
         size = len(part) - part.rindex(b"\n") if b"\n" in part else size + len(part)
-        if size > _MOST_EVENT_BYTES:
+        if size > _MOST_BYTES:
             raise httpx2.DecodingError("too many bytes")
         yield part
 
