@@ -179,7 +179,7 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
             expect(switch).to_have_count(1)  # the one before is fading
             expect(switch).to_be_checked()
             maya.is_signed_out_before_long()
-            assert reply_states(app) == ["stopped"]
+            assert reply_states(app) == ["interrupted"]
 
             maya.enters("/session", maya.email)
             look_at_phone = Look(maya)

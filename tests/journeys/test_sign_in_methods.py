@@ -98,7 +98,8 @@ def opens_by_codes_alone(person, app, *, is_looked_at=False):
     omar.sees("Signed in with a password set by an admin")
     omar.visit("/admin?tab=Health")
     [left_out] = re.findall(r"ways in +(\d+) accounts have none", operate(app, "check"))
-    omar.sees(f"Accounts with no way to sign in here: {left_out}.")  # a confirmed address is one
+    accounts = "account" if left_out == "1" else "accounts"
+    omar.sees(f"{left_out} {accounts} cannot sign in.")  # a confirmed address is a way in
     at_desk.at("an account that is left out")
 
     assert omar.page.request.get(f"{app.url}/.well-known/change-password").status == 404

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Protocol
 from unittest.mock import patch
@@ -36,7 +36,7 @@ from services.embedded.folders import Folders, free_port
 from services.embedded.plan import prepare
 from services.embedded.postgres import Postgres
 from services.embedded.supabase_api import SupabaseApi
-from services.errors import AppError, TooManyAttempts
+from services.errors import AppError, StoreUnavailable, TooManyAttempts
 from services.rules import part_of
 from services.rules.accounts import Lookup
 from services.store.accounts import Cookie
@@ -61,6 +61,7 @@ from services.store.tables.schema import (
     SETTINGS,
     CredentialsRow,
 )
+from services.store.tables.upkeep import keep_sweeping
 from tests.firestore import stores_at
 from tests.stack.apps import until
 from tests.stack.starts import await_child, tried_twice
@@ -644,11 +645,16 @@ class TablesDeployment(Deployment):
 
     @contextmanager
     def upkeep(self, report):
-        with (
-            patch("services.store.tables.upkeep._SECONDS", 0.1),
-            super().upkeep(report),
-        ):
+        is_over = threading.Event()
+
+        def wait(_):
+            if is_over.wait(0.1):
+                raise StoreUnavailable  # ends the thread
+
+        keep = partial(keep_sweeping, wait=wait)
+        with patch("services.store.tables.backend.keep_sweeping", keep), super().upkeep(report):
             yield
+        is_over.set()
 
     def process(self, **settings):
         return replace(self.accounts, **settings)
