@@ -1,7 +1,7 @@
-// Scrolls an element with `data-reveal` into view when it appears, because the button or the page that opened it is
-// elsewhere, and puts the focus on its first field, but not on touch screens, where it would open the keyboard. It
-// scrolls to each refusal on a page without a composer, because refusals are drawn below everything else there
-// (pages/_parts/frame.py).
+// Scrolls an element with `data-reveal` into view when it appears, because the button or the page that opened
+// it is elsewhere, and puts the focus on its first field, but not on touch screens, where it would open the
+// keyboard. It scrolls to each refusal on a page without a composer, because refusals are drawn below
+// everything else there (pages/_parts/frame.py).
 
 const REVEALED = '[data-reveal], .stApp:not(:has(.st-key-composer)) [class*="st-key-refusal-"]';
 const FIELDS = 'input:not([hidden], [type="hidden"], [type="checkbox"]), [type="submit"]';

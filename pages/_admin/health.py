@@ -98,15 +98,20 @@ def draw(admin: UserServices) -> None:
             st.warning(_CONFIRMED_ELSEWHERE)
     # a press reruns the page, which checks again
     st.button("Check again", icon=":material/refresh:", key="check-again")
-    # read last, because this raises StoreUnavailable while the database is unreachable
-    database = admin.administration.health()
+    _draw_database(
+        admin
+    )  # last, because this raises StoreUnavailable while the database is unreachable
+
+
+def _draw_database(admin: UserServices) -> None:
+    is_alone, database = bootstrap.current_app().is_alone, admin.administration.health()
     can = database.abilities
     isolation = "the database and keys" if can.isolates_users else "the app and keys"
     texts = {name: text for name, text in database.figures.items() if isinstance(text, str)}
     _draw_part(
         "Database",
         {"App processes": "several are allowed" if can.takes_several_processes else "one at a time"}
-        | ({} if app.is_alone else {"Users are kept apart by": isolation})
+        | ({} if is_alone else {"Users are kept apart by": isolation})
         | texts,
         {"Database": words.milliseconds(database.database_ms)}
         | _of_time("API and network", database.api_ms, words.milliseconds)
@@ -119,7 +124,7 @@ def draw(admin: UserServices) -> None:
     )
     if database.is_newer:
         st.warning(_NEWER)
-    if not app.is_alone and (left_out := admin.left_out()):
+    if not is_alone and (left_out := admin.left_out()):
         st.warning(_LEFT_OUT.format(words.count(left_out, "account")))
     if abs(database.clock_skew_seconds) > _SKEW_SECONDS:
         st.warning("The clocks differ: at a minute, the database refuses this server. Set them.")

@@ -105,7 +105,7 @@ def _draw_account(user: UserServices) -> None:
     if is_alone:
         del pages[words.ACCOUNT]
     else:
-        today, month = (words.used_of(limit).replace("\\$", "$") for limit in account.limits[:2])
+        today, month = map(words.plain_used_of, account.limits[:2])
         email = f"{user.email}, admin" if is_admin else user.email
         lines = [email, f"Spent today: {today}", f"This month: {month}", *lines]
         foot += _SIGN_OUT_ITEM

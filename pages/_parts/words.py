@@ -301,11 +301,16 @@ def reset_time(cap: Cap, now: datetime | None = None) -> str:
 
 
 def used_of(limit: Limit) -> str:
-    """Return the used part of *limit* as Markdown: `$0.0154 of $1.00`, `1,200 of 50,000`, or `95 %` for the limit of all users."""
+    """Return the used part of *limit* as Markdown: as `plain_used_of`."""
+    return plain_used_of(limit).replace("$", r"\$")
+
+
+def plain_used_of(limit: Limit) -> str:
+    """Return the used part of *limit*: `$0.0154 of $1.00`, `1,200 of 50,000`, or `95 %` for the limit of all users."""
     if limit.cap is Cap.DEPLOYMENT:
         return f"{limit.share:.0%}".replace("%", " %")
     form = number if limit.cap is Cap.DAILY_TOKENS else price
-    return f"{form(limit.used)} of {form(limit.most)}".replace("$", r"\$")
+    return f"{form(limit.used)} of {form(limit.most)}"
 
 
 def left_of(limit: Limit) -> str:

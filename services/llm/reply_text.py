@@ -33,28 +33,28 @@ class Part:
 
 
 class ReplyText:
-    """Reads the text of one reply piece by piece. What may be a part of a mark is held until the next piece arrives."""
+    """Reads the text of one reply piece by piece. What may be a part of a mark waits for the next piece."""
 
     def __init__(self) -> None:
-        self._held = ""
+        self._pending = ""
         self._read: Callable[[str], list[Part]] = self._read_beginning
         self._has_role_mark = False
         self._closing = ""  # the mark that ends the thoughts
 
     def read(self, content: str) -> list[Part]:
-        """Return the parts of *content*, the next piece of the text, and of what was held."""
-        content, self._held = self._held + content, ""
+        """Return the parts of *content*, the next piece of the text, and of what has waited."""
+        content, self._pending = self._pending + content, ""
         return [part for part in self._read(content) if part.text]
 
     def finish(self) -> list[Part]:
-        """Return what is held, at the end of the reply, without one end mark of a template."""
-        held, self._held = self._held, ""
+        """Return what has waited, at the end of the reply, without one end mark of a template."""
+        pending, self._pending = self._pending, ""
         if self._read == self._read_channel:
             return []  # the name of a channel without a message
         is_thought = self._read in (self._read_thoughts, self._read_thought_channel)
-        if not is_thought and (mark := _ending(held)):
-            held = held[: held.rindex(mark)]
-        return [Part(held, is_thought)] if held else []
+        if not is_thought and (mark := _ending(pending)):
+            pending = pending[: pending.rindex(mark)]
+        return [Part(pending, is_thought)] if pending else []
 
     def _read_beginning(self, content: str) -> list[Part]:
         begun = content.lstrip()
@@ -72,7 +72,7 @@ class ReplyText:
                 return self._goes_on(self._read_channel, begun)
         marks = *_ROLE_MARKS, *_END_MARKS, *_CLOSED_BY, *_CLOSED_BY.values(), _START, _CHANNEL
         if any(mark.startswith(begun) for mark in marks) and len(content) <= _LONGEST_BLANK:
-            self._held = content
+            self._pending = content
             return []
         return self._goes_on(self._read_text, content)
 
@@ -80,17 +80,17 @@ class ReplyText:
         thought, mark, text = content.partition(self._closing)
         if mark:
             return [Part(thought, is_thought=True), *self._goes_on(self._read_text, text)]
-        return [Part(self._hold(content, [self._closing]), is_thought=True)]
+        return [Part(self._keep_back(content, [self._closing]), is_thought=True)]
 
     def _read_text(self, content: str) -> list[Part]:
-        return [Part(self._hold(content, _END_MARKS, is_whole_held=True))]
+        return [Part(self._keep_back(content, _END_MARKS, keeps_whole=True))]
 
     def _read_channel(self, content: str) -> list[Part]:
         name, mark, text = content.partition(_MESSAGE)
         if not mark and len(content) > _LONGEST_NAME:
             return self._goes_on(self._read_text, content)
         if not mark:
-            self._held = content
+            self._pending = content
             return []
         is_text = name.rpartition(_CHANNEL)[2].split()[:1] == [_FINAL]
         return self._goes_on(self._read_final if is_text else self._read_thought_channel, text)
@@ -104,7 +104,7 @@ class ReplyText:
     def _read_message(self, content: str, *, is_thought: bool) -> list[Part]:
         found = [(content.find(mark), mark) for mark in _CHANNEL_ENDS if mark in content]
         if not found:
-            return [Part(self._hold(content, _CHANNEL_ENDS), is_thought)]
+            return [Part(self._keep_back(content, _CHANNEL_ENDS), is_thought)]
         at, mark = min(found)
         rest = content[at:] if mark in (_START, _CHANNEL) else content[at + len(mark) :]
         return [Part(content[:at], is_thought), *self._goes_on(self._read_channel, rest)]
@@ -113,13 +113,13 @@ class ReplyText:
         self._read = read
         return read(content)
 
-    def _hold(self, content: str, marks: Iterable[str], *, is_whole_held: bool = False) -> str:
-        """Hold the end of *content* if it may become one of *marks*, or is one (*is_whole_held*); return the rest."""
-        held = max((_common(content, mark) for mark in marks), key=len)
-        if is_whole_held and (mark := _ending(content)):
-            held = content[content.rindex(mark) :]
-        self._held = held if len(held) <= _LONGEST_BLANK else ""
-        return content.removesuffix(self._held)
+    def _keep_back(self, content: str, marks: Iterable[str], *, keeps_whole: bool = False) -> str:
+        """Keep the end of *content* if it may become one of *marks*, or is one (*keeps_whole*); return the rest."""
+        pending = max((_common(content, mark) for mark in marks), key=len)
+        if keeps_whole and (mark := _ending(content)):
+            pending = content[content.rindex(mark) :]
+        self._pending = pending if len(pending) <= _LONGEST_BLANK else ""
+        return content.removesuffix(self._pending)
 
 
 def text_of(reply: str) -> str:

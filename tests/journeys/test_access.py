@@ -64,12 +64,12 @@ class Look:
 
     A theme's colours are the same on a phone. *sizes*: of screens that each state is also checked on, in one theme, and by axe
     with DAYBOOK_TESTS=all alone, without its contrast. *found*: the problems. *is_on*: False checks nothing, where another run
-    of the journey does. *has_contrast*: False leaves axe's contrast to another run of the journey.
+    of the journey does. *has_contrast*: False leaves axe's contrast to another run of the journey; a plain run has it nowhere.
     """
 
     def __init__(self, person, *sizes, is_on=True, has_contrast=True):
         self._page, self._is_on = person.page, is_on
-        self._rules = _RULES if has_contrast else _WITHOUT_CONTRAST
+        self._rules = _RULES if has_contrast and IS_WHOLE else _WITHOUT_CONTRAST
         self._size, self._sizes = self._page.viewport_size, sizes
         self._themes = ["light"]
         if self._size == DESK or PICTURES:
