@@ -42,7 +42,7 @@ def proof_form(user: UserServices, back_to: str) -> str:
 
 def add_form(name: str, fields: str, back_to: str) -> str:
     """Return the HTML of the form that adds a passkey; *name*: a suggested name; *fields*: HTML of further fields."""
-    return _form("create", "add", back_to, "Add a passkey", f"{name_field(name)}{fields}")
+    return _form("create", "add", back_to, words.ADD_PASSKEY, f"{name_field(name)}{fields}")
 
 
 def name_field(name: str, field: str = "passkey_name") -> str:

@@ -55,7 +55,7 @@ def draw(actions: Actions) -> None:
         back_to = proven_actions.address("/account", proven_actions.PASSKEY)
         others = OTHERS_FIELD if actions.scope is ProofScope.FULL else ""
         form = add_form(name, others, back_to)
-        actions.draw_form(proven_actions.PASSKEY, "Add a passkey", form)
+        actions.draw_form(proven_actions.PASSKEY, words.ADD_PASSKEY, form)
 
 
 def _draw_passkey(

@@ -35,7 +35,7 @@ from services.llm.model import Piece
 from services.llm.model_spec import LimitRefusal
 from services.llm.refusals import (
     NEWER_LIMIT,
-    USAGE,
+    STREAM_OPTIONS,
     Refusal,
     RequestForm,
     is_refusal,
@@ -286,8 +286,8 @@ class OpenAIModel:
         if not form.is_streamed:
             await self._receive_whole(body, reader)
             return
-        if USAGE not in form.refused:
-            body[USAGE] = {"include_usage": True}
+        if STREAM_OPTIONS not in form.refused:
+            body[STREAM_OPTIONS] = {"include_usage": True}
         # `post` is used instead of `chat.completions`, which creates an object per token: that would take more CPU
         # time than all other work
         async with await self._client.post(

@@ -21,7 +21,7 @@ _SHORTENED_TOKENS = (
 )
 
 NEWER_LIMIT = "max_completion_tokens"
-USAGE = "stream_options"
+STREAM_OPTIONS = "stream_options"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +32,9 @@ class Refusal:
     """
 
     status: int = 0
-    code: str = ""
-    type: str = ""
-    parameter: str = ""
+    code: str = field(default="", repr=False)
+    type: str = field(default="", repr=False)
+    parameter: str = field(default="", repr=False)
     text: str = field(default="", repr=False)
     # the texts of the request: words that the error merely quotes say nothing about the endpoint
     sent: str = field(default="", repr=False)
@@ -74,7 +74,7 @@ class Refusal:
         return bool(self.limits.context_tokens or self.limits.excess_tokens)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Rule:
     """A *failure*, and the statuses, codes, types and words by which it is known; no statuses: any."""
 
@@ -182,14 +182,14 @@ class RequestForm:
 
     is_streamed: bool = True
     has_system: bool = True
-    # NEWER_LIMIT if the endpoint asks for this name of the reply limit, USAGE if it refuses this parameter
-    refused: frozenset[str] = frozenset()
+    # NEWER_LIMIT if the endpoint asks for this name of the reply limit, STREAM_OPTIONS if it refuses this parameter
+    refused: frozenset[str] = field(default=frozenset(), repr=False)
 
     def after(self, refusal: Refusal) -> "RequestForm":
         """Return the form to which *refusal* leads; this form if the refusal has another reason."""
         if refusal.status not in _OF_REQUEST - {413, 429}:
             return self
-        named = {name for name in (NEWER_LIMIT, USAGE) if refusal.says(re.compile(name))}
+        named = {name for name in (NEWER_LIMIT, STREAM_OPTIONS) if refusal.says(re.compile(name))}
         if more := named - self.refused:
             return replace(self, refused=self.refused | more)
         if self.is_streamed and (refusal.parameter == "stream" or refusal.says(_NO_STREAM)):

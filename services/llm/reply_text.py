@@ -1,7 +1,7 @@
 """Tells the thoughts from the text of a reply, and takes off the tokens of chat templates that servers leave in it. No I/O."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # tokens of chat templates around a reply: ChatML; Llama 3; Gemma; GLM and Phi; Llama 2 and Mistral
 _ROLE_MARKS = (
@@ -28,7 +28,7 @@ _LONGEST_NAME = 256  # characters of the name of a channel
 class Part:
     """A part of the text of a reply."""
 
-    text: str
+    text: str = field(repr=False)
     is_thought: bool = False
 
 
