@@ -154,7 +154,7 @@ def test_tab_of_another_process_goes_on_after_a_proof(app, second, open_rig, per
     there.hears("word2")
 
     with there.page.expect_websocket():  # by the new cookie, in the same document or after a reload
-        maya.visit("/account")
+        maya.visit("/account?then=password")
         with open_rig.connect() as rows:
             older = "update private.app_sessions set proved_at = now() - interval '10 minutes'"
             me = "(select id from auth.users where email = %s)"
