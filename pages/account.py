@@ -51,7 +51,7 @@ _OUTCOMES = {  # messages on the page, keyed by the reason in its URL
 
 
 def _form(email: str, button: str) -> str:
-    action = proven_actions.address("/account/password", proven_actions.PASSWORD)
+    action = proven_actions.form_address("/account/password", proven_actions.PASSWORD)
     # password managers read the account's name from the field with `autocomplete="username"`
     return f"""
       <form class="db-form" method="post" action="{action}">
@@ -144,6 +144,7 @@ def _draw_account(user: UserServices) -> None:
         identities.draw(actions)
         devices.draw(listed, actions)
         _draw_end(actions)
+        actions.draw_refusal_without_form()
 
 
 def _draw_end(actions: Actions) -> None:

@@ -98,9 +98,8 @@ def draw(admin: UserServices) -> None:
             st.warning(_CONFIRMED_ELSEWHERE)
     # a press reruns the page, which checks again
     st.button("Check again", icon=":material/refresh:", key="check-again")
-    _draw_database(
-        admin
-    )  # last, because this raises StoreUnavailable while the database is unreachable
+    # last, because this raises StoreUnavailable while the database is unreachable
+    _draw_database(admin)
 
 
 def _draw_database(admin: UserServices) -> None:

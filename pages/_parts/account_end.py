@@ -35,7 +35,7 @@ def draw(actions: Actions) -> None:
 def _form(user: UserServices) -> str:
     address = """<label>Type your email to confirm<input name="address" type="email" autocomplete="off" required></label>"""
     word = f"""<label>Type “{DELETE_WORD}” to confirm<input name="word" autocomplete="off" required></label>"""
-    action = proven_actions.address("/account/end", proven_actions.END)
+    action = proven_actions.form_address("/account/end", proven_actions.END)
     return f"""
       <form class="db-form" method="post" action="{action}" data-person="{user.conversations.user_id}">
         {address if user.email != NO_ADDRESS else ""}

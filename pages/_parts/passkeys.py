@@ -52,7 +52,7 @@ def draw(actions: Actions) -> None:
         st.caption(TooManyPasskeys.public)
     else:
         name = _suggested_name({one.name for one in passkeys})
-        back_to = proven_actions.address("/account", proven_actions.PASSKEY)
+        back_to = proven_actions.form_address("/account", proven_actions.PASSKEY)
         others = OTHERS_FIELD if actions.scope is ProofScope.FULL else ""
         form = add_form(name, others, back_to)
         actions.draw_form(proven_actions.PASSKEY, words.ADD_PASSKEY, form)

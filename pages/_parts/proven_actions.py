@@ -5,7 +5,7 @@ action meanwhile, and as long as its form is open.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import streamlit as st
@@ -18,13 +18,8 @@ from services.bootstrap import UserServices
 from services.domain.accounts import ProofScope
 
 PASSWORD, PASSKEY, APP, IDENTITY, END = "password", "passkey", "app", "identity", "end"
-_FORMS = (
-    PASSWORD,
-    PASSKEY,
-    APP,
-    IDENTITY,
-    END,
-)  # actions whose form is drawn in the page, not in a dialog
+# actions whose form is drawn in the page, not in a dialog
+_FORMS = (PASSWORD, PASSKEY, APP, IDENTITY, END)
 _PROVE = "prove"  # reason code in the URL: a proof is missing. The forms ask for it, so no message is shown
 _WHY = "Confirm it first. Then go on where you were."
 
@@ -36,7 +31,9 @@ class Actions:
     user: UserServices
     scope: ProofScope
     # the action whose dialog opens in this run, because the user has come back from its proof
-    returned: str = ""
+    opens: str = ""
+    # the actions whose forms, or the buttons that open them, are drawn
+    drawn: set[str] = field(default_factory=set[str])
 
     @classmethod
     def of(cls, user: UserServices, scope: ProofScope) -> "Actions":
@@ -59,6 +56,7 @@ class Actions:
 
     def draw_form(self, name: str, label: str, form: str) -> None:
         """Draw the button *label*; or, if the URL names this action, the *form* (HTML) and why it was refused, if it was."""
+        self.drawn.add(name)
         if _asked() != name:
             st.button(label, key=f"open-{name}", on_click=_go_to, args=[name])
             return
@@ -66,12 +64,17 @@ class Actions:
         st.html(f'<div data-reveal="{name}">{form}</div>', width=384)
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 
+    def draw_refusal_without_form(self) -> None:
+        """Draw why a form was refused that is not offered any more. Call this after all forms."""
+        if _asked() in _FORMS and _asked() not in self.drawn:
+            draw_refused_change(st.query_params.get("reason", ""))
+
     def draw_dialog(
         self, label: str, icon: str, key: str, dialog: Callable[..., None], *args: object
     ) -> None:
         """Draw a button that opens *dialog*; after the proof that was given for it, open the dialog."""
         self.draw_act(label, icon, key, ask_for, dialog, *args)
-        if key == self.returned:
+        if key == self.opens:
             ask_for(dialog, *args)
 
     def draw_act(
@@ -95,7 +98,7 @@ class Actions:
                 _go_to(key)
 
         draw_switch(label, is_on, act)
-        if key == self.returned:
+        if key == self.opens:
             ask_for(dialog, not is_on, form_id)
 
     def _is_proven(self, name: str) -> bool:
@@ -111,9 +114,9 @@ class Actions:
         return is_part_enough or self.scope is ProofScope.FULL
 
 
-def address(action: str, name: str) -> str:
-    """Return the URL to which the form of the action *name* posts; after a refusal, the page shows the form again."""
-    return f"{action}?then={name}"
+def form_address(path: str, name: str) -> str:
+    """Return the URL below *path* to which the form of the action *name* posts; after a refusal, the page shows it again."""
+    return f"{path}?then={name}"
 
 
 def is_form_open() -> bool:

@@ -45,7 +45,7 @@ def draw(actions: Actions) -> None:
         # if the user reloads the response, the browser sends this id again, by which the server recognises the repetition
         st.session_state.setdefault(_FORM, uuid4())
         label = "Set up an authenticator app too" if factor else "Set up"
-        action = proven_actions.address("/account/factor", proven_actions.APP)
+        action = proven_actions.form_address("/account/factor", proven_actions.APP)
         button = '<button type="submit">Show setup key</button>'
         form = f"<p>{_SHOWN}</p>{_form(action, st.session_state[_FORM], button)}"
         actions.draw_form(proven_actions.APP, label, form)

@@ -10,15 +10,14 @@ LONGEST_WAIT_SECONDS = 3600
 
 
 class ModelFailure(StrEnum):
-    """The kinds of failures of a model endpoint."""
+    """The kinds of failures of a model endpoint; how an answer shows one: `RULES` of services/llm/refusals.py."""
 
     UNREACHABLE = "unreachable"  # no connection
-    BUSY = "busy"  # HTTP status 429: too many requests
-    BROKEN = "broken"  # HTTP status 5xx
-    UNAUTHORIZED = "unauthorized"  # HTTP 401, 403: the key is wrong or has no access to the model
-    REJECTED = "rejected"  # HTTP 400, 404: the model's name, the URL or the request is wrong
-    # HTTP 402, or the code `insufficient_quota`: the account at the provider has too little credit
-    NO_CREDIT = "no credit"
+    BUSY = "busy"  # too many requests
+    BROKEN = "broken"  # a fault of the endpoint
+    UNAUTHORIZED = "unauthorized"  # the key is wrong or has no access to the model
+    REJECTED = "rejected"  # the URL or the request is wrong
+    NO_CREDIT = "no credit"  # the account at the provider has too little credit
     # the budget that a gateway sets to the app's key (LiteLLM) is used up
     BUDGET = "budget"
     NO_MODEL = "no model"  # the endpoint does not know the model

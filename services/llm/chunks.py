@@ -13,7 +13,9 @@ from openai._streaming_cleanup import drain_response_async
 DONE = "[DONE]"  # the protocol's end of a stream
 _MOST_BYTES = 4 << 20  # of an event, and of a reply that is one JSON document
 _DECODER = json.JSONDecoder()
-_BETWEEN = re.compile(r"\s*(?:data:\s*)?")  # matches everywhere
+# matches what may stand around a document: white space, and field names and comments that a gateway has wrapped again
+_BETWEEN = re.compile(r"(?:\s*(?:data:|:[^\n]*(?:\n|$)))*\s*")
+_BLANK_LINE = re.compile(rb"\n\n|\r\r|\r\n\r\n")
 
 
 class Chunks(openai.AsyncStream[object]):
@@ -41,19 +43,19 @@ class Chunks(openai.AsyncStream[object]):
 
     async def _iter_events(self) -> AsyncIterator[ServerSentEvent]:
         body = self.response.aiter_bytes()
-        begun = b""
+        begun = bytearray()
         async for part in body:
             begun += part
-            if begun.strip():
+            begun = begun.lstrip()
+            if begun:
                 break
-        if not begun.lstrip().startswith(b"{"):
-            async for event in self._decoder.aiter_bytes(_bounded(begun, body)):
+        if not begun.startswith((b"{", b"[")):
+            async for event in self._decoder.aiter_bytes(_bounded(bytes(begun), body)):
                 if event.data:
                     yield event
             return
-        async for part in (
-            body
-        ):  # a whole reply as JSON, or one JSON document a line, without the fields of events
+        # a whole reply as JSON, or one JSON document a line, without the fields of events
+        async for part in body:
             begun += part
             if len(begun) > _MOST_BYTES:
                 raise httpx2.DecodingError("too many bytes")
@@ -63,10 +65,12 @@ class Chunks(openai.AsyncStream[object]):
 
 async def _bounded(begun: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield *begun* and the parts of *body*. Raise DecodingError for an event of more than `_MOST_BYTES`."""
-    size = len(begun)
+    size, end = len(begun), begun[-3:]
     yield begun
     async for part in body:
-        size = len(part) - part.rindex(b"\n") if b"\n" in part else size + len(part)
+        blanks = list(_BLANK_LINE.finditer(end + part))
+        size = len(end + part) - blanks[-1].end() if blanks else size + len(part)
+        end = (end + part)[-3:]
         if size > _MOST_BYTES:
             raise httpx2.DecodingError("too many bytes")
         yield part
@@ -77,7 +81,7 @@ def decoded(data: str) -> Iterator[object]:
 
     Raise JSONDecodeError for a document that cannot be read, also for one that is nested too deeply or has an endless number.
     """
-    at = 0
+    at = _after_fields(data, 0)
     while at < len(data):
         if data.startswith(DONE, at):
             yield DONE
@@ -87,4 +91,8 @@ def decoded(data: str) -> Iterator[object]:
         except (ValueError, RecursionError):  # not chained, because the error contains the text
             raise json.JSONDecodeError("not readable", "", 0) from None
         yield document
-        at = cast(re.Match[str], _BETWEEN.match(data, at)).end()
+        at = _after_fields(data, at)
+
+
+def _after_fields(data: str, at: int) -> int:
+    return cast(re.Match[str], _BETWEEN.match(data, at)).end()  # matches everywhere

@@ -37,7 +37,8 @@ _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
 # matches the size of the context window in an endpoint's error about a prompt that is too long. In the order of the
 # pattern: OpenAI, vLLM, DeepSeek, OpenRouter and SGLang; Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio;
-# SGLang (another wording); xAI; Cerebras; GitHub Models; TGI (two wordings); Gemini; gateways
+# SGLang (another wording); xAI; Cerebras; GitHub Models; TGI (two wordings); Gemini; gateways;
+# newer vLLM; DashScope; vLLM; Cohere
 _NAMED_CONTEXT = re.compile(
     r"maximum context length (?:is|of) (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
@@ -45,6 +46,8 @@ _NAMED_CONTEXT = re.compile(
     r"|maximum prompt length is (\d+)|while limit is (\d+)|Max size: (\d+) tokens"
     r"|\+ `max_new_tokens` must be <= (\d+)|`inputs` must have less than (\d+) tokens"
     r"|maximum number of tokens allowed \((\d+)\)|maximum (?:input|prompt) (?:length|tokens) (?:is|of) (\d+)"
+    r"|context length is only (\d+)|[Rr]ange of input length should be \[\d+, ?(\d+)\]"
+    r"|maximum model length of (\d+)|prompt cannot exceed (\d+)"
 )
 # matches the maximum length of a reply in an endpoint's error: OpenAI; Anthropic; Groq; DeepSeek; Volcengine; TGI; DashScope;
 # Zhipu, Mistral and gateways
@@ -63,6 +66,8 @@ _NAMED_PROMPT = re.compile(
     r"|\((\d+) of text input|context limit: (\d+) \+|Prompt contains (\d+) tokens"
     r"|tokens: (\d+) tokens from the input|The input \((\d+) tokens|the request contains (\d+) tokens"
     r"|`inputs` must have less than \d+ tokens\. Given: (\d+)|Given: (\d+) `inputs` tokens"
+    r"|You passed (\d+) input tokens|prompt is too long: (\d+) tokens|n_prompt_tokens\W{1,3}(\d+)"
+    r"|messages resulted in (\d+) tokens"
 )
 # matches errors of Groq and OpenAI about a request whose prompt and longest reply together exceed the tokens per minute. A
 # request that would fit later is refused with "Limit 12000, Used 9000, Requested 4000", which does not match
@@ -141,7 +146,7 @@ class LimitRefusal:
 
 
 def read_limits(message: str, sent: str = "") -> LimitRefusal:
-    """Return the limits that the error *message* names, outside of what it quotes from the texts that were *sent*.
+    """Return the limits that the error *message* names, outside of what it quotes from *sent*, the request's `normalized` texts.
 
     None if the text is too long to be only an error message.
     """
@@ -157,8 +162,14 @@ def read_limits(message: str, sent: str = "") -> LimitRefusal:
 
 
 def first_unquoted(pattern: re.Pattern[str], message: str, sent: str) -> re.Match[str] | None:
-    """Return the first match of *pattern* in *message* that does not also stand in the texts that were *sent*."""
-    return next((found for found in pattern.finditer(message) if found[0] not in sent), None)
+    """Return the first match of *pattern* in *message* that does not also stand in *sent*, the request's `normalized` texts."""
+    matches = pattern.finditer(message)
+    return next((found for found in matches if normalized(found[0]) not in sent), None)
+
+
+def normalized(text: str) -> str:
+    """Return *text* in lower case, with one blank in place of all white space."""
+    return " ".join(text.casefold().split())
 
 
 def _named(message: str, pattern: re.Pattern[str], least: int, sent: str) -> int | None:

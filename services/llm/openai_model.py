@@ -283,10 +283,7 @@ class OpenAIModel:
             "stream": form.is_streamed,
             limit: attempt.max_tokens,
         }
-        if not form.is_streamed:
-            await self._receive_whole(body, reader)
-            return
-        if STREAM_OPTIONS not in form.refused:
+        if form.is_streamed and STREAM_OPTIONS not in form.refused:
             body[STREAM_OPTIONS] = {"include_usage": True}
         # `post` is used instead of `chat.completions`, which creates an object per token: that would take more CPU
         # time than all other work
@@ -309,18 +306,6 @@ class OpenAIModel:
                     allowed = self._between_tokens_seconds
                 silence.reschedule(min(now + allowed, new_at + longest))
             reader.is_done = chunks.is_done
-
-    async def _receive_whole(self, body: dict[str, object], reader: ReplyReader) -> None:
-        """Receive a reply that the endpoint sends at once, as one JSON document."""
-        try:
-            document = await self._client.post("/chat/completions", body=body, cast_to=object)
-        except (ValueError, RecursionError):  # nested too deeply, or with an endless number
-            raise json.JSONDecodeError("not readable", "", 0) from None
-        reader.has_response = reader.is_done = True
-        self._note(None)
-        if is_refusal(document):
-            raise _RefusedEvent(document)
-        reader.read(document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,10 +414,15 @@ def _refusal(error: Exception, messages: Sequence[ContextMessage] = ()) -> Refus
     """Return what the endpoint says in *error*, by a status or an event; of other errors nothing."""
     sent = "\n".join(message.body for message in messages)
     match error:
-        case openai.APIStatusError(status_code=status, body=body):
+        case openai.APIStatusError(status_code=status, response=response):
+            body: object = response.text
+            with suppress(
+                ValueError, RecursionError
+            ):  # the SDK keeps only what stands under `error`
+                body = json.loads(response.text)
             return read_refusal(status, body, sent)
         case _RefusedEvent(event=event):
-            return read_refusal(200, event, sent)
+            return read_refusal(None, event, sent)
         case _:
             return Refusal()
 

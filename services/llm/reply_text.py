@@ -1,4 +1,4 @@
-"""Tells the thoughts from the text of a reply, and takes off the tokens of chat templates that servers leave in it. No I/O."""
+"""Parser of a reply's text: splits off thoughts, and the tokens of chat templates that servers leave in it. No I/O."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ _CLOSED_BY = {_THINK: _CLOSING, "[THINK]": "[/THINK]"}
 _CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
 _FINAL = "final"  # the name of the channel with the text; all others are thoughts
 _CHANNEL_ENDS = ("<|end|>", "<|return|>", "<|call|>", _START, _CHANNEL)
+_LONGEST_HEADER = 3  # words of the header of a channel: a role, a name and a recipient
 # characters of white space before or behind a mark; after more, the mark is text
 _LONGEST_BLANK = 64
 _LONGEST_NAME = 256  # characters of the name of a channel
@@ -49,8 +50,10 @@ class ReplyText:
     def finish(self) -> list[Part]:
         """Return what has waited, at the end of the reply, without one end mark of a template."""
         pending, self._pending = self._pending, ""
-        if self._read == self._read_channel:
-            return []  # the name of a channel without a message
+        if self._read == self._read_between:
+            return []
+        if self._read == self._read_channel and len(pending.split()) <= _LONGEST_HEADER:
+            return []  # the header of a channel without a message
         is_thought = self._read in (self._read_thoughts, self._read_thought_channel)
         if not is_thought and (mark := _ending(pending)):
             pending = pending[: pending.rindex(mark)]
@@ -92,7 +95,7 @@ class ReplyText:
         if not mark:
             self._pending = content
             return []
-        is_text = name.rpartition(_CHANNEL)[2].split()[:1] == [_FINAL]
+        is_text = _CHANNEL not in name or name.rpartition(_CHANNEL)[2].split()[:1] == [_FINAL]
         return self._goes_on(self._read_final if is_text else self._read_thought_channel, text)
 
     def _read_final(self, content: str) -> list[Part]:
@@ -105,9 +108,23 @@ class ReplyText:
         found = [(content.find(mark), mark) for mark in _CHANNEL_ENDS if mark in content]
         if not found:
             return [Part(self._keep_back(content, _CHANNEL_ENDS), is_thought)]
-        at, mark = min(found)
-        rest = content[at:] if mark in (_START, _CHANNEL) else content[at + len(mark) :]
-        return [Part(content[:at], is_thought), *self._goes_on(self._read_channel, rest)]
+        at, _ = min(found)
+        return [Part(content[:at], is_thought), *self._goes_on(self._read_between, content[at:])]
+
+    def _read_between(self, content: str) -> list[Part]:
+        """Read from the mark that ends a message: another header follows, or the mark is a part of the text."""
+        mark = next(mark for mark in _CHANNEL_ENDS if content.startswith(mark))
+        is_header = mark in (_START, _CHANNEL)
+        rest = content if is_header else content.removeprefix(mark).lstrip()
+        if is_header or rest.startswith((_START, _CHANNEL)):
+            return self._goes_on(self._read_channel, rest)
+        if (
+            any(header.startswith(rest) for header in (_START, _CHANNEL))
+            and len(content) <= _LONGEST_NAME
+        ):
+            self._pending = content
+            return []
+        return self._goes_on(self._read_text, content)
 
     def _goes_on(self, read: Callable[[str], list[Part]], content: str) -> list[Part]:
         self._read = read

@@ -53,8 +53,8 @@ def with_query(target: str, **values: str) -> str:
     return parts._replace(query=urlencode(query)).geturl()
 
 
-def again(request: Request, page: str) -> str:
-    """Return the URL of *page* that shows the form of *request* again: the form's address names it as `then`."""
+def with_form(request: Request, page: str) -> str:
+    """Return the URL of *page* with the form of *request* open: the form's own URL names it as `then`."""
     return with_query(page, then=request.query_params.get("then", ""))
 
 

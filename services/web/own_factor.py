@@ -49,7 +49,7 @@ from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.changes import change_way_in
 from services.web.current_session import current_session
 from services.web.factor_check import FACTORS
-from services.web.forms import again, fields, read_step_id, with_query, with_reason
+from services.web.forms import fields, read_step_id, with_form, with_query, with_reason
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.shown_once import (
@@ -139,7 +139,7 @@ class OwnFactor:
                 # in a thread, because the store blocks, and drawing a QR code takes about 40 ms
                 return await run_sync(self._answer, request, path, act, form)
             except AppError as error:
-                return RedirectResponse(with_reason(again(request, _PAGE), error), 303)
+                return RedirectResponse(with_reason(with_form(request, _PAGE), error), 303)
 
         def shown(_: Request) -> Response:
             is_key = path in (_PATH, _REPLACE)

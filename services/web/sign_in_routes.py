@@ -35,7 +35,14 @@ from services.web.confirmation_codes import SignUpByCode, SignUpCode
 from services.web.current_session import SignedIn, current_session
 from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
-from services.web.forms import again, fields, local_path, read_invitation, with_query, with_reason
+from services.web.forms import (
+    fields,
+    local_path,
+    read_invitation,
+    with_form,
+    with_query,
+    with_reason,
+)
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import networks_of
 from services.web.proofs import Proof
@@ -258,7 +265,7 @@ class SignInRoutes:
             tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
             await run_sync(tell, request, self._accounts.backend, session, kind)
         except errors.AppError as error:
-            return RedirectResponse(with_reason(again(request, _ACCOUNT), error), 303)
+            return RedirectResponse(with_reason(with_form(request, _ACCOUNT), error), 303)
         outcome = "changed" if has_password else "password-added"
         return RedirectResponse(f"{_ACCOUNT}?reason={outcome}", 303)
 
@@ -280,7 +287,7 @@ class SignInRoutes:
                 is_address = session.email == NO_ADDRESS or checked_address(email) == session.email
                 if not is_address or not is_meant:
                     return RedirectResponse(
-                        with_query(again(request, self._page), reason="email"), 303
+                        with_query(with_form(request, self._page), reason="email"), 303
                     )
                 stop_turns = partial(self.start.shared().stop_turns_of, StopCause.USER)
                 access = UserAccess(session.backend.administration, stop_turns)
@@ -288,7 +295,7 @@ class SignInRoutes:
         except errors.AppError as error:
             if session and isinstance(error, errors.ProofNeeded):
                 note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
-            return RedirectResponse(with_reason(again(request, self._page), error), 303)
+            return RedirectResponse(with_reason(with_form(request, self._page), error), 303)
         log_event("account.deleted", user=session.user_id)
         self.start.notices.mail_of_deletion(request, session)
         if cookie := self.start.origin.session_cookie(request):

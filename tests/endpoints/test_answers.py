@@ -102,6 +102,18 @@ WRONG_KEY = [
     }
 ]
 
+NEST = {
+    "statusCode": 400,
+    "error": "Bad Request",
+    "message": "maximum context length is 8192 (9000 in the messages)",
+}
+CLOUDFLARE = {"success": False, "errors": [{"code": 5007, "message": "No such model @cf/x"}]}
+CLAUDE = {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-9"}}
+XAI = {
+    "code": "personal",
+    "error": "Your team has used all available credits or reached its monthly spending limit.",
+}
+
 
 @pytest.mark.parametrize(
     ("answer", "failure"),
@@ -117,6 +129,30 @@ WRONG_KEY = [
         (refused(400, SPENT), ModelFailure.BUDGET),
         (refused(404, UNKNOWN), ModelFailure.NO_MODEL),
         (refused(400, WRONG_KEY), ModelFailure.UNAUTHORIZED),
+        (refused(400, NEST), ModelFailure.TOO_LONG),
+        (refused(400, CLOUDFLARE), ModelFailure.NO_MODEL),
+        (refused(404, CLAUDE), ModelFailure.NO_MODEL),
+        (
+            refused(403, {"error": {"message": "Your request was blocked."}}),
+            ModelFailure.UNAUTHORIZED,
+        ),
+        (refused(403, XAI), ModelFailure.NO_CREDIT),
+        (refused(413, "Request Entity Too Large"), ModelFailure.TOO_LONG),
+        (
+            [{"error": {"code": 500, "message": "Context size has been exceeded."}}],
+            ModelFailure.TOO_LONG,
+        ),
+        (
+            refused(400, {"message": "the prompt is too long", "trace": "x" * 12_000}),
+            ModelFailure.TOO_LONG,
+        ),
+        (
+            {
+                "status": 200,
+                "body": '{"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}',
+            },
+            ModelFailure.NO_CREDIT,
+        ),
     ],
 )
 def test_refusal_is_told_after_one_request(play, answer, failure):
@@ -156,6 +192,16 @@ ALTERNATE = {
     "error": {"message": "Conversation roles must alternate user/assistant/user/assistant/..."}
 }
 
+O1 = {"error": {"message": "'messages[0].role' does not support 'system' with this model."}}
+VLLM = {
+    "message": "You passed 100 input tokens and requested 4096 output tokens. However, the model's context length is only 4096 tokens"
+}
+FASTAPI = {
+    "detail": [
+        {"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "no", "input": {}}
+    ]
+}
+
 
 @pytest.mark.parametrize(
     ("answer", "reply", "requests"),
@@ -169,12 +215,14 @@ ALTERNATE = {
         (refused(422, STREAMLESS) | {"unless_stream": False, "reply": "At once."}, "At once.", 2),
         ("22", "No system message came.", 2),
         (refused(400, GEMMA) | {"unless_role_missing": "system", "reply": "Merged."}, "Merged.", 2),
-        (refused(500, ALTERNATE) | {"unless_role_missing": "system", "reply": "Merged."}, "", 3),
+        # llama.cpp refuses roles with this status
         (
-            refused(400, ALTERNATE) | {"unless_role_missing": "system", "reply": "Merged."},
+            refused(500, ALTERNATE) | {"unless_role_missing": "system", "reply": "Merged."},
             "Merged.",
             2,
         ),
+        (refused(400, O1) | {"unless_role_missing": "system", "reply": "Merged."}, "Merged.", 2),
+        (refused(400, VLLM) | {"unless_max_tokens": 3996, "reply": "Shorter."}, "Shorter.", 2),
     ],
 )
 def test_request_is_repeated_within_what_was_learnt(play, answer, reply, requests):
@@ -200,6 +248,14 @@ def test_lesson_is_remembered_if_it_is_about_the_model(play, name, is_kept):
     assert len(server.asked) == 2 - is_kept
 
 
+def test_parameter_in_a_list_of_errors_is_left_out(play):
+    server, ask = play(refused(422, FASTAPI))
+
+    ask()
+
+    assert ["stream_options" in request for request in server.asked] == [True, False]
+
+
 def test_instructions_without_a_system_role_stand_in_front_of_the_first_message(play):
     server, ask = play("22")
 
@@ -215,6 +271,7 @@ def test_instructions_without_a_system_role_stand_in_front_of_the_first_message(
 # --- replies
 
 STOP = event(delta={}, finish_reason="stop")
+HI = '{"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}'
 
 
 @pytest.mark.parametrize(
@@ -256,6 +313,35 @@ STOP = event(delta={}, finish_reason="stop")
             "Hello you",
         ),
         ([event(delta={"content": "<s> Hi</s>"}), STOP], "Hi"),
+        *(
+            ([{"_raw": f"data:{before}{HI}\n\n"}, {"_raw": "data: [DONE]\n\n"}], "Hi")
+            for before in ("  ", "\ndata: ", " data: ", " : PROCESSING\ndata: ")
+        ),
+        ({"status": 200, "body": "\n\n" + HI}, "Hi"),
+        (
+            [
+                event(
+                    delta={
+                        "content": "<|channel|> is the token with which gpt-oss names a channel."
+                    }
+                ),
+                STOP,
+            ],
+            "<|channel|> is the token with which gpt-oss names a channel.",
+        ),
+        (
+            [event(delta={"content": "<|start|>assistant<|message|>Hello there<|end|>"}), STOP],
+            "Hello there",
+        ),
+        (
+            [
+                event(
+                    delta={"content": "<|channel|>final<|message|>It ends with <|end|>, and so on."}
+                ),
+                STOP,
+            ],
+            "It ends with <|end|>, and so on.",
+        ),
         (
             [event(delta={"content": "<s>old</s> and <|im_end|> are marks"}), STOP],
             "<s>old</s> and <|im_end|> are marks",

@@ -351,6 +351,14 @@ def test_every_refusal_of_a_change_has_a_sentence(open_account):
         assert sentence.startswith("Nothing was changed. ")
 
 
+def test_refusal_of_a_form_that_is_gone_is_told(open_account):
+    bootstrap.current_app().off = frozenset({SignInMethod.PASSWORD})
+
+    app = open_account(then="password", reason="busy")
+
+    assert said(app) == ["Nothing was changed. Daybook is busy. Try again in a minute."]
+
+
 # --- the confirmation of the email
 
 STEP = "0b0e4a8e-7c5c-4a8a-9d3f-2f6b0f6d5a11"
