@@ -74,8 +74,8 @@ _FAILURE_SENTENCES = {
     "Ask your admin to raise it, or try again once it is renewed.",
     ModelFailure.NO_MODEL: "The model provider does not know this model. Your message is saved. "
     "Choose another model, or ask your admin to check its name.",
-    ModelFailure.PROMPT_FILTERED: "The model provider's content filter refused this message. "
-    "It is saved; edit it and send it again.",
+    ModelFailure.PROMPT_FILTERED: "The model provider's content filter refused the request. "
+    "Your message is saved; edit it to send it again.",
     ModelFailure.TOO_LONG: "This chat is too long for the model. Your message is saved; "
     "retry to send it with less of the earlier chat.",
     ModelFailure.SILENT: "The model stopped responding. Your message is saved; try again.",
