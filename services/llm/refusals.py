@@ -268,13 +268,12 @@ def is_refusal(event: object) -> bool:
     if not isinstance(event, dict):
         return False
     found = cast(dict[str, object], event)
-    is_named = bool(found.get("error")) or "error" in (found.get("object"), found.get("type"))
     is_message = any(
         isinstance(found.get(name), str | list) for name in ("message", "msg", "detail", "errors")
     )
     # MiniMax states each reply's success in a field of its own
     return (
-        is_named
+        bool(found.get("error"))
         or ("choices" not in found and is_message)
         or bool(value_at(found, "base_resp.status_code"))
     )

@@ -384,7 +384,7 @@ def test_channels_are_told_apart(play, answer, thoughts, reply):
 def test_marks_of_channels_in_old_replies_are_not_sent(play):
     server, ask = play("16")
     old = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Hello!"
-    mention = "Write `<|channel|>` for a channel."
+    mention = "Write `<|channel|>` for a channel, and at the end <|im_end|>"
 
     ask("And now?", *(ContextMessage(Role.ASSISTANT, reply) for reply in (old, mention)))
 
