@@ -92,7 +92,7 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
     rows = [
         GridRow(
             words.moment(entry.at, has_date=True),
-            [*(_of_user(entry) if names_users else [_action(entry)]), _by(entry)],
+            [*_changed(entry, names_users=names_users), _by(entry)],
         )
         # the ids of failures, by which stores sort, begin with the hour alone
         for entry in sorted(entries, key=attrgetter("at"), reverse=True)
@@ -101,17 +101,12 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
         draw_grid("Time", columns, rows)
 
 
-def _of_user(entry: AuditEntry) -> list[str]:
-    return [
-        _ACTIONS.get(entry.action, entry.action),
-        name(entry.target),
-        change(entry.detail),
-    ]
-
-
-def _action(entry: AuditEntry) -> str:
+def _changed(entry: AuditEntry, *, names_users: bool) -> list[str]:
+    """Return the cells of *entry* between its time and its actor."""
     action, changed = _ACTIONS.get(entry.action, entry.action), change(entry.detail)
-    return f"{action} ({changed})" if changed else action
+    if names_users:
+        return [action, name(entry.target), changed]
+    return [f"{action} ({changed})" if changed else action]
 
 
 def _by(entry: AuditEntry) -> str:

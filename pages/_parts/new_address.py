@@ -25,7 +25,6 @@ _SENT_TO = '<p class="db-sent-to" data-label="New email" hidden></p>'
 OF_PROVIDER = "Your organization manages this email. Ask your admin to change it."
 _NEW_OF_PROVIDER = "Your admin manages emails of this domain. Ask your admin to change it."
 _TAKEN = "This is your email already, or that of another account."
-_PROVE = "prove"  # reason code in the URL: a proof is missing. No message is shown, because the forms ask for the proof
 _WHY = "Confirm it before you change your email."
 _WHY_AGAIN = "Confirm it again. Then enter the code that we sent to your new email."
 _PURPOSE = str(CodePurpose.NEW_ADDRESS)
@@ -54,7 +53,7 @@ def draw_forms(user: UserServices, scope: ProofScope) -> None:
     reason, step = st.query_params.get("reason", ""), _open_step()
     own = {"taken": _TAKEN, "other-sign-in": _NEW_OF_PROVIDER}
     sentence = own.get(reason) or refusal(reason)
-    if not proof.draw_outcome(reason, scope) and sentence and reason != _PROVE:
+    if not proof.draw_outcome(reason, scope) and sentence and reason != proof.MISSING:
         st.error(sentence)
     if scope is not ProofScope.FULL:
         proof.draw(user, scope, _WHY_AGAIN if step else _WHY, str(step or _PURPOSE))

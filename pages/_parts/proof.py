@@ -16,6 +16,8 @@ from services.bootstrap import UserServices
 from services.domain.accounts import Device, ProofScope
 from services.domain.mails import CodePurpose
 
+# reason code in the URL: a proof is missing. Where the forms for a proof are drawn, they say so themselves
+MISSING = "prove"
 _CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
 _IN_PART = "Confirmed, but not for all changes."
 # shown after a partial proof (ProofScope.PART): says which changes the proof allows

@@ -20,7 +20,6 @@ from services.domain.accounts import ProofScope
 PASSWORD, PASSKEY, APP, IDENTITY, END = "password", "passkey", "app", "identity", "end"
 # actions whose form is drawn in the page, not in a dialog
 _FORMS = (PASSWORD, PASSKEY, APP, IDENTITY, END)
-_PROVE = "prove"  # reason code in the URL: a proof is missing. The forms ask for it, so no message is shown
 _WHY = "Confirm it first. Then go on where you were."
 
 
@@ -49,7 +48,7 @@ class Actions:
         name, reason = _asked(), st.query_params.get("reason", "")
         if not (name or proof.is_by_code()) or self._is_proven(name):
             return False
-        if not proof.draw_outcome(reason, self.scope) and reason != _PROVE:
+        if not proof.draw_outcome(reason, self.scope) and reason != proof.MISSING:
             draw_refused_change(reason)
         proof.draw(self.user, self.scope, _WHY, name)
         return True

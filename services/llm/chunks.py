@@ -65,12 +65,16 @@ class Chunks(openai.AsyncStream[object]):
 
 async def _bounded(begun: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield *begun* and the parts of *body*. Raise DecodingError for an event of more than `_MOST_BYTES`."""
-    size, end = len(begun), begun[-3:]
+    size, tail = (
+        len(begun),
+        begun[-3:],
+    )  # of the last event; its last bytes may belong to a blank line
     yield begun
     async for part in body:
-        blanks = list(_BLANK_LINE.finditer(end + part))
-        size = len(end + part) - blanks[-1].end() if blanks else size + len(part)
-        end = (end + part)[-3:]
+        read = tail + part
+        *_, last = None, *_BLANK_LINE.finditer(read)
+        size = len(read) - last.end() if last else size + len(part)
+        tail = read[-3:]
         if size > _MOST_BYTES:
             raise httpx2.DecodingError("too many bytes")
         yield part

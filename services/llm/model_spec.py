@@ -14,7 +14,7 @@ _LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # minimum tokens; a smaller stated value
 _MOST_TOKENS = 1 << 24
 _MOST_DOLLARS = Decimal("0.01")  # the highest plausible price of a token
 _MILLION = 1_000_000
-_LONGEST_ERROR = 10_000  # characters; a longer error message probably quotes the request
+LONGEST_ERROR = 10_000  # characters; a longer error message probably quotes the request
 
 # Fields that state the context window in model lists of vLLM, LM Studio, llama.cpp, LiteLLM, Anthropic, OpenRouter,
 # Groq and Mistral. The window of a loaded model takes precedence over the model's maximum.
@@ -132,6 +132,11 @@ class LimitRefusal:
     # the request's tokens above the limit per minute; the limit itself depends on the account, and is not stored
     excess_tokens: int = 0
 
+    @property
+    def is_of_request(self) -> bool:
+        """True if the prompt and the reply together exceeded a limit."""
+        return bool(self.context_tokens or self.excess_tokens)
+
     def reply_within(self, max_tokens: int) -> int:
         """Return the length, up to *max_tokens*, of the longest reply that the limits allow; below 1 if there is no room.
 
@@ -150,7 +155,7 @@ def read_limits(message: str, sent: str = "") -> LimitRefusal:
 
     None if the text is too long to be only an error message.
     """
-    if len(message) > _LONGEST_ERROR:
+    if len(message) > LONGEST_ERROR:
         return LimitRefusal()
     found = first_unquoted(_TOKENS_PER_MINUTE, message, sent)
     return LimitRefusal(

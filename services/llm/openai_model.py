@@ -211,7 +211,8 @@ class OpenAIModel:
         *pause_after* is called with the failure of an attempt before the pause that follows, and with None after the pause.
         """
         deadline = self._loop.time() + self._first_token_seconds
-        attempt, pauses, left = _Attempt(self._form, max_tokens), iter(_PAUSES), _MOST_REQUESTS
+        first = attempt = _Attempt(self._form, max_tokens)
+        pauses, left = iter(_PAUSES), _MOST_REQUESTS
         while True:
             left -= 1
             reader, retry_after = ReplyReader(emit, attempt.max_tokens), 0.0
@@ -226,14 +227,14 @@ class OpenAIModel:
                 finally:
                     # not before a reply: a refusal may name a parameter merely by quoting the prompt
                     if reader.has_begun:
-                        self._learn(attempt)
+                        reader.emit_pending()  # also of a reply that is stopped, or that an error ends
+                        if attempt is not first:
+                            self._learn(attempt)
                 failure = reader.finish()
             except _EXPECTED as error:
                 refusal = _refusal(error, messages)
-                failure, retry_after = (
-                    _failure(error, refusal, reader.has_begun),
-                    _retry_after(error),
-                )
+                failure = _failure(error, refusal, has_begun=reader.has_begun)
+                retry_after = _retry_after(error)
                 if not reader.has_response:
                     self._note(failure)
                 if left and not reader.has_begun and (again := attempt.after(refusal)):
@@ -412,23 +413,23 @@ _EXPECTED = (
 
 def _refusal(error: Exception, messages: Sequence[ContextMessage] = ()) -> Refusal:
     """Return what the endpoint says in *error*, by a status or an event; of other errors nothing."""
-    sent = "\n".join(message.body for message in messages)
     match error:
-        case openai.APIStatusError(status_code=status, response=response):
-            body: object = response.text
-            with suppress(
-                ValueError, RecursionError
-            ):  # the SDK keeps only what stands under `error`
+        case openai.APIStatusError(status_code=code, response=response):
+            status, body = code, cast(object, response.text)
+            # the SDK keeps only what stands under `error`
+            with suppress(ValueError, RecursionError):
                 body = json.loads(response.text)
-            return read_refusal(status, body, sent)
         case _RefusedEvent(event=event):
-            return read_refusal(None, event, sent)
+            status, body = None, event
         case _:
             return Refusal()
+    return read_refusal(status, body, "\n".join(message.body for message in messages))
 
 
-def _failure(error: Exception, refusal: Refusal, has_begun: bool) -> ModelFailure:
-    match error.__cause__ if isinstance(error, openai.APIConnectionError) else error:
+def _failure(error: Exception, refusal: Refusal, *, has_begun: bool) -> ModelFailure:
+    # the SDK wraps the errors of requests, but not those of the bodies of replies
+    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+    match cause:
         case TimeoutError():
             return ModelFailure.SILENT
         case openai.APIStatusError() | _RefusedEvent():
@@ -438,9 +439,7 @@ def _failure(error: Exception, refusal: Refusal, has_begun: bool) -> ModelFailur
         # the body ended inside a character, which HTTP does not detect if the response states no length
         case UnicodeDecodeError(reason="unexpected end of data") if has_begun:
             return ModelFailure.DROPPED
-        case httpx2.HTTPError() | None if not isinstance(
-            error.__cause__ or error, httpx2.DecodingError
-        ):
+        case httpx2.HTTPError() | None if not isinstance(cause, httpx2.DecodingError):
             return ModelFailure.DROPPED if has_begun else ModelFailure.UNREACHABLE
         case _:  # a reply that had begun came from the right address
             return ModelFailure.BROKEN if has_begun else ModelFailure.GARBLED

@@ -8,9 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from services.domain.model_failures import ModelFailure
-from services.llm.model_spec import LimitRefusal, first_unquoted, normalized, read_limits, value_at
+from services.llm.model_spec import (
+    LONGEST_ERROR,
+    LimitRefusal,
+    first_unquoted,
+    normalized,
+    read_limits,
+    value_at,
+)
 
-_LONGEST_TEXT = 10_000  # characters of an error that are read
 _DEEPEST = 6  # levels of JSON, for example of an error within the metadata of a gateway's error
 _STATUSES = {str(status) for status in range(400, 600)}  # HTTP statuses of errors
 # HTTP statuses of requests that are refused for what they ask; 0: an event that names no status; 429 may mean that a request
@@ -85,8 +91,7 @@ class _Rule:
             return True
         if self.codes & refusal.codes or (self.words and refusal.says(self.words)):
             return True
-        limits = refusal.limits
-        return is_too_long and bool(limits.context_tokens or limits.excess_tokens)
+        return is_too_long and refusal.limits.is_of_request
 
 
 def _words(*patterns: str) -> re.Pattern[str]:
@@ -234,7 +239,7 @@ def shorter_reply(refusal: Refusal, max_tokens: int, *, is_second: bool = False)
     limits = refusal.limits
     if 0 < (within := limits.reply_within(max_tokens)) < max_tokens:
         return within
-    has_number = limits.reply_tokens or limits.context_tokens or limits.excess_tokens
+    has_number = limits.reply_tokens or limits.is_of_request
     if has_number or refusal.status not in _OF_REQUEST or not refusal.says(_REPLY_TOO_LONG):
         return max_tokens
     return min(max_tokens, _SHORTENED_TOKENS) if is_second else max(max_tokens // 4, 1)
@@ -256,7 +261,7 @@ def read_refusal(status: int | None, body: object, sent: str) -> Refusal:
         is_event=is_event,
         codes=frozenset(codes),
         parameter=next((str(value) for name, value in fields if name == "param"), ""),
-        text="\n".join(f"{name}: {value}" for name, value in fields)[:_LONGEST_TEXT],
+        text="\n".join(f"{name}: {value}" for name, value in fields)[:LONGEST_ERROR],
         sent=normalized(sent),
     )
 
@@ -319,7 +324,7 @@ def _listed(error: object) -> object:
 
 def _decoded(text: str) -> object:
     """Return the JSON object in *text*; *text* itself if it contains none."""
-    if text.lstrip().startswith("{") and len(text) <= _LONGEST_TEXT:
+    if text.lstrip().startswith("{") and len(text) <= LONGEST_ERROR:
         with suppress(ValueError, RecursionError):
             return json.loads(text)
     return text

@@ -99,7 +99,7 @@ class ReplyReader:
         """Finish the reply, once its stream has ended or its text is complete; return the reply's failure, if any."""
         if self._is_empty:  # no chunk arrived: the body may be a web page, for example
             return ModelFailure.GARBLED
-        self._emit_parts(self._text.finish())
+        self.emit_pending()
         # some gateways never name a finish reason (alfredapp/openai-workflow #52)
         if not self._ending and not (self.is_done and self.has_text):
             return ModelFailure.DROPPED
@@ -115,13 +115,16 @@ class ReplyReader:
         is_filtered = self.has_begun and self._ending in _FILTERED
         return ModelFailure.FILTERED if is_filtered else None
 
+    def emit_pending(self) -> None:
+        """Emit the text that waits because it may be the beginning of a mark: nothing follows it."""
+        self._emit_parts(self._text.finish())
+
     def _emit_parts(self, parts: Iterable[Part]) -> None:
         for part in parts:
-            # a model that does not think may send nothing but line breaks between the marks
-            thought = part.text if self.has_begun else part.text.lstrip()
             if not part.is_thought:
                 self._emit_text(part.text)
-            elif thought:
+            # a model that does not think may send nothing but line breaks between the marks
+            elif thought := part.text if self.has_begun else part.text.lstrip():
                 self._emit_thought(thought)
 
     def _emit_thought(self, thought: str) -> None:

@@ -13,8 +13,7 @@ _ROLE_MARKS = (
 )
 _END_MARKS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>")
 # marks around thoughts that are part of the text: vLLM and LM Studio without a parser of thoughts, older Ollama; Magistral
-_THINK, _CLOSING = "<think>", "</think>"
-_CLOSED_BY = {_THINK: _CLOSING, "[THINK]": "[/THINK]"}
+_CLOSED_BY = {"<think>": "</think>", "[THINK]": "[/THINK]"}
 # gpt-oss (openai-harmony): `<|channel|>NAME<|message|>TEXT<|end|>`, and perhaps `<|start|>assistant` before it
 _CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
 _FINAL = "final"  # the name of the channel with the text; all others are thoughts
@@ -153,8 +152,10 @@ def text_of(reply: str) -> str:
 
 def _common(content: str, mark: str) -> str:
     """Return the longest end of *content* with which *mark* begins, without the whole mark."""
-    ends = (mark[:length] for length in range(min(len(mark) - 1, len(content)), 0, -1))
-    return next(filter(content.endswith, ends), "")
+    at = content.find(mark[0], max(0, len(content) - len(mark) + 1))
+    while at >= 0 and not mark.startswith(content[at:]):
+        at = content.find(mark[0], at + 1)
+    return content[at:] if at >= 0 else ""
 
 
 def _ending(content: str) -> str:

@@ -429,6 +429,12 @@ def test_reply_that_an_error_ends_is_incomplete(play, answer, text):
     assert len(server.asked) == 1
 
 
+def test_text_that_may_begin_a_mark_is_not_lost_with_the_end_of_a_reply(play):
+    _, ask = play([event(delta={"content": "1 <"}), {"error": {"message": "Overloaded"}}])
+
+    assert ask() == (["1 ", "<"], ModelFailure.BROKEN)
+
+
 def test_stop_at_our_own_limit_is_a_cut(play):
     _, ask = play("12")
 

@@ -10,6 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+from pages import _session, sign_in
 from pages._parts.factor import TITLE as FACTOR_TITLE
 from services import bootstrap, deployment
 from services.domain.accounts import SIGN_IN_REASONS, OpenInvitation, SignUps
@@ -713,3 +714,10 @@ def test_no_account_is_made_by_a_form_where_passwords_and_codes_are_off(open_app
     assert [one.label for one in app.tabs] == ["Sign in"]
     assert re.findall(r'<form [^>]*action="(.*?)"', html_of(app)) == ["/passkey"]
     assert links_of(app) == [LAST_LINK]
+
+
+def test_script_of_addresses_knows_each_reason_of_a_success():
+    script = (ROOT / "assets" / "page" / "address.js").read_text(encoding="utf-8")
+    (reasons,) = re.findall(r"const DONE = \[(.*?)\];", script)
+
+    assert set(re.findall(r'"(.*?)"', reasons)) == {*sign_in._DONE, *_session._OUTCOMES}

@@ -453,6 +453,21 @@ def test_refused_parameter_is_known_after_a_stopped_reply(model, server):
     assert sent == [True, False, False]
 
 
+def test_lesson_is_not_forgotten_by_a_reply_that_began_before(model, server):
+    server.script(tokens=3, held=1)
+    older = iter(ask(model))
+    next(older)
+    server.script(refuses="stream_options")
+    outcome(ask(model))
+
+    server.go_on()
+    list(older)
+    outcome(ask(model))
+
+    assert "stream_options" not in server.requests[-1].body
+    assert len(server.requests) == 4
+
+
 def test_refusal_that_quotes_the_prompt_refuses_no_parameter(model, server):
     server.script(status=400)
     prompt = "Why is stream_options ignored, and what is max_completion_tokens?"
