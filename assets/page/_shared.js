@@ -30,9 +30,9 @@ window.daybook = {
     ".st-key-invitation-link",
   ].join(),
 
-  // Registers `act`, a function that is called in the animation frame after each change of the page, before
-  // the change is painted; at most once per frame, because most of these functions measure elements, which
-  // forces a layout.
+  // Registers `act`, a function that is called in the animation frame after each change of the page and after
+  // each start and end of a script run, before the change is painted; at most once per frame, because most of
+  // these functions measure elements, which forces a layout.
   onDraw(act) {
     drawn.push(act);
   },
@@ -129,4 +129,8 @@ new MutationObserver(() => {
       }
     }
   });
-}).observe(document, { childList: true, subtree: true, attributeFilter: ["data-stale"] });
+}).observe(document, {
+  childList: true,
+  subtree: true,
+  attributeFilter: ["data-stale", "data-test-script-state"],
+});

@@ -8,6 +8,12 @@ from playwright.sync_api import expect
 from services.web.page_assets import _ASSETS
 from tests.stack.apps import until
 
+# a change, and the frame in which the scripts see it
+_DRAWN_ANEW = """() => {
+  document.body.append(document.createElement("i"));
+  return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
+
 
 @pytest.fixture
 def page_of(browser):
@@ -22,7 +28,7 @@ def page_of(browser):
             for name in ("_shared", "copy", "details", "place", "text"):
                 script = (_ASSETS / "page" / f"{name}.js").read_text("utf-8")
                 page.add_script_tag(content=f"{{{script}}}")
-            page.evaluate("document.body.append(document.createElement('i'))")  # is drawn anew
+            page.evaluate(_DRAWN_ANEW)
             return page
 
         yield open_page
