@@ -107,6 +107,11 @@ SHAPES: dict[str, Shape] = {
     "months": repeated("May "),
     "limits": repeated("max_tokens "),
     "formulas": repeated("\\("),
+    "formulas of two lines": repeated("\\(a\n"),
+    "variables": repeated("$A/"),
+    "names of emoji": repeated(":a"),
+    "bold ideographs": repeated("。**是"),
+    "fences": repeated("```md\n"),
     "addresses": repeated("a@a."),
 }
 
@@ -114,9 +119,11 @@ SHAPES: dict[str, Shape] = {
 _PLAIN = {
     "pages._parts.context_words": "of_summary",
     "pages._parts.prompts": "as_typed",
-    "pages._parts.safe_md": "body label _tex _name_safely _scheme",
+    "pages._parts.inline_md": "part_marks rewrite _is_prose _tex _without_last_brackets",
+    "pages._parts.safe_md": "body label _name_safely _scheme",
     "services.crypto.vault": "_encoded_text decode_base64url token_version",
     "services.domain.addresses": "checked_address",
+    "services.domain.code_fences": "lengthened",
     "services.domain.safe_text": "has_many_marks is_readable pieces tick_pairs",
     "services.llm.known_models": "find_known",
     "services.llm.model_spec": "normalized read_limits",
@@ -206,6 +213,7 @@ READERS: dict[str, Reader] = {
     for module, names in _PLAIN.items()
     for name in names.split()
 } | {
+    "pages._parts.inline_md:_is_formula": _with("pages._parts.inline_md:_is_formula", "5", "th"),
     "pages._parts.safe_md:_part_address": _with("pages._parts.safe_md:_part_address", "data:"),
     "pages._parts.safe_md:_part_addresses": lambda text: safe_md._part_addresses(
         text, frozenset(), are_linked=True
@@ -214,7 +222,7 @@ READERS: dict[str, Reader] = {
     "pages._parts.safe_md:_ends": _with("pages._parts.safe_md:_ends", "```"),
     "pages._parts.safe_md:_guard": _with("pages._parts.safe_md:_guard", True),
     "pages._parts.safe_md:_line": _with("pages._parts.safe_md:_line", True),
-    "pages._parts.safe_md:_words": _with("pages._parts.safe_md:_words", True),
+    "pages._parts.safe_md:_words": lambda text: safe_md._words(text, 0, len(text), True),
     "services.domain.safe_text:normalize": partial(safe_text.normalize, "NFKC"),
     "services.llm.chunks:decoded": _each_document,
     "services.llm.model_spec:_named": _each_refusal,
@@ -272,7 +280,10 @@ _SENT = "passed on as it is"
 _SEALED = "sealed or opened byte by byte"
 # functions with such a parameter that read no text of users, with the reason
 NO_READERS: dict[str, str] = {
+    "pages._parts.inline_md:_is_cjk": "one character",
+    "pages._parts.inline_md:_kind": "one character",
     "pages._parts.safe_md:_link_image": _OWN,
+    "services.domain.code_fences:_Fence.is_closed_by": "a run of one character",
     "pages._parts.safe_md:draw": "`body`, then drawn",
     "services.crypto.vault:Vault._opened": _SEALED,
     "services.crypto.vault:Vault.open": _SEALED,

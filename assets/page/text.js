@@ -1,6 +1,7 @@
-// Additions to Streamlit's Markdown: the direction of text, line breaks in list items, room for the numbers
-// of long lists, keyboard scrolling of wide tables, formulas and code, names of check boxes, and a line above
-// code with its language and a button that wraps lines.
+// Additions to Streamlit's Markdown: the direction of text, line breaks in list items and table cells, room
+// for the numbers of long lists, keyboard scrolling of wide tables, formulas and code, names of check boxes,
+// ids of footnotes that differ in each reply, and a line above code with its language and a button that wraps
+// lines.
 
 const DIRECTED = [
   "> p",
@@ -40,6 +41,30 @@ function headOf(block) {
   return head;
 }
 
+// The ids and links of footnotes, which are the same in each reply.
+const NOTES = '.stMarkdown :is([id^="user-content-fn"], a[href^="#user-content-fn"], [data-footnotes] h2)';
+let replies = 0; // with footnotes, so far
+
+// Gives the footnote's part `one` an id, and a link, of its reply's own. React does not reset what it did not
+// change, so that a part which was named stays so while its reply streams.
+function nameNote(one) {
+  const reply = one.closest(".stMarkdown");
+  reply.dataset.notes ??= `note-${++replies}-`;
+  const own = reply.dataset.notes;
+  if (one.id && !one.id.startsWith(own)) one.id = own + one.id;
+  if (one.hash?.startsWith("#user-content-fn")) one.setAttribute("href", `#${own}${one.hash.slice(1)}`);
+}
+
+// Breaks the line at a `<br>` of a table's cell, which Streamlit draws as text. The text node is emptied and
+// not removed, because React may change it; React does not know of the break.
+function breakLines(cell) {
+  for (const node of [...cell.childNodes]) {
+    if (node.nodeType !== Node.TEXT_NODE || !/^<br ?\/?>$/.test(node.data)) continue;
+    node.data = "";
+    node.before(document.createElement("br"));
+  }
+}
+
 // safe_md writes "diagram" for "mermaid", because Streamlit would draw a mermaid block
 const NAMES = { diagram: "mermaid" };
 
@@ -64,6 +89,8 @@ daybook.onDraw(() => {
   for (const wide of document.querySelectorAll(WIDE)) {
     if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
   }
+  for (const one of document.querySelectorAll(NOTES)) nameNote(one);
+  for (const cell of document.querySelectorAll(".stMarkdown :is(td, th)")) breakLines(cell);
   for (const box of document.querySelectorAll(".stMarkdown .task-list-item input:not([aria-label])"))
     box.ariaLabel = "Task";
   for (const block of document.querySelectorAll(".stMarkdown .stCode")) {

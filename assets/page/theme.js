@@ -17,9 +17,9 @@ function apply() {
 
 apply();
 
-// Returns true if the page shows content that a reload would lose, or is being drawn: a script run removes the
-// line of Undo before it draws what was restored. An expired Undo does not count: its animation (style.css)
-// hides it, but it stays in the page until the page is redrawn.
+// Returns true if the page shows content that a reload would lose, or is being drawn: a script run removes
+// the line of Undo before it draws what was restored. An expired Undo does not count: its animation
+// (style.css) hides it, but it stays in the page until the page is redrawn.
 const isKept = () =>
   daybook.isRunning() ||
   [...document.querySelectorAll(KEPT)].some((one) => getComputedStyle(one).visibility === "visible");

@@ -21,6 +21,7 @@ from services.domain import (
     Role,
     TurnCost,
     TurnId,
+    code_fences,
     total_cost,
 )
 from services.domain.model_failures import LONGEST_WAIT_SECONDS, ModelFailure, ModelUnavailable
@@ -91,7 +92,7 @@ def draw_reply(
         if not reply.is_verified:
             st.markdown(f":gray[:material/gpp_bad: {_UNVERIFIED}]")
         elif not reply.is_thoughts_only:
-            safe_md.draw(reply.body)
+            safe_md.draw(code_fences.lengthened(reply.body))
         if badge:
             color = "gray" if reply.outcome is Outcome.EDITED else "orange"
             st.badge(badge.name, icon=badge.icon, color=color, help=_true_here(badge, reply))

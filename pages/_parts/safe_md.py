@@ -1,6 +1,6 @@
 """Untrusted text, made safe for Streamlit's Markdown: it may link to other hosts, but never load content from them.
 
-Formulas are rewritten to Streamlit's syntax: between dollars, by pandoc's rule, or between lines of `$$`.
+Formulas are rewritten to Streamlit's syntax: between dollars (`inline_md`), or between lines of `$$`.
 
 Where two parsers of Markdown could disagree, `body` makes the text safe for both. Code stays unchanged only where
 no parser could find an image in it: in a fence at the start of a line, which also ends any open list or
@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from pages._parts import inline_md
+from pages._parts.inline_md import JOINER
 from services.domain import safe_text
 
-# an invisible character that keeps its two neighbours from being parsed as one token
-_JOINER = "\u2060"
 _IMAGE = "!["
 _DIAGRAM_NAME = "diagram"  # assets/page/text.js shows "mermaid" instead
 
@@ -36,7 +36,6 @@ _ADDRESS = re.compile(
 _FOOTNOTE = re.compile(r"\[\^[^\[\]\s]+$")
 _ADDRESS_FOLLOWS = re.compile(r"\][(:]\s*+(?:<\s*+)?$")
 _LINE_BEGINS = re.compile(rf"{_CONTAINER}\s*<?(?P<address>[^\s()<>\[\]]{{1,300}})?")
-_IN_TEX = re.compile(r"(\\[^$])|\\?\$")
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 _TEXT = r"(?:[^\[\]\\]|\\.)*+"
@@ -64,9 +63,10 @@ _NAMES = {
 # not str.isspace: a line with a no-break space does not end a paragraph
 _BLANK = re.compile(r"[ \t]*$")
 
-_MARKED = re.compile(r"[`$~\\:!<\]]")
+_MARKED = re.compile(r"[`$~\\:!<\]*]|--|->|>=|&[lg]t;|www\.")
 _ICON = re.compile(r":(?=material[/_]|streamlit:)")
-_DIRECTIVE = re.compile(r"(?<!\\):(?=[^\W\d][\w-]*[\[{])")
+# its name is any run of characters but punctuation; one that is not known is drawn without what is in the brackets
+_DIRECTIVE = re.compile(r"(?<!\\)((?:\\\\)*+):(?=[^\s!-/:-@\[-`{-~][^\s!-,./:-@\[-^`{-~]*[\[{])")
 _BLOCK_DIRECTIVE = re.compile(r"^(?=[ \t]*::+[^\W\d])([ \t]*)(:+)")
 
 _PREFIX = r"(?P<prefix>(?:[ \t]*+(?:>|(?:[*+-]|\d{1,9}[.)])(?=[ \t])))*+[ \t]*+)"
@@ -85,21 +85,14 @@ _FORMULA = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 _EDGE = re.compile(rf"{_PREFIX}(?P<mark>\$\$|\\[\[\]])[ \t]*$")
-_DOLLARS = r"""
-      \$\$(?P<{0}wide>(?:[^$\\]|\\.)++)\$\$(?!\$)
-    | \$(?=[^\s$])(?P<{0}formula>(?:[^$\\]|\\.)++)(?<!\s)\$(?![\d$])
-    """
-_SPAN = re.compile(
-    rf"""
-      (?:https?://|www\.)\S+  # where a backslash would not escape
-    | \\\((?P<tex>(?:[^$\\]|\\[^()]|(?!{_DOLLARS.format("inner_")})\$)*+)\\\)
-    | \\.
-    | {_DOLLARS.format("")}
-    | \$+
-    | ~+
-    """,
-    re.VERBOSE,
+# a formula in TeX's brackets that goes on in further lines of its paragraph
+_WRAPPED = re.compile(
+    r"\\\((?:[^\\`$\n]|\\[^()\n])*+(?:\n(?:[^\\`$\n]|\\[^()\n])++){1,9}\\\)"
+    r"|\\\[(?:[^\\`$\n]|\\[^\[\]\n])*+(?:\n(?:[^\\`$\n]|\\[^\[\]\n])++){1,9}\\\]"
 )
+_LINE_END = re.compile(r"[ \t]*\n[ \t>]*")
+# a line that may be the underline of a heading or table, or a break: no mark in it is text
+_UNDERLINE = re.compile(r"[ \t>]*[-:| \t]+$")
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _LINKS_ITSELF = re.compile(r"(:)(?=\S)|(@)|(\bwww)(?=\\?\.)", re.IGNORECASE)
@@ -148,7 +141,7 @@ def label(text: str, limit: int = 60) -> str:
     line = " ".join(text.split())
     line = line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
     # joiners, not backslashes, because the browser decodes backslash escapes before it looks for URLs and icons
-    parted = _LINKS_ITSELF.sub(lambda match: f"{match[0]}{_JOINER}", line)
+    parted = inline_md.part_marks(_LINKS_ITSELF.sub(lambda match: f"{match[0]}{JOINER}", line))
     return _PUNCTUATION.sub(r"\\\1", parted)
 
 
@@ -196,7 +189,7 @@ def _name_safely(line: str) -> str:
 
 def _code(text: str, could_be_image: bool) -> str:
     text = _part_addresses(text, _DANGEROUS, are_linked=False)
-    return text.replace(_IMAGE, f"!{_JOINER}[") if could_be_image else text
+    return text.replace(_IMAGE, f"!{JOINER}[") if could_be_image else text
 
 
 def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
@@ -213,7 +206,7 @@ def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
         )
         if is_linked or is_note:
             return found[0]
-        return f"{found[0][0]}{_JOINER}{found[0][1:]}"
+        return f"{found[0][0]}{JOINER}{found[0][1:]}"
 
     return _ADDRESS.sub(part, text)
 
@@ -227,7 +220,7 @@ def _part_address(line: str, after: str) -> str:
     if scheme not in _DANGEROUS:
         return line
     at = line.rindex("]") + 1
-    return f"{line[:at]}{_JOINER}{line[at:]}"
+    return f"{line[:at]}{JOINER}{line[at:]}"
 
 
 def _scheme(address: str) -> str:
@@ -252,6 +245,7 @@ def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generato
     text = "\n".join(lines)
     if not in_formula:
         text = _FORMULA.sub(_on_lines, text)
+        text = _WRAPPED.sub(lambda formula: _LINE_END.sub(" ", formula[0]), text)
     for line in text.split("\n") if lines else ():
         line = _BLOCK_DIRECTIVE.sub(lambda match: match[1] + r"\:" * len(match[2]), line)
         edge = _EDGE.match(line)
@@ -287,56 +281,31 @@ def _on_lines(formula: re.Match[str]) -> str:
 
 
 def _line(line: str, could_be_image: bool) -> str:
-    if not _MARKED.search(line):  # a short cut: most lines need no escaping
+    if not _MARKED.search(line) or _UNDERLINE.match(line):  # most lines need no escaping
         return line
     out: list[str] = []
     end = 0
     for begin, close in sorted(safe_text.tick_pairs(line).items()):
         if begin >= end and line[begin - 1 : begin] != "\\":
-            out.append(_words(line[end:begin], could_be_image))
+            out.append(_words(line, end, begin, could_be_image))
             out.append(_code(line[begin:close], could_be_image))
             end = close
-    return "".join([*out, _words(line[end:], could_be_image)])
+    return "".join([*out, _words(line, end, len(line), could_be_image)])
 
 
-def _words(text: str, could_be_image: bool) -> str:
+def _words(line: str, begin: int, end: int, could_be_image: bool) -> str:
+    """Return the part of *line* from *begin* to *end*, beside which is code, made safe and as it was written."""
+    text, before = line[begin:end], line[max(0, begin - 1) : begin]
     if could_be_image and _IMAGE in text:
         text = _LINKED_IMAGE.sub(
             lambda found: _link_image(found, f" [{found['text'] or 'link'}]("), text
         )
         text = _ONE_IMAGE.sub(_link_image, text)
-    return _guard(_SPAN.sub(_escape, text), could_be_image)
-
-
-def _escape(span: re.Match[str]) -> str:
-    """Return *span* between dollar signs if it is a formula, else with its dollar signs and tildes escaped."""
-    text = span[0]
-    if text[0] == "$":
-        formula = span["wide"] or span["formula"]
-        dollars = "$$" if span["wide"] else "$"
-        return f"{dollars}{_tex(formula)}{dollars}" if formula else r"\$" * len(text)
-    if text == "~":
-        return r"\~"
-    # str.strip also removes no-break spaces; a dollar before a no-break space would not begin a formula
-    tex = (span["tex"] or "").strip()
-    if not tex or tex.endswith("\\"):
-        return text
-    # Streamlit does not read a single dollar before a digit as the end of a formula
-    dollars = "$$" if span.string[span.end() : span.end() + 1].isdigit() else "$"
-    # without the joiner, the dollars of two adjacent formulas would be read as `$$`
-    start, end = span.span()
-    before, after = span.string[max(0, start - 2) : start], span.string[end : end + 1]
-    begin = _JOINER if before.endswith(("$", r"\)")) else ""
-    return f"{begin}{dollars}{_tex(tex)}{dollars}{_JOINER if after == '$' else ''}"
-
-
-def _tex(formula: str) -> str:
-    """Return *formula* with a TeX command for each dollar sign, because a backslash does not escape it in a formula."""
-    return _IN_TEX.sub(lambda found: found[1] or r"\char36{}", formula)
+    return _guard(inline_md.rewrite(text, before, line[end : end + 1]), could_be_image)
 
 
 def _guard(text: str, could_be_image: bool) -> str:
     text = _part_addresses(text, _LINKED, are_linked=True)
-    text = _ICON.sub(f":{_JOINER}", text)
-    text = _DIRECTIVE.sub(r"\\:", text)
+    text = _ICON.sub(f":{JOINER}", text)
+    text = _DIRECTIVE.sub(r"\1\\:", text)
     return text.replace(_IMAGE, r"!\[") if could_be_image else text

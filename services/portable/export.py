@@ -24,6 +24,7 @@ from services.domain import (
     Thread,
     TurnCost,
     TurnId,
+    code_fences,
     safe_text,
     total_cost,
 )
@@ -197,12 +198,9 @@ def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
         known = (thoughts[part.id] for part in message.stored if part.id in thoughts)
         parts += [_folded(each) for each in known if each.is_verified]
         if message.body:
-            lowered = (
-                replies.lower(message.body, _own_labels(message, number, named))
-                if is_reply
-                else None
-            )
-            parts.append(_contained(message.body) if lowered is None else lowered)
+            body = code_fences.lengthened(message.body) if is_reply else message.body
+            lowered = replies.lower(body, _own_labels(message, number, named)) if is_reply else None
+            parts.append(_contained(body) if lowered is None else lowered)
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,21 +1,25 @@
 """Markdown of models and users: it may link to other hosts, but loads nothing from them."""
 
+# ruff: noqa: RUF001 (punctuation of Chinese and Japanese)
+
 import re
+from pathlib import Path
 
 import pytest
+import streamlit
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from streamlit.string_util import clean_text
 
-from pages._parts import safe_md
+from pages._parts import inline_md, safe_md
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 READER.validateLink = lambda _: True  # the tests decide which links are safe
 # pieces with a meaning in Markdown, HTML, TeX or Streamlit
 MARKS = r"""` `` ``` ```` ~~~ ```mermaid $ $$ ~ \begin{align} \end{align} ::: :::x <!-- -->
 <div> </div> '> \ ! [ ![ ] ![a](http://e/i) ![a][b] ![b] ](http://e/i) :material/home: :streamlit: :red[ me@example.org
-\( \) \[ \] x"""
+\( \) \[ \] x ** ~~ 是 “ 」 https://e/a www.e/a 。 -- -> >= :red :key: = 5"""
 LINES = ["\n", "\n\n", " ", "  ", "   ", "    ", "\t", "\r", "\u00a0", "- ", "1. ", "> ", "# "]
 LINES += ["| ", "~~~ merm&#97;id", "[b]: http://e/i", "<a title='", "<img src=http://e/i>"]
 ADDRESSES = [
@@ -209,6 +213,92 @@ def test_dollar_opens_a_formula_by_pandocs_rule(written, safe):
 @pytest.mark.parametrize(
     ("written", "safe"),
     [
+        ("$HOME/bin:$PATH, $A/$B, ($A)($B)", r"\$HOME/bin:\$PATH, \$A/\$B, (\$A)(\$B)"),
+        ("${A}/${B} and $(ls):$(pwd)", r"\${A}/\${B} and \$(ls):\$(pwd)"),
+        ("5$/7$, 5$-7$ and (5$ or 7$)", r"5\$/7\$, 5\$-7\$ and (5\$ or 7\$)"),
+        ("from $5 to 7$, $5 million$", r"from \$5 to 7\$, \$5 million\$"),
+        ("echo $$ and $$", r"echo \$\$ and \$\$"),
+        ("the $n$th, 2$\\pi$, $x$-axis, $$a b$$", "the $n$th, 2$\\pi$, $x$-axis, $$a b$$"),
+        ("$n \\text{ if } x$, $x mod n$, $AB + CD$", "$n \\text{ if } x$, $x mod n$, $AB + CD$"),
+    ],
+)
+def test_dollars_of_variables_and_prices_open_no_formula(written, safe):
+    assert safe_md.body(written) == safe
+
+
+@pytest.mark.parametrize(
+    ("written", "safe"),
+    [
+        (r"so \[ x \] is \[y = 1\]", "so $x$ is $y = 1$"),
+        ("- **A**: \\[ a \\]", "- **A**: $a$"),
+        (r"see \[1\], \[x\](y) and \(as said\)", r"see \[1\], \[x\](y) and \(as said\)"),
+        ("> a \\(x +\n> y\\) b \\[ z\n+ 1 \\]", "> a $x + y$ b $z + 1$"),
+        ("a \\(x\n\ny\\)", "a \\(x\n\ny\\)"),
+        (r"\(x\)s", "$x$s"),
+        (r"\(x\)y", "$$x$$y"),
+    ],
+)
+def test_brackets_of_tex_within_a_sentence_hold_a_formula(written, safe):
+    assert safe_md.body(written) == safe
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("这是**“取”**的。", "这是**¤“取”¤**的。"),
+        ("**注意：**请 **重**。", "**注意：¤**请 **重**。"),
+        ("~~旧。~~新 *「か」*な", "~~旧。¤~~新 *「か」¤*な"),
+        ("**「가」**는 **`a`**的 用**`b`**", "**「가」¤**는 **`a`¤**的 用**¤`b`**"),
+        ("a**(b)**c, **a:**b", "a**(b)**c, **a:**b"),
+    ],
+)
+def test_bold_text_is_closed_beside_cjk_punctuation(written, shown):
+    assert safe_md.body(written).replace("\u2060", "¤") == shown
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("见https://e.org/a。好", "见<https://e.org/a>。好"),
+        ("(https://e.org/b)，www.e.org：", "(<https://e.org/b>)，[www.e.org](http://www.e.org)："),
+        ("https://e.org/a, and b。", "https://e.org/a, and b。"),
+        ("[a](https://e.org/（b）)**“c”**d", "[a](https://e.org/（b）)**“c”**d"),
+        ("<https://e.org/a>。", "<https://e.org/a>。"),
+    ],
+)
+def test_bare_link_ends_before_wide_punctuation(written, shown):
+    assert safe_md.body(written) == shown
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("a -> b <- c <-> d -- e", "a ->¤ b <-¤ c <->¤ d --¤ e"),
+        ("5 >= 4 <= 5 ~= 5\n--\n\n| a -- |\n|--|", "5 >=¤ 4 <=¤ 5 ~=¤ 5\n--\n\n| a --¤ |\n|--|"),
+        (r"a \-> b &gt;= c", r"a \->¤ b &gt;=¤ c"),
+        ("a->b a--b `x -> y` $a <= b$ --a", "a->b a--b `x -> y` $a <= b$ --a"),
+        ("set :red and x:help, :red-ish", "set \\:red and x\\:help, :red-ish"),
+        ("https://e.org/:red <mailto:help@e.org>", "https://e.org/:red <mailto:help@e.org>"),
+        ("at 12:30[1] and a\\\\:x[b]", "at 12\\:30[1] and a\\\\\\:x[b]"),
+        ("/a/:key:/b x[:key:] 1:100:2", "/a/:¤key:/b x[:¤key:] 1:¤100:2"),
+        (":tada: (:tada::key:) 12:30:45", ":tada: (:tada::key:) 12:30:45"),
+    ],
+)
+def test_what_streamlit_adds_to_markdown_is_undone(written, shown):
+    assert safe_md.body(written).replace("\u2060", "¤") == shown
+
+
+def test_names_and_marks_were_read_in_this_bundle():
+    bundle = Path(streamlit.__file__).parent / "static" / "static" / "js"
+
+    assert [path.name for path in bundle.glob("StreamlitMarkdown.*.js")] == [inline_md.READ_FROM], (
+        "Streamlit's Markdown has changed: read its directives, marks and plugins again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "safe"),
+    [
         ("$$x$$", "$$\nx\n$$"),
         ("$$\nx $y$ $5\n\n~z~\n$$\n$5", "$$\nx $y$ $5\n\n~z~\n$$\n\\$5"),
         ("- $$x$$\n> \\[ y \\]", "- $$\n  x\n  $$\n> $$\n> y\n> $$"),
@@ -245,6 +335,10 @@ def test_label_contains_no_streamlit_directive_after_unescaping(loaded):
 
     assert loaded not in shown.replace("\\", "")
     assert shown.replace("\\", "").replace("\u2060", "") == loaded
+
+
+def test_marks_in_a_label_stay_as_written():
+    assert safe_md.label("a -> b --").replace("\u2060", "¤") == r"a \-\>¤ b \-\-¤"
 
 
 def test_long_label_is_cut():

@@ -1,0 +1,247 @@
+"""Text of a line outside of code, rewritten so that Streamlit's Markdown draws it as it was written.
+
+Formulas are put between dollars. What Streamlit does beyond CommonMark and GitHub's variant is undone where people rarely
+mean it: directives without brackets, seven replaced marks, names of emoji within a path. Beside Chinese, Japanese and
+Korean punctuation, bold text is closed and bare links end.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from types import MappingProxyType
+
+# the file of Streamlit's bundle in which the names and marks below were read; a test fails once there is another
+READ_FROM = "StreamlitMarkdown.oOG-xoxw.js"
+# an invisible character that keeps its two neighbours from being parsed as one token
+JOINER = "\u2060"
+
+_COLOURS = "red|orange|yellow|green|blue|violet|gray|grey|primary|rainbow"
+# directives that vanish even without brackets: `:red` is drawn as an empty element of that colour
+_VANISHING = rf"(?:(?:{_COLOURS})(?:-background|-badge)?|small|shimmer|color|help)(?![\w:-])"
+# marks that Streamlit replaces between blanks, as `->` by an arrow. Backslashes and entities do not help, because the
+# browser decodes them first
+_LESS, _MORE = r"(?:\\?<|&lt;)", r"(?:\\?>|&gt;)"
+_REPLACED = rf"{_LESS}\\?-{_MORE}|{_LESS}\\?-|\\?-(?:{_MORE}|\\?-)|(?:{_LESS}|{_MORE}|\\?~)\\?="
+_EDGES = r"\s|*_~`()\[\]"  # characters beside which a piece of text may begin or end
+
+# punctuation that a bare link does not contain
+_OPENING = "“‘（【「『《〈〔［｛"  # noqa: RUF001
+_CLOSING = "，。、；：！？…”’）】」』》〉〕］｝｜～"  # noqa: RUF001
+_WIDE = _OPENING + _CLOSING
+_BEFORE_ADDRESS = re.compile(r"(?:\]\([ \t]*|\]:[ \t]*|[<\[])$")
+_AFTER_LINK = re.compile(r"[?!.,:*_~\"']+$")
+
+_DOLLARS = r"\$\$(?P<wide>(?:[^$\\]|\\.)++)\$\$(?!\$) | \$(?P<narrow>(?:[^$\\]|\\.)++)\$(?!\$)"
+_SPAN = re.compile(
+    rf"""
+      (?P<link>(?:https?://|www\.)[^\s<>{_WIDE}]+) | mailto:\S+  # a backslash would not escape in these
+    | \\\((?P<round>(?:[^\\]|\\[^()])*+)\\\)
+    | \\\[(?P<square>(?:[^\\]|\\[^\[\]])*+)\\\](?![(:])
+    | (?<![^{_EDGES}])(?P<replaced>{_REPLACED})(?=[{_EDGES}]|$)
+    | \\.
+    | {_DOLLARS}
+    | (?P<stars>\*+|(?<!~)~~(?!~))
+    | (?P<directive>:(?={_VANISHING}))
+    | (?P<emoji>(?::(?!(?!100:|1234:)\d+:)[a-zA-Z0-9_+-]+:)+)
+    | \$+ | ~+
+    """,
+    re.VERBOSE,
+)
+_IN_DOLLARS = re.compile(_DOLLARS, re.VERBOSE)
+
+_IN_TEX = re.compile(r"(\\[^$])|\\?\$")
+_COMMAND = re.compile(r"\\[A-Za-z]|\^|=")
+_SIGN = re.compile(r"[\\^_={}+*<>|]")
+_WORD = re.compile(r"(?:^|\s)(?:[a-z]{3,}|or|and|to|of|is|in|by|at|on|if|as)(?=[\s.,;]|$)")
+# functions that are often written without their backslash
+_FUNCTION = re.compile(r"\b(?:mod|sin|cos|tan|log|exp|max|min|lim|gcd|det)\b")
+# what no formula begins with; of brackets, those around a command of the shell
+_NO_BEGIN = re.compile(r"[\s/,;:)\]}\"'&]|\.(?!\d)|\((?:[a-z]{3,}|ls)\b[^()\\^]*\)")
+_ORDINAL = re.compile(r"(?:th|st|nd|rd|s)\b")
+_SECOND_PRICE = re.compile(r"[-–.(][^\\^_={}]*\d$")  # noqa: RUF001 (a dash between prices)
+
+
+def rewrite(text: str, before: str = "", after: str = "") -> str:
+    """Return *text*, which stands between the characters *before* and *after* ("" at an end of the line), rewritten."""
+    whole = f"{before}{text}{after}"
+    begin, stop = len(before), len(before) + len(text)
+    out: list[str] = []
+    while span := _SPAN.search(whole, begin, stop):
+        drawn, end = _RULES.get(span.lastgroup or "", _escape)(span)
+        out += [whole[begin : span.start()], drawn]
+        begin = end
+    return "".join([*out, whole[begin:stop]])
+
+
+def part_marks(label: str) -> str:
+    """Return *label*, whose punctuation is not escaped yet, with a joiner beside each mark that Streamlit replaces."""
+    return _MARK.sub(lambda found: f"{found[0]}{JOINER}", label)
+
+
+_MARK = re.compile(r"(?<!\S)(?:<->|<-|->|--|<=|>=|~=)(?!\S)")
+
+
+def _escape(span: re.Match[str]) -> tuple[str, int]:
+    """Return *span* with its dollar signs and a single tilde escaped, and its end."""
+    text = span[0]
+    escaped = re.sub(r"\$|^~$", r"\\\g<0>", text) if text[0] in "$~" else text
+    return escaped, span.end()
+
+
+def _dollars(span: re.Match[str]) -> tuple[str, int]:
+    """Return *span* if it is a formula, else its first dollars escaped; and the end of what was read."""
+    begin, end = span.start(), span.end()
+    if formula := span["wide"]:
+        if formula.strip() and not _is_prose(formula):
+            return f"$${_tex(formula)}$$", end
+        return r"\$\$", begin + 2
+    formula = span["narrow"]
+    if _is_formula(formula, _beside(span)[0], span.string[end : end + 3]):
+        return f"${_tex(formula)}$", end
+    return r"\$", begin + 1
+
+
+def _is_formula(text: str, before: str, after: str) -> bool:
+    """Return whether *text* between two single dollars is a formula.
+
+    *before* is the character before the first dollar, *after* the three behind the second, as far as there are any. It is
+    one by pandoc's rule (no blank inside beside a dollar, no digit behind the second), unless the dollars are signs of
+    shell variables ("$HOME/bin:$PATH"), tickers ("$A/$B") or prices ("5$/7$", "$5 or 7$").
+    """
+    is_variable = re.match(r"[A-Za-z_{]", after) and not (text[0] == "\\" or _ORDINAL.match(after))
+    is_command = text[0] == "(" and after[:1] == "("
+    is_price = before.isdigit() and _SECOND_PRICE.match(text)
+    return not (
+        _NO_BEGIN.match(text)
+        or text[-1].isspace()
+        or after[:1].isdigit()
+        or is_variable
+        or is_command
+        or is_price
+        or _is_prose(text)
+    )
+
+
+def _is_prose(text: str) -> bool:
+    """Return whether *text* has words, and no sign of a formula."""
+    return bool(
+        re.search(r"\s", text)
+        and not _SIGN.search(text)
+        and not _FUNCTION.search(text)
+        and (_WORD.search(text) or re.match(r"\d.*\s[A-Za-z]{3,}", text))
+    )
+
+
+def _brackets(span: re.Match[str]) -> tuple[str, int]:
+    r"""Return the formula in TeX's brackets, `\(…\)` or `\[…\]`, between dollars; a mere escaped bracket unchanged."""
+    begin, end = span.span()
+    inner = span["round"] or span["square"] or ""
+    tex = inner.strip()  # of no-break spaces, too, before which a dollar would not begin a formula
+    is_padded = inner[:1].isspace() and inner[-1:].isspace()
+    is_meant = span["square"] is None or is_padded or _COMMAND.search(tex)
+    holds_formula = any(_dollars(found)[1] == found.end() for found in _IN_DOLLARS.finditer(tex))
+    if not tex or tex.endswith("\\") or not is_meant or holds_formula or _is_prose(tex):
+        return span[0][:2], begin + 2
+    before, after = span.string[max(0, begin - 2) : begin], span.string[end : end + 3]
+    # Streamlit does not read a single dollar before a digit as the end of a formula
+    dollars = "$" if _is_formula(tex, before[-1:], after) else "$$"
+    # without the joiners, the dollars of two adjacent formulas would be read as `$$`
+    first = JOINER if before.endswith(("$", r"\)", r"\]")) else ""
+    return f"{first}{dollars}{_tex(tex)}{dollars}{JOINER if after[:1] == '$' else ''}", end
+
+
+def _tex(formula: str) -> str:
+    """Return *formula* with a TeX command for each dollar sign, because a backslash does not escape it in a formula."""
+    return _IN_TEX.sub(lambda found: found[1] or r"\char36{}", formula)
+
+
+def _link(span: re.Match[str]) -> tuple[str, int]:
+    """Return a bare link; one that wide punctuation follows gets brackets, because GitHub's rule would go on."""
+    address, begin, end = span["link"], span.start(), span.end()
+    if _BEFORE_ADDRESS.search(span.string[max(0, begin - 9) : begin]):
+        address = _without_last_brackets(address)
+        return address, begin + len(address)
+    after = span.string[end : end + 1]
+    if not after or after not in _WIDE:
+        return address, end
+    address = _without_last_brackets(_AFTER_LINK.sub("", address))
+    end = begin + len(address)
+    if not address.startswith("www."):
+        return f"<{address}>", end
+    is_plain = not re.search(r"[()\[\]\\]", address)
+    return f"[{address}](http://{address})" if is_plain else address, end
+
+
+def _without_last_brackets(address: str) -> str:
+    """Return *address* up to the first closing bracket that none in it opened."""
+    depth = 0
+    for at, character in enumerate(address):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth < 0:
+            return address[:at]
+    return address
+
+
+def _replaced(span: re.Match[str]) -> tuple[str, int]:
+    return f"{span[0]}{JOINER}", span.end()
+
+
+def _stars(span: re.Match[str]) -> tuple[str, int]:
+    """Return a run of stars or tildes, with a joiner where it could else not open or close beside CJK characters.
+
+    CommonMark lets no run open before punctuation and behind a letter, and none close behind punctuation and before a
+    letter: right where blanks part words. The rule for CJK is that of github.com/tats-u/markdown-cjk-friendly.
+    """
+    before, after = _beside(span)
+    if not (_is_cjk(before) or _is_cjk(after)):
+        return span[0], span.end()
+    kinds = _kind(before), _kind(after)
+    first = JOINER if kinds == ("punctuation", "letter") and before not in _OPENING else ""
+    last = JOINER if kinds == ("letter", "punctuation") and after not in _CLOSING else ""
+    return f"{first}{span[0]}{last}", span.end()
+
+
+def _beside(span: re.Match[str]) -> tuple[str, str]:
+    """Return the characters before and after *span*; "" at an end of the line."""
+    begin, end = span.span()
+    return span.string[max(0, begin - 1) : begin], span.string[end : end + 1]
+
+
+def _is_cjk(character: str) -> bool:
+    return character != "" and unicodedata.east_asian_width(character) in "WFH"
+
+
+def _kind(character: str) -> str:
+    """Return what the browser's parser, which reads UTF-16, takes *character* for; "" is an end of the line."""
+    if not character or character.isspace():
+        return "blank"
+    is_punctuation = unicodedata.category(character)[0] in "PS" and character <= "\uffff"
+    return "punctuation" if is_punctuation else "letter"
+
+
+def _directive(span: re.Match[str]) -> tuple[str, int]:
+    return r"\:", span.end()
+
+
+def _emoji(span: re.Match[str]) -> tuple[str, int]:
+    """Return names of emoji that stand by themselves; of others, as in a path or a slice, a colon with a joiner."""
+    before, after = _beside(span)
+    is_alone = re.fullmatch(r"[\s(*~\"'>]?", before) and re.fullmatch(r"[\s).,!?*~\"'<]?", after)
+    if is_alone:
+        return span[0], span.end()
+    return f":{JOINER}", span.start() + 1
+
+
+_RULES: MappingProxyType[str, Callable[[re.Match[str]], tuple[str, int]]] = MappingProxyType(
+    {
+        "link": _link,
+        "round": _brackets,
+        "square": _brackets,
+        "replaced": _replaced,
+        "wide": _dollars,
+        "narrow": _dollars,
+        "stars": _stars,
+        "directive": _directive,
+        "emoji": _emoji,
+    }
+)
