@@ -26,14 +26,13 @@ from pydantic_settings import (
 )
 
 from services.domain.addresses import EmailAddress, checked_address
+from services.domain.models import MODEL_NAME
 from services.domain.passkeys import relying_party
 from services.domain.policies import POLICIES, WINDOW_MESSAGES, Summary
 from services.domain.sign_in_methods import ALL_METHODS, SignInMethod
 from services.errors import BadAddress, Misconfigured
 from services.provider_settings import ProviderSettings, first_problem, read_providers
 
-# the pattern of model names; the database checks them with the same pattern
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
 # the highest values that the database accepts: for the tokens of a turn, and for a price that an admin sets
 _MOST_TOKENS = 100_000_000
@@ -205,7 +204,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "SUPABASE_KEY is a secret key, which bypasses row level security: set the publishable key"
             )
-        if not all(_MODEL_NAME.fullmatch(name) for name in self.offered_models):
+        if not all(MODEL_NAME.fullmatch(name) for name in self.offered_models):
             raise ValueError(
                 "A model's name is wrong: DAYBOOK_MODEL holds one, DAYBOOK_MODELS some with commas between"
             )

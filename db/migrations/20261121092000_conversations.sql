@@ -37,7 +37,7 @@ create table public.conversations (
   summary_rev bigint not null default 0 check (summary_rev >= 0),  -- the revision that the sealed text is bound to
   -- The conversation's own settings; null: the space's settings, else the user's. The model's name is readable, as in turns;
   -- the app ignores a model that is no longer offered.
-  model text check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
+  model public.model_name,
   instructions public.sealed,
   instructions_rev bigint not null default 0 check (instructions_rev >= 0),
   space_id uuid,                            -- the foreign key is added by the migration of documents

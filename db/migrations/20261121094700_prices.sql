@@ -2,7 +2,7 @@
 -- new price changes neither existing reservations nor entries of the ledger.
 
 create table private.model_settings (
-  model text primary key check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
+  model public.model_name primary key,
   -- the price of a million tokens, in micro-dollars; null: the price that the app knows
   input_micro bigint check (input_micro between 0 and 1e10),
   cached_input_micro bigint check (cached_input_micro between 0 and 1e10),

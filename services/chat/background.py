@@ -32,6 +32,7 @@ from services.domain import (
 from services.domain.context import ContextPlan
 from services.domain.limits import checked_summary
 from services.domain.memories import NotedFact
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.domain.models import ModelInfo
 from services.domain.turns import LONGEST_TURN_SECONDS, StopCause
 from services.errors import AppError, ChangedElsewhere, NotFound, Refused, Stale, StoreUnavailable
@@ -54,6 +55,8 @@ from services.store.port import Store
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
 # maximum model calls of one task, which may need several: a long conversation, for example, is summarised in chunks
 _MOST_CALLS = 40
+# titles that a model may lose to its thoughts before it gets room for them, once; then no more are asked of it
+_MOST_LOST_TITLES = 2
 _THOUGHTS = 4096  # tokens added to a reply limit for the thoughts of a reasoning model
 
 
@@ -264,13 +267,23 @@ class UserTasks:
         most_tokens = 2 * call.plan.prompt_tokens + self.calls.counter.count(reply)
         return most_tokens > room or bool(call.plan.omitted_ids)
 
-    def _ask(self, purpose: Purpose, thread: Thread, plan: ContextPlan, about: MessageId) -> Answer:
+    def _ask(
+        self,
+        purpose: Purpose,
+        thread: Thread,
+        plan: ContextPlan,
+        about: MessageId,
+        *,
+        has_room: bool = False,
+    ) -> Answer:
         """Send *plan* to the model of *thread*, with the time limit of *purpose*, and return the model's answer.
 
-        *about* is the message that the call is about. Raise the errors of `PaidCalls.begin` and of the model.
+        *about* is the message that the call is about. With *has_room*, raise the reply limit as for a reasoning model.
+        Raise the errors of `PaidCalls.begin` and of the model.
         """
         offer = self.choices.setup(thread).offer
-        plan = _with_room_for_thoughts(plan, offer.info)
+        if has_room or offer.info.is_reasoning:  # thoughts count toward the reply limit
+            plan = _with_room_for_thoughts(plan, offer.info)
         call = new_call(thread, offer, plan, about, None, self.calls.turns.pace, purpose=purpose)
         turn = self.calls.begin(call)
 
@@ -303,14 +316,24 @@ class UserTasks:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
-        """Ask the model for a title, once per process; without a usable answer, the prompt's first words remain the title."""
+        """Ask the model for a title, once per process; without a usable answer, the prompt's first words remain the title.
+
+        A model that no list knows for its thoughts may spend all tokens on them: see `_MOST_LOST_TITLES`.
+        """
         try:
             thread = self.store.conversations.thread(conversation_id)
-            branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens
-            plan = plan_title(branch, window, self.calls.counter)
-            if plan is None or thread.conversation.is_titled:
+            branch, info = thread.branch(), self.choices.setup(thread).offer.info
+            plan = plan_title(branch, info.context_tokens, self.calls.counter)
+            lost = self.registry.lost_titles(info.name)
+            if plan is None or thread.conversation.is_titled or lost > _MOST_LOST_TITLES:
                 return
-            answer = self._ask(Purpose.TITLE, thread, plan, branch[0].id)
+            has_room = lost == _MOST_LOST_TITLES
+            try:
+                answer = self._ask(Purpose.TITLE, thread, plan, branch[0].id, has_room=has_room)
+            except ModelUnavailable as error:
+                if error.failure is ModelFailure.NO_ANSWER:
+                    self.registry.lose_title(info.name)
+                raise
             title = None if answer.is_cut else clean_title(answer.text)
             is_given = bool(title and self.store.conversations.give_title(conversation_id, title))
             log_event("title.made", turn=answer.turn_id, given=is_given)
@@ -414,9 +437,7 @@ def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId
 
 
 def _with_room_for_thoughts(plan: ContextPlan, info: ModelInfo) -> ContextPlan:
-    """Return *plan*; for a reasoning model, raise its reply limit, because thoughts count toward that limit."""
-    if not info.is_reasoning:
-        return plan
+    """Return *plan* with a higher reply limit, as far as the model's own limits allow."""
     free = min(info.reply_tokens, info.context_tokens - plan.prompt_tokens)
     return replace(
         plan, reply_tokens=max(plan.reply_tokens, min(free, plan.reply_tokens + _THOUGHTS))

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +63,18 @@ class BackgroundTasks:
         self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
         self._busy: dict[_Key, _State] = {}  # tasks that are running or postponed
         self._idle = LRUCache[_Key, _State](_MOST_RESULTS)
+        # title calls whose tokens all went into thoughts, by the model's name
+        self._lost_titles = Counter[str]()
         self._lock = threading.Lock()
+
+    def lost_titles(self, model: str) -> int:
+        """Return how many titles *model* did not give in this process because it thought until the reply limit."""
+        with self._lock:
+            return self._lost_titles[model]
+
+    def lose_title(self, model: str) -> None:
+        with self._lock:
+            self._lost_titles[model] += 1
 
     def coming(self, user_id: UserId, purpose: Purpose) -> frozenset[ConversationId]:
         """Return the conversations of a user in which a task of *purpose* is running."""

@@ -1,11 +1,15 @@
 """Language models as users see them: limits, prices, and the sources of both."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from services.domain import Usage
 
+# a model's name as its endpoint knows it. The database's domain `model_name` has the same pattern, behind the name of an
+# endpoint and a bar for those of several endpoints
+MODEL_NAME = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/@+-]{0,199}")
 _MILLION = 1_000_000
 
 

@@ -58,6 +58,24 @@ def test_reasoning_model_has_room_for_its_thoughts(make_chat, server):
     assert (conversation.title, conversation.is_titled) == ("Sowing peas", True)
 
 
+def test_model_that_thinks_until_the_limit_gets_room_once(chat, server):
+    server.script_titles(reply="", thoughts=5000)
+
+    conversations = [ask(chat, f"{PROMPT} {number}") for number in range(5)]
+
+    assert [each.is_titled for each in conversations] == [False] * 5
+    limits = [asked.body["max_tokens"] for asked in server.title_requests]
+    assert limits == [24, 24, INFO.reply_tokens]
+
+
+def test_model_that_has_a_title_after_its_thoughts_keeps_its_room(chat, server):
+    server.script_titles(reply="Sowing peas", thoughts=100)
+
+    conversations = [ask(chat, f"{PROMPT} {number}") for number in range(4)]
+
+    assert [each.is_titled for each in conversations] == [False, False, True, True]
+
+
 def test_reply_is_over_before_its_title_is_made(chat, server):
     turn = begin_endless_title(chat, server)
 

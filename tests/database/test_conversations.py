@@ -6,11 +6,29 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from services.domain.models import MODEL_NAME
 from tests.database import servers
 from tests.database.people import MISUSE, sealed
 
 OUT_OF_BOUNDS = "23514"
-BAD_NAMES = ["", " mini", "a model", "m\n", "-", "x" * 101, "kumquat\u00e9"]
+BAD_NAMES = [
+    "",
+    " mini",
+    "a model",
+    "m\n",
+    "-",
+    "x" * 201,
+    "kumquat\u00e9",
+    "|m",
+    "Team|m",
+    "a|b|m",
+]
+GOOD_NAMES = [
+    "@cf/meta/llama-3.1-8b-instruct",
+    "@preset/support",
+    "x" * 200,
+    "team-2|@cf/meta/llama",
+]
 
 
 @pytest.mark.parametrize(
@@ -30,6 +48,23 @@ def test_change_out_of_bounds_is_refused(maya, garden, change, refusal):
     assert maya.refusal("change_conversation", conversation=garden, changes=changes) == refusal
 
     assert maya.rows("conversations") == before
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_model_may_begin_with_an_at_sign_and_name_its_endpoint(maya, garden, name):
+    assert maya.change(garden, model=name) == {"ok": True, "changed": True}
+    [row] = maya.rows("conversations")
+    assert row["model"] == name
+
+
+def test_pattern_of_model_names_is_that_of_the_app(migrated):
+    query = (
+        "select pg_get_constraintdef(oid) from pg_constraint where contypid = 'model_name'::regtype"
+    )
+    with psycopg.connect(migrated) as admin:
+        [(check,)] = admin.execute(query).fetchall()
+
+    assert rf"'^([a-z][a-z0-9-]{{0,19}}\|)?{MODEL_NAME.pattern}$'" in check
 
 
 def test_policy_of_a_newer_version_is_stored(maya, garden):

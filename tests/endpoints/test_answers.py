@@ -1,5 +1,7 @@
 """What endpoints of public reports answer: each file has the right value here, and each kind a second input."""
 
+from contextlib import closing
+
 import pytest
 
 from services.domain import Role
@@ -454,3 +456,14 @@ def test_packed_answer_is_unreadable(play):
     packed = refused(400, "") | {"headers": {"content-encoding": "gzip"}}
 
     assert play(packed)[1]() == ([], ModelFailure.GARBLED)
+
+
+@pytest.mark.parametrize("name", ["@cf/moonshotai/kimi-k2.7-code", "@preset/support"])
+def test_name_with_an_at_sign_arrives_unchanged(name):
+    with playing([event(delta={"content": "Hello"}, finish_reason="stop"), "[DONE]"]) as server:
+        model = OpenAIModel(connect(f"http://127.0.0.1:{server.server_port}/v1", "key"), name)
+        with closing(model):
+            pieces = list(model.start([ContextMessage(Role.USER, "Hi")], max_tokens=LIMIT))
+
+    assert said(pieces) == "Hello"
+    assert [asked["model"] for asked in server.asked] == [name]

@@ -234,6 +234,8 @@ def test_store_here_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_a
             "A model's name is wrong: DAYBOOK_MODEL holds one, DAYBOOK_MODELS some",
         ),
         ({**ENDPOINT, "DAYBOOK_MODEL": "mini,large"}, "A model's name is wrong"),
+        ({**ENDPOINT, "DAYBOOK_MODEL": f"@{200 * 'x'}"}, "A model's name is wrong"),
+        ({**ENDPOINT, "DAYBOOK_MODEL": "team|mini"}, "A model's name is wrong"),
         ({"DAYBOOK_CONTEXT_TOKENS": "511"}, "DAYBOOK_CONTEXT_TOKENS: must be 512 or more."),
         (
             {"DAYBOOK_CONTEXT_TOKENS": "600", "DAYBOOK_REPLY_TOKENS": "600"},
@@ -368,6 +370,8 @@ def test_public_address_is_a_scheme_a_host_and_a_port(monkeypatch, url, end):
         ("mini", "", ("mini",)),
         ("mini", " large, mini ,,meta/Llama-3.3-70B ", ("mini", "large", "meta/Llama-3.3-70B")),
         ("", "large,mini", ("large", "mini")),
+        ("@cf/moonshotai/kimi-k2.7-code", "", ("@cf/moonshotai/kimi-k2.7-code",)),
+        ("@preset/support", f"@{199 * 'x'}", ("@preset/support", f"@{199 * 'x'}")),
     ],
 )
 def test_models_are_offered_once_default_first(monkeypatch, model, models, offered):
