@@ -82,6 +82,7 @@ class ScriptedModel:
     gate: threading.Event = field(default_factory=threading.Event)
     seen: list[Sequence[ContextMessage]] = field(default_factory=list)
     max_tokens: list[int] = field(default_factory=list)  # the length limit of each call
+    merges_instructions: bool = False
 
     def __post_init__(self):
         self.gate.set()

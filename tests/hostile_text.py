@@ -225,6 +225,15 @@ READERS: dict[str, Reader] = {
     "pages._parts.safe_md:_words": lambda text: safe_md._words(text, 0, len(text), True),
     "services.domain.safe_text:normalize": partial(safe_text.normalize, "NFKC"),
     "services.llm.chunks:decoded": _each_document,
+    "services.llm.failure_details:_code": _with(
+        "services.llm.failure_details:_code", "a secret key"
+    ),
+    "services.llm.failure_details:_readable": _with(
+        "services.llm.failure_details:_readable", "a secret key", "llm.test"
+    ),
+    "services.llm.failure_details:_without_key": _with(
+        "services.llm.failure_details:_without_key", "a secret key"
+    ),
     "services.llm.model_spec:_named": _each_refusal,
     "services.llm.refusals:read_refusal": _each_rule,
     "services.memory.compaction:clean_summary": _with(
@@ -284,6 +293,10 @@ NO_READERS: dict[str, str] = {
     "pages._parts.inline_md:_kind": "one character",
     "pages._parts.safe_md:_link_image": _OWN,
     "services.domain.code_fences:_Fence.is_closed_by": "a run of one character",
+    "services.domain.models:ModelSettings.of": "the name of a model",
+    "services.llm.failure_details:details_of": "a key and a host",
+    "services.llm.failure_details:FailureLog.add": "the name of a model",
+    "services.llm.refusals:_first": _OWN,
     "pages._parts.safe_md:draw": "`body`, then drawn",
     "services.crypto.vault:Vault._opened": _SEALED,
     "services.crypto.vault:Vault.open": _SEALED,

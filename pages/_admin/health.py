@@ -7,10 +7,10 @@ import streamlit as st
 
 from pages._admin import connection
 from pages._parts import words
-from pages._parts.elements import draw_metrics, row
+from pages._parts.elements import GridRow, draw_grid, draw_metrics, row
 from services import bootstrap
 from services.bootstrap import UserServices
-from services.domain.health import SignInFailure, UnsentReason
+from services.domain.health import FailedCall, SignInFailure, UnsentReason
 from services.domain.models import ModelState
 
 # a larger clock difference is shown as a warning, because a server proof is valid for only a minute
@@ -29,6 +29,7 @@ _FAILED_SIGN_INS = {
     ),
     SignInFailure.CONFIRMATION: "Confirmation emails that Supabase Auth did not send: {}.",
 }
+_FAILED_CALLS = ("Model", "Reason", "Status", "Code")
 _SMTP = "“Authentication, Emails, SMTP Settings” of the Supabase project"
 _UNSENT = {
     UnsentReason.SERVER: (
@@ -79,6 +80,9 @@ def draw(admin: UserServices) -> None:
         }
         | _of_time("Time to first token (median)", calls.first_token_ms, words.seconds),
     )
+    if failures := model_server.failures:
+        with st.expander(f"Last failed calls ({len(failures)})", key="failed-calls"):
+            draw_grid("Time", _FAILED_CALLS, map(_failed_call, failures))
     if model_server.outage:
         st.warning(model_server.outage)
     with row("connection-row"):
@@ -137,6 +141,11 @@ def _draw_failed_sign_ins() -> None:
         if failure is SignInFailure.CONFIRMATION and calls.unsent_reason:
             sentence += f" {_UNSENT[calls.unsent_reason]}"
         st.warning(sentence)
+
+
+def _failed_call(call: FailedCall) -> GridRow:
+    reason = words.MODEL_FAILURES[call.failure]
+    return GridRow(words.moment(call.at), (call.model, reason, str(call.status or ""), call.code))
 
 
 def _difference(seconds: float) -> str:

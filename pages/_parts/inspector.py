@@ -17,6 +17,7 @@ from services.domain.policies import policy_named
 from services.errors import InstructionsTooLong, PromptTooLong
 
 _ESTIMATED = "Token counts are estimates and tend to be high."
+_MERGED = "This model takes no system instructions: they are sent in front of the first message."
 _EXCERPT = 120  # characters
 _SPEAKERS = {Role.USER: words.YOU, Role.ASSISTANT: "Assistant", Role.SYSTEM: "System"}
 
@@ -137,6 +138,8 @@ def _draw(view: ThreadView, receipt: SentContext, tokens: int, counted: str) -> 
     instructions, facts, summary, kept, recalled, *_ = (name for name, *_ in _parts(receipt))
     if receipt.instructions:
         with st.expander(instructions):
+            if view.setup.offer.client.merges_instructions:
+                st.caption(_MERGED)
             draw_plain_text(receipt.instructions)
     if receipt.facts:
         st.expander(facts).html(_rows((text, "", "") for _, text in receipt.facts))

@@ -165,6 +165,9 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
     if end and end is not _EDITED:  # an edited reply has a badge
         with st.container(key="reply-failed" if view.failure else "reply-ended", gap="xsmall"):
             st.caption(f"{end.icon} {_true_here(end, last, view.failure)}")
+            if isinstance(view.failure, ModelUnavailable) and view.failure.details:
+                with st.expander("Details", key="failure-details", type="compact"):
+                    st.text(words.failure_details(view.failure.details))
             if tip or has_retry:
                 _draw_remedies(view, tip, choices, has_retry=has_retry)
     if last.role is Role.ASSISTANT:

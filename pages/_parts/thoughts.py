@@ -12,6 +12,7 @@ from services.domain import Message, MessageId, Thoughts
 Known = Mapping[MessageId, Thoughts]
 
 _WAIT_SECONDS = 3.0  # the page says after this many seconds that the model is thinking
+_AT_ONCE = '<p class="db-at-once">This endpoint sends its reply at once.</p>'
 _UNVERIFIED = ":gray[:material/gpp_bad: These thoughts failed their integrity check and are hidden. Contact your admin.]"
 
 
@@ -48,15 +49,15 @@ class StreamedReply:
         self._turn, self._box, self._before = turn, box, before
         self._words: DeltaGenerator | None = box
         self._thoughts: DeltaGenerator | None = None
-        # three flags: text has arrived, thoughts have arrived, neither has arrived for a while
-        self._stage = (False, False, False)
+        # flags: text has arrived, thoughts have arrived, neither has arrived for a while, the reply comes at once
+        self._stage = (False, False, False, False)
         self._drawn = ""  # the thoughts as they were last drawn
 
     def draw(self, said: str) -> None:
         """Draw the text *said* so far and the thoughts so far; if neither has arrived for a while, draw the waiting time."""
         thoughts = self._turn.thoughts()
         is_late = not (said or thoughts) and self._turn.waited_seconds() >= _WAIT_SECONDS
-        stage = bool(said), thoughts is not None, is_late
+        stage = bool(said), thoughts is not None, is_late, self._turn.is_at_once
         if stage != self._stage:
             self._stage, self._drawn = stage, ""
             self._words, self._thoughts = self._places(said, thoughts, is_late=is_late)
@@ -81,7 +82,8 @@ class StreamedReply:
             # the browser counts up from this value (assets/style.css)
             waited = f"--waited: -{int(self._turn.waited_seconds())}s"
             if thoughts is None:
-                st.html(f'<p class="db-thinking" style="{waited}">Thinking…</p>')
+                at_once = _AT_ONCE if self._turn.is_at_once else ""
+                st.html(f'{at_once}<p class="db-thinking" style="{waited}">Thinking…</p>')
                 return None, None
             key = f"thinking-{self._turn.prompt_id}"
             st.html(f"<style>.st-key-{key} {{ {waited} }}</style>")

@@ -18,7 +18,7 @@ from babel.numbers import NumberPattern, format_decimal, get_currency_symbol
 
 from services.domain import Full, MemoryPolicy, Retrieval, Summary, Window
 from services.domain.accounts import Limit, SignUps
-from services.domain.model_failures import ModelFailure
+from services.domain.model_failures import FailureDetails, ModelFailure
 from services.errors import AppError, Cap, OverBudget
 
 # words on buttons and in menus
@@ -279,6 +279,17 @@ def sentence(error: AppError, now: datetime | None = None) -> str:
     left = _left(error.cap, error.left)
     reason = error.public.removesuffix(".")
     return f"{reason}: {left} left, a short reply may need up to {needed}. {when}."
+
+
+def failure_details(details: FailureDetails) -> str:
+    """Return what the provider said of a failure, as plain text of up to four lines."""
+    lines = {
+        "Status": str(details.status or ""),
+        "Type": details.kind,
+        "Code": details.code,
+        "The provider says": details.sentence,
+    }
+    return "\n".join(f"{name}: {value}" for name, value in lines.items() if value)
 
 
 def resets(cap: Cap, now: datetime | None = None) -> str:

@@ -68,6 +68,8 @@ class LiveTurn:
     stopped_by: StopCause | None = field(default=None, init=False)
     is_cut: bool = field(default=False, init=False)  # true if the reply reached its length limit
     is_done: bool = field(default=False, init=False)
+    # true if the endpoint does not stream: the whole reply will come at once
+    is_at_once: bool = field(default=False, init=False)
     usage: Usage | None = field(default=None, init=False)  # the usage that the endpoint reported
     # the thoughts that the last checkpoint stored
     kept_thoughts: Thoughts | None = field(default=None, init=False)

@@ -28,7 +28,7 @@ from services.domain.turns import (
     StopCause,
 )
 from services.events import log_event
-from services.llm import LimitReached, Offer, Thought
+from services.llm import LimitReached, Offer, SentAtOnce, Thought
 from services.memory.continuing import spaced, without_repeated_space
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
@@ -69,6 +69,8 @@ class PaidCalls:
     on_settled: Callable[[], None] = lambda: None  # called when the user's spending has changed
     # the session that owns the turns; they are stopped when the session ends (`LiveTurns.leaving`)
     owner: object = None
+    # called with the model's name and the failure of each call that the model could not answer
+    on_failed: Callable[[str, ModelUnavailable], object] = lambda model, error: None
 
     def begin(self, call: Call) -> LiveTurn:
         """Begin the turn of *call* in the database. Repeating the same *call* does not begin a second turn.
@@ -160,6 +162,8 @@ class PaidCalls:
                         turn.usage = piece
                 case LimitReached():
                     turn.is_cut = True
+                case SentAtOnce():
+                    turn.is_at_once = True
                 case Thought(text):
                     turn.think(text)
                     is_over = limit.is_exceeded(text)
@@ -186,6 +190,8 @@ class PaidCalls:
         )
         unsaved = self._finish(ending)
         model_failure = failure.failure if isinstance(failure, ModelUnavailable) else None
+        if isinstance(failure, ModelUnavailable):
+            self.on_failed(info.name, failure)
         store_failure = unsaved or (None if model_failure else failure)
         log_event(
             "turn.finished",

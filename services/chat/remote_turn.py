@@ -35,6 +35,8 @@ class RemoteTurn:
         self._turn: OpenTurn | None = turn
         self._turns, self._sweep = turns, sweep
 
+    is_at_once = False  # only the process that asks the endpoint knows
+
     @property
     def is_done(self) -> bool:
         return self._turn is None or not self._turn.state.is_open

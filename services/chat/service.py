@@ -64,7 +64,9 @@ class Chat:
         self._search, self._title, self._new_id, self.owner = search, title, new_id, owner
         self._on_deleted = on_deleted
         self._counting, self._unanswered = Counting(), UnansweredCalls()
-        self._calls = PaidCalls(store.turns, choices.counter, on_settled, owner)
+        self._calls = PaidCalls(
+            store.turns, choices.counter, on_settled, owner, choices.models.failures.add
+        )
         self._planning = Planning(
             turns=store.turns, counter=choices.counter, counting=self._counting, search=search
         )

@@ -42,6 +42,17 @@ class ModelCalls:
     last_failed_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class FailedCall:
+    """A model call that failed, as admins see it: nothing of its user and of its text."""
+
+    at: datetime  # to the minute
+    model: str
+    failure: ModelFailure
+    status: int  # the HTTP status; 0: none
+    code: str  # the code that the endpoint named; "other" if it is no code
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionTest:
     """The result of a test of the connection to the model endpoint, which asks for its list of models."""

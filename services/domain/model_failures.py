@@ -1,6 +1,7 @@
 """The kinds of failures of a model endpoint, and the error that is raised for them."""
 
 import time
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
 
@@ -33,16 +34,33 @@ class ModelFailure(StrEnum):
     EMPTY = "empty"  # the stream ended normally without any text
 
 
+@dataclass(frozen=True, slots=True)
+class FailureDetails:
+    """What an endpoint said of a failure, for the user whose turn it was: never stored, never logged."""
+
+    status: int = 0  # the HTTP status; 0: none
+    kind: str = field(default="", repr=False)  # the type of the error, as the endpoint names it
+    code: str = field(default="", repr=False)
+    # plain text, only about the user's own request
+    sentence: str = field(default="", repr=False)
+
+
 class ModelUnavailable(Unavailable):
     """The model endpoint failed."""
 
-    def __init__(self, failure: ModelFailure, outage: str = "", wait_seconds: float = 0) -> None:
+    def __init__(
+        self,
+        failure: ModelFailure,
+        outage: str = "",
+        wait_seconds: float = 0,
+        details: FailureDetails | None = None,
+    ) -> None:
         """*outage*: the sentence for admins, in Markdown, about an endpoint that does not answer.
 
         *wait_seconds*: how long the endpoint asks to wait, at most `LONGEST_WAIT_SECONDS`.
         """
         super().__init__(failure)
-        self.failure, self._outage = failure, outage
+        self.failure, self._outage, self.details = failure, outage, details
         self._ready_at = time.monotonic() + wait_seconds
         self.public = _FAILURE_SENTENCES[failure]
 

@@ -20,14 +20,19 @@ class Thought:
     text: str = field(repr=False)
 
 
-Piece = str | Thought | Usage | LimitReached
+@dataclass(frozen=True, slots=True)
+class SentAtOnce:
+    """The stream's notice that the endpoint does not stream: the whole reply will come at once."""
+
+
+Piece = str | Thought | Usage | LimitReached | SentAtOnce
 
 
 class ModelStream(Protocol):
     """A streaming reply. It can be iterated once."""
 
     def __iter__(self) -> Iterator[Piece]:
-        """Send the request; yield thoughts and text, then LimitReached if the reply was cut off, then Usage if it was received.
+        """Send the request; yield SentAtOnce if it is not streamed, thoughts and text, then LimitReached if the reply was cut off, then Usage if it was received.
 
         Raise ModelUnavailable if the endpoint fails. A caller that stops the iteration early ends the request.
         """
@@ -44,6 +49,11 @@ class ModelStream(Protocol):
 
 class ModelClient(Protocol):
     """A client of one model, which starts replies."""
+
+    @property
+    def merges_instructions(self) -> bool:
+        """True if the model takes no system role, so that instructions are sent in front of the first message."""
+        ...
 
     def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> ModelStream:
         """Return a stream for the reply to *messages*; the request is sent only when the stream is iterated."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from services.domain.models import LimitSource, ModelInfo, ModelSettings, PriceSource
 from services.llm.connection import Connection
+from services.llm.failure_details import FailureLog
 from services.llm.model import ModelClient
 from services.llm.model_spec import LimitRefusal
 
@@ -38,6 +39,7 @@ class Models:
         """*connection*: None for the local model, whose process is monitored instead."""
         self._known = {offer.info.name: offer for offer in (first, *others)}
         self._settings, self.connection = settings, connection
+        self.failures = FailureLog()
         self._refusals = defaultdict[str, set[LimitRefusal]](set)
 
     def __iter__(self) -> Iterator[Offer]:

@@ -31,7 +31,8 @@ from services.domain.model_failures import LONGEST_WAIT_SECONDS, ModelFailure, M
 from services.errors import ProxyUnusable
 from services.llm.chunks import Chunks
 from services.llm.endpoint import Endpoint
-from services.llm.model import Piece
+from services.llm.failure_details import details_of
+from services.llm.model import Piece, SentAtOnce
 from services.llm.model_spec import LimitRefusal
 from services.llm.refusals import (
     NEWER_LIMIT,
@@ -146,6 +147,11 @@ class OpenAIModel:
         reply = partial(self._reply, messages, max_tokens)
         return _Stream(self._loop, reply, self._endpoint)
 
+    @property
+    def merges_instructions(self) -> bool:
+        """True once a reply has shown that the model takes no system role."""
+        return not self._form.has_system
+
     def named(self, name: str, *, is_reasoning: bool = False) -> "OpenAIModel":
         """Return another model at the same endpoint. Both share their connections, and closing one closes both."""
         other = copy.copy(self)
@@ -216,6 +222,9 @@ class OpenAIModel:
         while True:
             left -= 1
             reader, retry_after = ReplyReader(emit, attempt.max_tokens), 0.0
+            refusal = Refusal()
+            if not attempt.form.is_streamed:
+                emit(SentAtOnce())
             try:
                 # a whole reply may take longer than its beginning
                 until = (
@@ -246,7 +255,7 @@ class OpenAIModel:
                     failure = reader.finish()
             if failure is None:
                 return None
-            unavailable = self._unavailable(failure, retry_after)
+            unavailable = self._unavailable(failure, retry_after, refusal)
             if failure not in _TRANSIENT or reader.has_begun or not left:
                 return unavailable
             pause = max(next(pauses, inf), retry_after)
@@ -256,9 +265,12 @@ class OpenAIModel:
             await asyncio.sleep(pause)
             pause_after(None)
 
-    def _unavailable(self, failure: ModelFailure, retry_after: float) -> ModelUnavailable:
+    def _unavailable(
+        self, failure: ModelFailure, retry_after: float, refusal: Refusal
+    ) -> ModelUnavailable:
         outage = self._endpoint.outage if self._endpoint and _AWAY.get(failure) else ""
-        return ModelUnavailable(failure, outage, retry_after)
+        details = details_of(refusal, failure, self._client.api_key, self._client.base_url.host)
+        return ModelUnavailable(failure, outage, retry_after, details)
 
     def _learn(self, attempt: "_Attempt") -> None:
         """Remember what refusals have shown, once a request that obeys it has brought text."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Collection, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -45,6 +45,10 @@ class Refusal:
     codes: frozenset[str] = field(default=frozenset(), repr=False)  # codes and types, in lower case
     parameter: str = field(default="", repr=False)
     text: str = field(default="", repr=False)
+    # the first type, the first code, and the message of the innermost error
+    kind: str = field(default="", repr=False)
+    code: str = field(default="", repr=False)
+    sentence: str = field(default="", repr=False)
     # the request's `normalized` texts: words that the error merely quotes say nothing about the endpoint
     sent: str = field(default="", repr=False)
 
@@ -59,6 +63,12 @@ class Refusal:
         if self.status not in _OF_REQUEST and not self.is_event:
             return LimitRefusal()
         return read_limits(self.text, self.sent)
+
+    @property
+    def is_of_request(self) -> bool:
+        """True if the error is about a parameter or the reply limit."""
+        is_of_limit = bool(self.limits.reply_tokens) or self.says(_REPLY_TOO_LONG)
+        return self.parameter != "" or is_of_limit
 
     @property
     def affordable_tokens(self) -> int:
@@ -260,10 +270,17 @@ def read_refusal(status: int | None, body: object, sent: str) -> Refusal:
         status=status,
         is_event=is_event,
         codes=frozenset(codes),
-        parameter=next((str(value) for name, value in fields if name == "param"), ""),
+        parameter=_first(fields, "param"),
+        kind=_first(fields, "type"),
+        code=_first(fields, "code", "error_code"),
+        sentence=_first(fields[::-1], "message", "msg", "detail", "error", "")[:LONGEST_ERROR],
         text="\n".join(f"{name}: {value}" for name, value in fields)[:LONGEST_ERROR],
         sent=normalized(sent),
     )
+
+
+def _first(fields: Sequence[tuple[str, str | int]], *names: str) -> str:
+    return next((str(value) for name, value in fields if name in names), "")
 
 
 def is_refusal(event: object) -> bool:

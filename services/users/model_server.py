@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from services.domain import AccountRole
 from services.domain.accounts import Account
-from services.domain.health import ConnectionTest
+from services.domain.health import ConnectionTest, FailedCall
 from services.errors import AdminsOnly, UnreadableInput
 from services.llm import Models
 
@@ -32,6 +32,11 @@ class ModelServer:
         """True for an endpoint at a loopback address; False for the local model, too."""
         connection = self.models.connection
         return connection is not None and connection.endpoint.is_on_this_machine
+
+    @property
+    def failures(self) -> list[FailedCall]:
+        """The last 50 failed calls of this process, the latest first."""
+        return self.models.failures.latest()
 
     def test(self) -> ConnectionTest:
         """Test the connection, at most every five seconds; until then, return the last result.

@@ -6,9 +6,9 @@ import pytest
 
 from services.domain import Role
 from services.domain.context import ContextMessage
-from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.domain.model_failures import FailureDetails, ModelFailure, ModelUnavailable
 from services.llm import openai_model
-from services.llm.model import LimitReached, Thought
+from services.llm.model import LimitReached, SentAtOnce, Thought
 from services.llm.openai_model import OpenAIModel, connect
 from tests.endpoints.player import playing, read
 
@@ -250,6 +250,14 @@ def test_lesson_is_remembered_if_it_is_about_the_model(play, name, is_kept):
     assert len(server.asked) == 2 - is_kept
 
 
+def test_page_learns_that_a_reply_comes_at_once_and_where_instructions_stand(play):
+    at_once, _ = play("21")[1]()
+    streamed, _ = play("22")[1]()
+
+    assert [piece for piece in at_once if isinstance(piece, SentAtOnce)] == [SentAtOnce()]
+    assert SentAtOnce() not in streamed
+
+
 def test_parameter_in_a_list_of_errors_is_left_out(play):
     server, ask = play(refused(422, FASTAPI))
 
@@ -467,3 +475,19 @@ def test_name_with_an_at_sign_arrives_unchanged(name):
 
     assert said(pieces) == "Hello"
     assert [asked["model"] for asked in server.asked] == [name]
+
+
+def test_details_of_a_refusal_lack_the_key_and_the_address():
+    key = "sk-Gh7kLm2PqRs9"
+    with playing(None) as server:
+        host = f"http://127.0.0.1:{server.server_port}/v1"
+        said = f"prompt is too long: 9 tokens > 8 maximum ({key} at {host}/chat)"
+        server.answer = refused(400, {"error": {"message": said, "type": "invalid_request_error"}})
+        with closing(OpenAIModel(connect(host, key), "m")) as model:
+            stream = model.start([ContextMessage(Role.USER, "Hi")], max_tokens=LIMIT)
+            with pytest.raises(ModelUnavailable) as caught:
+                list(stream)
+
+    assert caught.value.details == FailureDetails(
+        400, "invalid_request_error", sentence="prompt is too long: 9 tokens > 8 maximum (… at …"
+    )

@@ -121,6 +121,7 @@ class _Echo:
     """A model that answers at once with a given reply."""
 
     reply: str = ""
+    merges_instructions = False
 
     def start(self, messages, *, max_tokens):
         return self

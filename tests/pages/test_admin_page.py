@@ -16,7 +16,7 @@ from services.domain import AccountRole, Purpose
 from services.domain.accounts import RetentionPreview, SignInState, SignUps, UserOrder
 from services.domain.addresses import NO_ADDRESS
 from services.domain.health import Abilities, MailHealth, StoreHealth, UnsentReason
-from services.domain.model_failures import ModelFailure
+from services.domain.model_failures import FailureDetails, ModelFailure, ModelUnavailable
 from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
 from tests.fakes import MAYA, FakePerson, ScriptedModel, a_person, an_entry
@@ -711,6 +711,26 @@ def parts_of_health(app):
     lines = [line for text in app.text for line in text.value.splitlines()]
     texts = dict(line.split(": ", 1) for line in lines if ": " in line)
     return texts | {metric.label: metric.value for metric in app.metric}
+
+
+def test_health_lists_the_last_failed_calls(open_tab, ruth, monkeypatch):
+    monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
+    assert "Last failed calls" not in "".join(each.label for each in open_tab("Health").expander)
+    details = FailureDetails(400, code="context_length_exceeded", sentence="kumquat")
+    failures = ruth.offers.failures
+    failures.add("<mini>", ModelUnavailable(ModelFailure.SILENT))
+    failures.add("<mini>", ModelUnavailable(ModelFailure.TOO_LONG, details=details))
+
+    [fold] = [each for each in open_tab("Health").expander if "failed calls" in each.label]
+
+    assert fold.label == "Last failed calls (2)"
+    [table] = [each.proto.body for each in fold.get("html")]
+    assert table.index("chat too long") < table.index("no answer in time")
+    assert (
+        "<td>&lt;mini&gt;</td><td>chat too long</td><td>400</td><td>context_length_exceeded</td>"
+        in table
+    )
+    assert "kumquat" not in table
 
 
 def test_health_shows_each_part(open_tab, ruth, monkeypatch):

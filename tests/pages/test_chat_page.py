@@ -16,7 +16,7 @@ from pages._parts.undo import branches_dialog, messages_dialog
 from pages._tab import KEY, Callbacks, Refusal
 from services import bootstrap
 from services.domain import AccountRole, Full, Outcome, Usage, Window
-from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.domain.model_failures import FailureDetails, ModelFailure, ModelUnavailable
 from services.domain.models import ModelState
 from services.domain.turns import StopCause
 from services.errors import ChatFull, NotFound, SignedOut, StoreUnavailable
@@ -502,6 +502,21 @@ def test_failure_says_what_is_saved(open_app, maya, model, monkeypatch, pieces, 
 
     assert sentence in captions(app)
     assert sentence in announced[-1]
+
+
+def test_provider_s_own_words_are_folded_below_the_failure(open_app, maya, model):
+    details = FailureDetails(400, code="context_length_exceeded", sentence="*At most* 8192 tokens")
+    model.pieces = ()
+    model.failure = ModelUnavailable(ModelFailure.TOO_LONG, details=details)
+
+    app = send(open_app(maya), "When?")
+
+    [fold] = [each for each in app.expander if each.label == "Details"]
+    assert [text.value for text in fold.text] == [
+        "Status: 400\nCode: context_length_exceeded\nThe provider says: *At most* 8192 tokens"
+    ]
+    [failed] = maya.offers.failures.latest()
+    assert (failed.model, failed.code) == (maya.offers.first.info.name, details.code)
 
 
 def test_failure_before_the_page_is_drawn_is_announced(open_app, maya, model, monkeypatch):

@@ -203,6 +203,20 @@ def test_context_of_next_and_sent_request_is_shown(open_app, maya, database):
     assert "Counted by the provider: 60 input tokens, 40 of them cached." in captions(app)
 
 
+def test_next_request_says_where_instructions_stand(open_app, maya, database):
+    choose(maya.store.profile, instructions="Be kind.")
+    garden = database.hold("Garden", *pairs(2))
+    merged = "This model takes no system instructions: they are sent in front of the first message."
+    app = open_app(maya, c=str(garden))
+    app.button(key="look-at-next").click().run()
+    assert merged not in captions(app)
+
+    maya.model.merges_instructions = True
+    app.button(key="look-at-next").click().run()
+
+    assert merged in captions(app)
+
+
 def test_message_recalled_from_another_chat_is_marked(open_app, maya, database):
     choose(maya.store.profile, recalls_elsewhere=True)
     database.hold("Trees", "My kumquat tree is called Zebedee.", "I see.")

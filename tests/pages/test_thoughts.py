@@ -4,7 +4,7 @@ import pytest
 
 from services.chat.live_turn import LiveTurn
 from services.domain import Thoughts
-from services.llm import Thought
+from services.llm import SentAtOnce, Thought
 from tests.pages.conftest import captions, unanswered
 from tests.pages.test_chat_page import following_nothing, send
 from tests.stack.apps import until
@@ -83,6 +83,22 @@ def test_page_reports_thinking_after_three_seconds(
     pulses = [each.proto.body for each in app.get("html") if "db-thinking" in each.proto.body]
     assert bool(pulses) is is_told
     assert all("--waited: -3s" in pulse for pulse in pulses)
+    model.gate.set()
+    turn.wait(20)
+
+
+def test_page_says_that_a_reply_comes_at_once(open_app, maya, model, database, monkeypatch):
+    monkeypatch.setattr(LiveTurn, "waited_seconds", lambda _: 4.0)
+    model.pieces, _ = (SentAtOnce(), "In March."), model.gate.clear()
+    app = open_app(maya)
+
+    turn = maya.chat.begin(None, "When?")
+    until(lambda: turn.is_at_once)
+    app.query_params["c"] = str(turn.conversation_id)
+    app = following_nothing(app, database.thread(turn.conversation_id)).run()
+
+    shown = [each.proto.body for each in app.get("html")]
+    assert any("This endpoint sends its reply at once." in each for each in shown)
     model.gate.set()
     turn.wait(20)
 
