@@ -4,13 +4,16 @@ from contextlib import closing
 
 import pytest
 
+from pages._parts.words import MODEL_FAILURES
 from services.domain import Role
 from services.domain.context import ContextMessage
 from services.domain.model_failures import FailureDetails, ModelFailure, ModelUnavailable
 from services.llm import openai_model
 from services.llm.model import LimitReached, SentAtOnce, Thought
 from services.llm.openai_model import OpenAIModel, connect
+from services.llm.refusals import RULES
 from tests.endpoints.player import playing, read
+from tests.stack.apps import ROOT
 
 LIMIT = 4_096  # tokens of a reply, as the app asks for them
 
@@ -491,3 +494,30 @@ def test_details_of_a_refusal_lack_the_key_and_the_address():
     assert caught.value.details == FailureDetails(
         400, "invalid_request_error", sentence="prompt is too long: 9 tokens > 8 maximum (… at …"
     )
+
+
+# --- the table of refusals
+
+
+def table():
+    """Return `RULES` as a table in Markdown."""
+    lines = ["| reason | statuses | and one of: codes and types, words |", "|---|---|---|"]
+    for rule in RULES:
+        statuses = sorted(rule.statuses)
+        named = [str(status) for status in statuses if 0 < status < 500]
+        named += ["5xx"] if 599 in statuses else []
+        named += ["an event without status"] if 0 in statuses else []
+        shown = ", ".join(named) + (", alone" if rule.is_for_all else "")
+        codes = [f"`{code}`" for code in sorted(rule.codes)] + ["words"] * bool(rule.words)
+        if rule.failure is ModelFailure.TOO_LONG and not rule.is_for_all:
+            codes.append("a limit that it names")
+        lines.append(f"| {MODEL_FAILURES[rule.failure]} | {shown} | {', '.join(codes)} |")
+    return "\n".join(lines)
+
+
+def test_docs_have_the_table_of_refusals():
+    page = (ROOT / "docs" / "models.md").read_text("utf-8")
+
+    print(table())  # to be copied into the page
+
+    assert f"\n{table()}\n" in page

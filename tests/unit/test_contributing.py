@@ -14,6 +14,7 @@ EXAMPLES = {  # for each list, the text that its files contain
     "A verb, from page to SQL": r"edit_reply|EditReply",
     "An event": r"store\.back\b",
     "A model source": r"\blocal_model\b|\bOpenAIModel\b",
+    "An endpoint's habit": r"(?i)\bstream_options\b",
     "A store": r"\bBytesStore\b",
 }
 PRODUCT = ("services", "pages", "assets", "db")
