@@ -1,0 +1,87 @@
+"""Replies of an endpoint that does everything wrong: none is stored as whole that was not, and no turn stays open."""
+
+import random
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import psutil
+import pytest
+
+from services.domain import Outcome
+from services.llm import openai_model
+from services.llm.openai_model import OpenAIModel, connect
+from tests.chats import chat_factory, done
+from tests.endpoints.hostile import FAULTS, SILENCE, answer, hostile_endpoint
+from tests.fakes import MAYA
+from tests.stores import InMemoryDatabase
+
+THREADS, ROUND = 4, 240  # prompts of a round; each round has a store of its own
+MOST_GROWTH = 60_000_000  # bytes
+TEN_MINUTES = 600
+
+
+@pytest.mark.parametrize(
+    ("seed", "seconds"),
+    [
+        (4, 0),
+        pytest.param(None, TEN_MINUTES, marks=pytest.mark.long_run),
+    ],
+    ids=["fixed", "fresh"],
+)
+def test_no_reply_of_a_hostile_endpoint_is_stored_as_whole_unless_it_was(
+    monkeypatch, seed, seconds
+):
+    monkeypatch.setattr(openai_model, "_PAUSES", (0.01, 0.01))
+    seed = random.randrange(10**6) if seed is None else seed
+    process, until, played = psutil.Process(), time.monotonic() + seconds, Counter()
+    sizes = []
+
+    with (
+        hostile_endpoint(seed) as url,
+        closing(
+            OpenAIModel(
+                connect(url, "key"), "m", first_token_seconds=4, between_tokens_seconds=SILENCE
+            )
+        ) as model,
+    ):
+        number = 0
+        while not number or time.monotonic() < until:
+            numbers = range(number, number + ROUND)
+            number += ROUND
+            _play(model, seed, numbers, played)
+            sizes.append(process.memory_info().rss)
+
+    assert played.keys() == FAULTS.keys(), f"seed {seed}"
+    assert sizes[-1] - sizes[len(sizes) // 4] < MOST_GROWTH, f"seed {seed}: {sizes}"
+
+
+def _play(model, seed, numbers, played):
+    """Ask *model* each of *numbers*, some at once, and check what is stored of the replies."""
+    database = InMemoryDatabase(MAYA)
+    database.ledger.turns_a_minute = 10 * ROUND
+    database.ledger.daily_micro = database.ledger.monthly_micro = 10**9
+
+    with chat_factory(model) as make, ThreadPoolExecutor(THREADS) as pool:
+        chat = make(database.store(), database.sweep, purposes=())
+
+        def ask(number):
+            expected = answer(seed, number)
+            turn = done(chat.begin(None, f"Question {number}"))
+            thread = chat.open(turn.conversation_id)
+            last = thread.branch()[-1]
+            stored = last.body if last.is_answer else None
+            is_whole = stored is not None and last.outcome is Outcome.COMPLETE
+            open_turn = chat.store.turns.read(turn.conversation_id)[1]
+            return expected, is_whole, stored, open_turn
+
+        for number, (expected, is_whole, stored, open_turn) in zip(
+            numbers, pool.map(ask, numbers), strict=True
+        ):
+            about = f"seed {seed}, number {number}: {expected.fault}"
+            played[expected.fault] += 1
+            assert open_turn is None or not open_turn.state.is_open, about
+            assert is_whole is (expected.text is not None) or expected.may_fail, about
+            if is_whole:
+                assert stored == expected.text, about
