@@ -55,14 +55,13 @@ def draw_line(services: ChatParts) -> None:
 
 
 def draw_connect_card() -> None:
-    """Unless a remote model is connected, draw a card with instructions for connecting a better model."""
+    """Unless a remote model is connected, draw a card that says so, with folded instructions for connecting a better one."""
     if bootstrap.current_app().health.model is not ModelState.REMOTE:
-        with st.expander(
-            "You're using a tiny demo model. Expect poor answers.",
-            expanded=True,
-            key="connect-model",
-        ):
-            _draw_connect_lines()
+        with st.container(border=True, key="connect-model", gap="xsmall"):
+            st.markdown("You're using a tiny demo model: expect poor answers.")
+            st.markdown("For good ones, start Daybook with a model of your choice.")
+            with st.expander("How to connect a model", key="connect-lines", type="compact"):
+                _draw_connect_lines()
 
 
 @st.dialog(words.CONNECT, width="medium", on_dismiss="rerun")

@@ -23,7 +23,6 @@ from pages._session import find_user
 from services import bootstrap
 from services.bootstrap import TemporaryChat, UserServices
 from services.domain import Conversation, Retrieval, Space
-from services.domain.models import ModelState
 from services.errors import StoreUnavailable
 
 _NOTHING_KEPT = (
@@ -93,9 +92,7 @@ def draw(
     sentence = f"{purpose} Chats are stored {how}."
     if temporary_chat:
         title, sentence = words.TEMPORARY_CHAT, _NOTHING_KEPT
-    # above the card with three commands there is less room
-    above = 40 if bootstrap.current_app().health.model is ModelState.REMOTE else 0
-    with place, empty_page("welcome", title, sentence, above=above):
+    with place, empty_page("welcome", title, sentence, above=40):
         if not space:
             temporary.draw_switch(temporary_chat, user)
         if temporary_chat:
