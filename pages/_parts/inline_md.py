@@ -47,6 +47,8 @@ _SPAN = re.compile(
     """,
     re.VERBOSE,
 )
+# where a span may begin: a search for these is several times as fast as one for spans
+_BEGINS = re.compile(r"\\|\$|\*|~|:|<|>|&|-|https?://|www\.|mailto:")
 _IN_DOLLARS = re.compile(_DOLLARS, re.VERBOSE)
 
 _IN_TEX = re.compile(r"(\\[^$])|\\?\$")
@@ -66,10 +68,15 @@ def rewrite(text: str, before: str = "", after: str = "") -> str:
     whole = f"{before}{text}{after}"
     begin, stop = len(before), len(before) + len(text)
     out: list[str] = []
-    while span := _SPAN.search(whole, begin, stop):
+    at = begin
+    while found := _BEGINS.search(whole, at, stop):
+        at = found.start()
+        if not (span := _SPAN.match(whole, at, stop)):
+            at += 1
+            continue
         drawn, end = _RULES.get(span.lastgroup or "", _escape)(span)
-        out += [whole[begin : span.start()], drawn]
-        begin = end
+        out += [whole[begin:at], drawn]
+        begin = at = end
     return "".join([*out, whole[begin:stop]])
 
 

@@ -63,7 +63,7 @@ _NAMES = {
 # not str.isspace: a line with a no-break space does not end a paragraph
 _BLANK = re.compile(r"[ \t]*$")
 
-_MARKED = re.compile(r"[`$~\\:!<\]*]|--|->|>=|&[lg]t;|www\.")
+_MARKED = re.compile(r"[`$~\\:!<\]]|--|->|>=|&[lg]t;|www\.")
 _ICON = re.compile(r":(?=material[/_]|streamlit:)")
 # its name is any run of characters but punctuation; one that is not known is drawn without what is in the brackets
 _DIRECTIVE = re.compile(r"(?<!\\)((?:\\\\)*+):(?=[^\s!-/:-@\[-`{-~][^\s!-,./:-@\[-^`{-~]*[\[{])")
@@ -281,8 +281,9 @@ def _on_lines(formula: re.Match[str]) -> str:
 
 
 def _line(line: str, could_be_image: bool) -> str:
-    if not _MARKED.search(line) or _UNDERLINE.match(line):  # most lines need no escaping
-        return line
+    is_bold = "*" in line and not line.isascii()  # perhaps beside CJK characters
+    if not (_MARKED.search(line) or is_bold) or _UNDERLINE.match(line):
+        return line  # a short cut: most lines need no escaping
     out: list[str] = []
     end = 0
     for begin, close in sorted(safe_text.tick_pairs(line).items()):
