@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--titles", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    fields = {name: float(value) for name, value in (each.split("=") for each in options.set)}
+    fields = {name: float(value) for name, value in (pair.split("=") for pair in options.set)}
     port, environment = free_port(), {**os.environ, "DAYBOOK_MODEL_KEY": _KEY}
     command = [sys.executable, "-m", "services.embedded.model_server", str(port)]
     server = subprocess.Popen(command, cwd=ROOT, env=environment)

@@ -110,6 +110,7 @@ SHAPES: dict[str, Shape] = {
     "formulas of two lines": repeated("\\(a\n"),
     "variables": repeated("$A/"),
     "names of emoji": repeated(":a"),
+    "names of emoji in a path": lambda length: "/" + ":a:" * (length // 3 - 1),
     "bold ideographs": repeated("。**是"),
     "fences": repeated("```md\n"),
     "addresses": repeated("a@a."),
@@ -119,7 +120,9 @@ SHAPES: dict[str, Shape] = {
 _PLAIN = {
     "pages._parts.context_words": "of_summary",
     "pages._parts.prompts": "as_typed",
-    "pages._parts.inline_md": "part_marks rewrite _is_prose _tex _without_last_brackets",
+    "pages._parts.inline_md": (
+        "separate_marks holds_formulas rewrite _is_prose _tex _without_last_brackets"
+    ),
     "pages._parts.safe_md": "body label _name_safely _scheme",
     "services.crypto.vault": "_encoded_text decode_base64url token_version",
     "services.domain.addresses": "checked_address",
@@ -204,6 +207,7 @@ def _after(line: str) -> Reader:
     return add
 
 
+_TRAITS = safe_md._Traits(could_be_image=True, has_formulas=True)
 _lowering = partial(_find("services.portable.replies:_Lowering"), {"1": "1-2"}, {"1"})
 _counter = RegexCounter
 
@@ -214,6 +218,8 @@ READERS: dict[str, Reader] = {
     for name in names.split()
 } | {
     "pages._parts.inline_md:_is_formula": _with("pages._parts.inline_md:_is_formula", "5", "th"),
+    "pages._parts.inline_md:_is_variable": _with("pages._parts.inline_md:_is_variable", "B"),
+    "pages._parts.safe_md:_is_underline": _with("pages._parts.safe_md:_is_underline", ["a"]),
     "pages._parts.safe_md:_part_address": _with("pages._parts.safe_md:_part_address", "data:"),
     "pages._parts.safe_md:_part_addresses": lambda text: safe_md._part_addresses(
         text, frozenset(), are_linked=True
@@ -221,12 +227,12 @@ READERS: dict[str, Reader] = {
     "pages._parts.safe_md:_code": _with("pages._parts.safe_md:_code", True),
     "pages._parts.safe_md:_ends": _with("pages._parts.safe_md:_ends", "```"),
     "pages._parts.safe_md:_guard": _with("pages._parts.safe_md:_guard", True),
-    "pages._parts.safe_md:_line": _with("pages._parts.safe_md:_line", True),
-    "pages._parts.safe_md:_words": lambda text: safe_md._words(text, 0, len(text), True),
+    "pages._parts.safe_md:_line": _with("pages._parts.safe_md:_line", _TRAITS),
+    "pages._parts.safe_md:_words": lambda text: safe_md._words(text, 0, len(text), _TRAITS),
     "services.domain.safe_text:normalize": partial(safe_text.normalize, "NFKC"),
     "services.llm.chunks:decoded": _each_document,
     "services.llm.failure_details:_code": _with(
-        "services.llm.failure_details:_code", "a secret key"
+        "services.llm.failure_details:_code", "a secret key", "llm.test"
     ),
     "services.llm.failure_details:_readable": _with(
         "services.llm.failure_details:_readable", "a secret key", "llm.test"
@@ -272,8 +278,10 @@ READERS: dict[str, Reader] = {
     # added by hand: they have no such parameter, or their modules import neither `re` nor
     # `unicodedata`
     "pages._parts.prompts:_text": lambda text: prompts._text([text]),
-    "pages._parts.safe_md:_loose": lambda text: list(safe_md._loose(text.split("\n"), True)),
-    "pages._parts.safe_md:_prose": lambda text: list(safe_md._prose(text.split("\n"), True, False)),
+    "pages._parts.safe_md:_loose": lambda text: list(safe_md._loose(text.split("\n"), True, True)),
+    "pages._parts.safe_md:_prose": lambda text: list(
+        safe_md._prose(text.split("\n"), _TRAITS, False)
+    ),
     "services.memory.blocks:quote": blocks.quote,
     "services.memory.recall:RecallIndex.search": lambda text: _remember(text).search(text),
     "services.portable.export:a prompt": _export(Role.USER),
@@ -292,7 +300,6 @@ NO_READERS: dict[str, str] = {
     "pages._parts.inline_md:_is_cjk": "one character",
     "pages._parts.inline_md:_kind": "one character",
     "pages._parts.safe_md:_link_image": _OWN,
-    "services.domain.code_fences:_Fence.is_closed_by": "a run of one character",
     "services.domain.models:ModelSettings.of": "the name of a model",
     "services.llm.failure_details:details_of": "a key and a host",
     "services.llm.failure_details:FailureLog.add": "the name of a model",

@@ -45,8 +45,8 @@ function headOf(block) {
 const NOTES = '.stMarkdown :is([id^="user-content-fn"], a[href^="#user-content-fn"], [data-footnotes] h2)';
 let replies = 0; // with footnotes, so far
 
-// Gives the footnote's part `one` an id, and a link, of its reply's own. React does not reset what it did not
-// change, so that a part which was named stays so while its reply streams.
+// Prefixes the id and the link of a footnote's part `one` with a number of its reply. React does not reset
+// what it did not change, so the prefix stays while the reply streams.
 function nameNote(one) {
   const reply = one.closest(".stMarkdown");
   reply.dataset.notes ??= `note-${++replies}-`;
@@ -58,10 +58,14 @@ function nameNote(one) {
 // Breaks the line at a `<br>` of a table's cell, which Streamlit draws as text. The text node is emptied and
 // not removed, because React may change it; React does not know of the break.
 function breakLines(cell) {
+  for (const added of cell.querySelectorAll("br[data-added]"))
+    if (added.nextSibling?.data !== "") added.remove(); // React has changed the cell
   for (const node of [...cell.childNodes]) {
     if (node.nodeType !== Node.TEXT_NODE || !/^<br ?\/?>$/.test(node.data)) continue;
     node.data = "";
-    node.before(document.createElement("br"));
+    const added = document.createElement("br");
+    added.dataset.added = "";
+    node.before(added);
   }
 }
 

@@ -1,8 +1,8 @@
 """Text of a line outside of code, rewritten so that Streamlit's Markdown draws it as it was written.
 
-Formulas are put between dollars. What Streamlit does beyond CommonMark and GitHub's variant is undone where people rarely
-mean it: directives without brackets, seven replaced marks, names of emoji within a path. Beside Chinese, Japanese and
-Korean punctuation, bold text is closed and bare links end.
+Formulas are put between dollars. Of what Streamlit adds to CommonMark and GitHub's variant, directives without brackets, seven
+replaced marks and names of emoji within a path are undone. Beside Chinese, Japanese and Korean punctuation, bold text is closed
+and bare links end.
 """
 
 import re
@@ -11,60 +11,72 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 # the file of Streamlit's bundle in which the names and marks below were read; a test fails once there is another
-READ_FROM = "StreamlitMarkdown.oOG-xoxw.js"
+BUNDLE = "StreamlitMarkdown.oOG-xoxw.js"
 # an invisible character that keeps its two neighbours from being parsed as one token
 JOINER = "\u2060"
 
 _COLOURS = "red|orange|yellow|green|blue|violet|gray|grey|primary|rainbow"
 # directives that vanish even without brackets: `:red` is drawn as an empty element of that colour
-_VANISHING = rf"(?:(?:{_COLOURS})(?:-background|-badge)?|small|shimmer|color|help)(?![\w:-])"
-# marks that Streamlit replaces between blanks, as `->` by an arrow. Backslashes and entities do not help, because the
-# browser decodes them first
+_VANISHING = rf"(?:(?:{_COLOURS})(?:-background|-badge)?|small|shimmer|color|help)(?=https?://|www\.|(?![\w:-]))"
+# marks that Streamlit replaces between blanks and the ends of a piece of text, as `->` by an arrow. Backslashes and entities
+# do not help, because the browser decodes them first
 _LESS, _MORE = r"(?:\\?<|&lt;)", r"(?:\\?>|&gt;)"
-_REPLACED = rf"{_LESS}\\?-{_MORE}|{_LESS}\\?-|\\?-(?:{_MORE}|\\?-)|(?:{_LESS}|{_MORE}|\\?~)\\?="
-_EDGES = r"\s|*_~`()\[\]"  # characters beside which a piece of text may begin or end
+_MARKS = rf"{_LESS}\\?-{_MORE}|{_LESS}\\?-|\\?-(?:{_MORE}|\\?-)|(?:{_LESS}|{_MORE}|\\?~)\\?="
+_MARK_ENDS = (
+    r"(?=[\s|*_`()\[\]$:;&\\]|~~|<[A-Za-z/!]|https?://|www\.|$)"  # what may begin another piece
+)
 
 # punctuation that a bare link does not contain
 _OPENING = "“‘（【「『《〈〔［｛"  # noqa: RUF001
 _CLOSING = "，。、；：！？…”’）】」』》〉〕］｝｜～"  # noqa: RUF001
 _WIDE = _OPENING + _CLOSING
-_BEFORE_ADDRESS = re.compile(r"(?:\]\([ \t]*|\]:[ \t]*|[<\[])$")
+_BEFORE_ADDRESS = re.compile(r"(?:\]:[ \t]*|[<\[])$")
+_LONGEST_LABEL = 300  # characters of a link's text in which another link is looked for
 _AFTER_LINK = re.compile(r"[?!.,:*_~\"']+$")
 
 _DOLLARS = r"\$\$(?P<wide>(?:[^$\\]|\\.)++)\$\$(?!\$) | \$(?P<narrow>(?:[^$\\]|\\.)++)\$(?!\$)"
 _SPAN = re.compile(
     rf"""
-      (?P<link>(?:https?://|www\.)[^\s<>{_WIDE}]+) | mailto:\S+  # a backslash would not escape in these
+      (?P<link>(?:https?://|www\.)[^\s<>`\[\]{_WIDE}]+)
+    | mailto:\S+ | \]\((?:[^\s()]|\([^\s()]*\))*+  # a backslash or a joiner would become part of these
     | \\\((?P<round>(?:[^\\]|\\[^()])*+)\\\)
     | \\\[(?P<square>(?:[^\\]|\\[^\[\]])*+)\\\](?![(:])
-    | (?<![^{_EDGES}])(?P<replaced>{_REPLACED})(?=[{_EDGES}]|$)
+    | (?<![-<=~{JOINER}])(?P<mark>{_MARKS}){_MARK_ENDS}
     | \\.
     | {_DOLLARS}
     | (?P<stars>\*+|(?<!~)~~(?!~))
     | (?P<directive>:(?={_VANISHING}))
-    | (?P<emoji>(?::(?!(?!100:|1234:)\d+:)[a-zA-Z0-9_+-]+:)+)
+    | (?P<emoji>(?::(?!(?!100:|1234:)\d+:)[a-zA-Z0-9_+-]+:(?!//))+)
     | \$+ | ~+
     """,
     re.VERBOSE,
 )
 # where a span may begin: a search for these is several times as fast as one for spans
-_BEGINS = re.compile(r"\\|\$|\*|~|:|<|>|&|-|https?://|www\.|mailto:")
+_BEGINS = re.compile(r"\\|\$|\*|~|:|<|>|&|-|\]\(|https?://|www\.|mailto:")
 _IN_DOLLARS = re.compile(_DOLLARS, re.VERBOSE)
 
 _IN_TEX = re.compile(r"(\\[^$])|\\?\$")
 _COMMAND = re.compile(r"\\[A-Za-z]|\^|=")
-_SIGN = re.compile(r"[\\^_={}+*<>|]")
+_SIGN = re.compile(r"[\\^_={}+*<>|/]")
 _WORD = re.compile(r"(?:^|\s)(?:[a-z]{3,}|or|and|to|of|is|in|by|at|on|if|as)(?=[\s.,;]|$)")
 # functions that are often written without their backslash
-_FUNCTION = re.compile(r"\b(?:mod|sin|cos|tan|log|exp|max|min|lim|gcd|det)\b")
-# what no formula begins with; of brackets, those around a command of the shell
-_NO_BEGIN = re.compile(r"[\s/,;:)\]}\"'&]|\.(?!\d)|\((?:[a-z]{3,}|ls)\b[^()\\^]*\)")
+_FUNCTION = re.compile(
+    r"\b(?:mod|sin|cos|tan|log|exp|max|min|lim|gcd|det|sup|inf|arg|dim|ker|var|cov)\b"
+)
+_NO_BEGIN = re.compile(r"[\s/,;:)}\"'&]|\.(?!\d)")
 _ORDINAL = re.compile(r"(?:th|st|nd|rd|s)\b")
-_SECOND_PRICE = re.compile(r"[-–.(][^\\^_={}]*\d$")  # noqa: RUF001 (a dash between prices)
+# the rest of a shell variable, a ticker or a command of the shell, up to the next dollar
+_VARIABLE = re.compile(r"(?P<name>\{[A-Za-z_]\w*\}|[A-Za-z_]\w*)(?P<rest>.*)$")
+_SHELL_COMMAND = re.compile(r"\([a-z]{2,}\b[^()\\^=]*\)[/:,;]")
+_NUMBER = re.compile(r"\d[\d.,]*$")
+_SECOND_PRICE = re.compile(r"(?:[-–—~～.(]|(?=[\u3040-\u9fff\uac00-\ud7af]))[^\\^_={}]*\d$")  # noqa: RUF001
 
 
-def rewrite(text: str, before: str = "", after: str = "") -> str:
-    """Return *text*, which stands between the characters *before* and *after* ("" at an end of the line), rewritten."""
+def rewrite(text: str, before: str = "", after: str = "", *, has_formulas: bool = True) -> str:
+    """Return *text*, which stands between the characters *before* and *after* ("" at an end of the line), rewritten.
+
+    *has_formulas*: a number between dollars is a formula, and no price.
+    """
     whole = f"{before}{text}{after}"
     begin, stop = len(before), len(before) + len(text)
     out: list[str] = []
@@ -74,18 +86,27 @@ def rewrite(text: str, before: str = "", after: str = "") -> str:
         if not (span := _SPAN.match(whole, at, stop)):
             at += 1
             continue
-        drawn, end = _RULES.get(span.lastgroup or "", _escape)(span)
+        if not has_formulas and _NUMBER.match(span["narrow"] or ""):
+            drawn, end = r"\$", at + 1
+        else:
+            drawn, end = _RULES.get(span.lastgroup or "", _escape)(span)
         out += [whole[begin:at], drawn]
         begin = at = end
     return "".join([*out, whole[begin:stop]])
 
 
-def part_marks(label: str) -> str:
+def holds_formulas(text: str) -> bool:
+    """Return whether *text* has formulas of more than a number."""
+    return _FORMULA.search(text) is not None
+
+
+def separate_marks(label: str) -> str:
     """Return *label*, whose punctuation is not escaped yet, with a joiner beside each mark that Streamlit replaces."""
-    return _MARK.sub(lambda found: f"{found[0]}{JOINER}", label)
+    return _BLANK_MARK.sub(lambda found: f"{found[0]}{JOINER}", label)
 
 
-_MARK = re.compile(r"(?<!\S)(?:<->|<-|->|--|<=|>=|~=)(?!\S)")
+_FORMULA = re.compile(r"\\[A-Za-z(\[]|\$\$|\$[A-Za-z\\(][^$\n]*(?<!\s)\$(?![A-Za-z{(])")
+_BLANK_MARK = re.compile(r"(?<!\S)(?:<->|<-|->|--|<=|>=|~=)(?!\S)")
 
 
 def _escape(span: re.Match[str]) -> tuple[str, int]:
@@ -115,18 +136,31 @@ def _is_formula(text: str, before: str, after: str) -> bool:
     one by pandoc's rule (no blank inside beside a dollar, no digit behind the second), unless the dollars are signs of
     shell variables ("$HOME/bin:$PATH"), tickers ("$A/$B") or prices ("5$/7$", "$5 or 7$").
     """
-    is_variable = re.match(r"[A-Za-z_{]", after) and not (text[0] == "\\" or _ORDINAL.match(after))
-    is_command = text[0] == "(" and after[:1] == "("
+    is_command = _SHELL_COMMAND.match(text) or (text[0] == "(" and after[:1] == "(")
     is_price = before.isdigit() and _SECOND_PRICE.match(text)
     return not (
         _NO_BEGIN.match(text)
         or text[-1].isspace()
         or after[:1].isdigit()
-        or is_variable
+        or _is_variable(text, after)
         or is_command
         or is_price
         or _is_prose(text)
     )
+
+
+def _is_variable(text: str, after: str) -> bool:
+    """Return whether *text* begins with the name of a variable or ticker, and *after* with that of another."""
+    found = _VARIABLE.match(text)
+    if _ORDINAL.match(after) or not re.match(r"[A-Za-z{(@?#*!]", after):
+        return False
+    rest = found["rest"] if found else text.lstrip("0123456789")  # "$1" is a variable, too
+    if not re.match(r"[A-Za-z{]", after):
+        return rest[-1:] in {"/", ":", "="}
+    if not found:
+        return False
+    is_path = rest[:1] in {"/", ":"} or rest[-1:] in {*"/:=,;\"'>)(.-"}
+    return is_path or (rest == "" and len(found["name"]) > 1)
 
 
 def _is_prose(text: str) -> bool:
@@ -135,7 +169,7 @@ def _is_prose(text: str) -> bool:
         re.search(r"\s", text)
         and not _SIGN.search(text)
         and not _FUNCTION.search(text)
-        and (_WORD.search(text) or re.match(r"\d.*\s[A-Za-z]{3,}", text))
+        and (_WORD.search(text) or re.match(r"\d.*\s(?:[a-z]{3,}|USD|EUR)\b", text))
     )
 
 
@@ -151,7 +185,9 @@ def _brackets(span: re.Match[str]) -> tuple[str, int]:
         return span[0][:2], begin + 2
     before, after = span.string[max(0, begin - 2) : begin], span.string[end : end + 3]
     # Streamlit does not read a single dollar before a digit as the end of a formula
-    dollars = "$" if _is_formula(tex, before[-1:], after) else "$$"
+    if not _is_formula(tex, before[-1:], after.lstrip("0123456789")) or _NUMBER.match(tex):
+        tex = f"{{{tex}}}"  # as it is, it would be no formula between dollars
+    dollars = "$$" if after[:1].isdigit() else "$"
     # without the joiners, the dollars of two adjacent formulas would be read as `$$`
     first = JOINER if before.endswith(("$", r"\)", r"\]")) else ""
     return f"{first}{dollars}{_tex(tex)}{dollars}{JOINER if after[:1] == '$' else ''}", end
@@ -165,18 +201,23 @@ def _tex(formula: str) -> str:
 def _link(span: re.Match[str]) -> tuple[str, int]:
     """Return a bare link; one that wide punctuation follows gets brackets, because GitHub's rule would go on."""
     address, begin, end = span["link"], span.start(), span.end()
-    if _BEFORE_ADDRESS.search(span.string[max(0, begin - 9) : begin]):
-        address = _without_last_brackets(address)
-        return address, begin + len(address)
+    line = span.string[max(0, begin - _LONGEST_LABEL) : begin]
+    is_in_label = line.rfind("[") > line.rfind(
+        "]"
+    )  # a link within the text of another would end that
     after = span.string[end : end + 1]
-    if not after or after not in _WIDE:
+    if not after or after not in _WIDE or is_in_label or _BEFORE_ADDRESS.search(line):
         return address, end
     address = _without_last_brackets(_AFTER_LINK.sub("", address))
     end = begin + len(address)
     if not address.startswith("www."):
         return f"<{address}>", end
-    is_plain = not re.search(r"[()\[\]\\]", address)
-    return f"[{address}](http://{address})" if is_plain else address, end
+    if re.search(r"[()\\]", address):
+        return span["link"], span.end()
+    first = (
+        JOINER if line.endswith("!") else ""
+    )  # an exclamation mark would make an image of the link
+    return f"{first}[{address}](http://{address})", end
 
 
 def _without_last_brackets(address: str) -> str:
@@ -189,8 +230,17 @@ def _without_last_brackets(address: str) -> str:
     return address
 
 
-def _replaced(span: re.Match[str]) -> tuple[str, int]:
-    return f"{span[0]}{JOINER}", span.end()
+def _mark(span: re.Match[str]) -> tuple[str, int]:
+    """Return a mark with a joiner: behind it or before it, at a blank, where it parts no other tokens; else within it."""
+    before, after = _beside(span)
+    mark = span[0] if span[0][0] != "~" else rf"\{span[0]}"
+    if not after or after.isspace():
+        return f"{mark}{JOINER}", span.end()
+    if not before or before.isspace():
+        return f"{JOINER}{mark}", span.end()
+    first = re.match(r"\\?[-<>~]|&[lg]t;", mark)
+    size = first.end() if first else 1
+    return f"{mark[:size]}{JOINER}{mark[size:]}", span.end()
 
 
 def _stars(span: re.Match[str]) -> tuple[str, int]:
@@ -231,12 +281,13 @@ def _directive(span: re.Match[str]) -> tuple[str, int]:
 
 
 def _emoji(span: re.Match[str]) -> tuple[str, int]:
-    """Return names of emoji that stand by themselves; of others, as in a path or a slice, a colon with a joiner."""
+    """Return names of emoji that stand by themselves; in others, as in a path or a slice, joiners behind the colons."""
     before, after = _beside(span)
     is_alone = re.fullmatch(r"[\s(*~\"'>]?", before) and re.fullmatch(r"[\s).,!?*~\"'<]?", after)
     if is_alone:
         return span[0], span.end()
-    return f":{JOINER}", span.start() + 1
+    # the last colon may begin a directive
+    return re.sub(r":(?=[\w+-])", f":{JOINER}", span[0][:-1]), span.end() - 1
 
 
 _RULES: MappingProxyType[str, Callable[[re.Match[str]], tuple[str, int]]] = MappingProxyType(
@@ -244,7 +295,7 @@ _RULES: MappingProxyType[str, Callable[[re.Match[str]], tuple[str, int]]] = Mapp
         "link": _link,
         "round": _brackets,
         "square": _brackets,
-        "replaced": _replaced,
+        "mark": _mark,
         "wide": _dollars,
         "narrow": _dollars,
         "stars": _stars,

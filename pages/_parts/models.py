@@ -59,7 +59,7 @@ def draw_connect_card() -> None:
     if bootstrap.current_app().health.model is not ModelState.REMOTE:
         with st.container(border=True, key="connect-model", gap="xsmall"):
             st.markdown("You're using a tiny demo model: expect poor answers.")
-            st.markdown("For good ones, start Daybook with a model of your choice.")
+            st.markdown("Connect a better model for real use.")
             with st.expander("How to connect a model", key="connect-lines", type="compact"):
                 _draw_connect_lines()
 

@@ -8,11 +8,12 @@ quotation; and elsewhere if the text has no `](` and no link definition that cou
 """
 
 import re
-from collections.abc import Generator, Iterator, Set
+from collections.abc import Generator, Iterator, Sequence, Set
 from contextlib import suppress
 from html import unescape
 from itertools import groupby, pairwise
 from textwrap import dedent
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import streamlit as st
@@ -66,7 +67,9 @@ _BLANK = re.compile(r"[ \t]*$")
 _MARKED = re.compile(r"[`$~\\:!<\]]|--|->|>=|&[lg]t;|www\.")
 _ICON = re.compile(r":(?=material[/_]|streamlit:)")
 # its name is any run of characters but punctuation; one that is not known is drawn without what is in the brackets
-_DIRECTIVE = re.compile(r"(?<!\\)((?:\\\\)*+):(?=[^\s!-/:-@\[-`{-~][^\s!-,./:-@\[-^`{-~]*[\[{])")
+_DIRECTIVE = re.compile(
+    r"(?<!mailto)(?<!\\)((?:\\\\)*+):(?=[^\s!-/:-@\[-`{-~][^\s!-,./:-@\[-^`{-~]*[\[{])"
+)
 _BLOCK_DIRECTIVE = re.compile(r"^(?=[ \t]*::+[^\W\d])([ \t]*)(:+)")
 
 _PREFIX = r"(?P<prefix>(?:[ \t]*+(?:>|(?:[*+-]|\d{1,9}[.)])(?=[ \t])))*+[ \t]*+)"
@@ -87,8 +90,8 @@ _FORMULA = re.compile(
 _EDGE = re.compile(rf"{_PREFIX}(?P<mark>\$\$|\\[\[\]])[ \t]*$")
 # a formula in TeX's brackets that goes on in further lines of its paragraph
 _WRAPPED = re.compile(
-    r"\\\((?:[^\\`$\n]|\\[^()\n])*+(?:\n(?:[^\\`$\n]|\\[^()\n])++){1,9}\\\)"
-    r"|\\\[(?:[^\\`$\n]|\\[^\[\]\n])*+(?:\n(?:[^\\`$\n]|\\[^\[\]\n])++){1,9}\\\]"
+    r"\\\((?:[^\\`$\n]|\\[^()$\n])*+(?:\n(?![ \t>]*[|#*])(?:[^\\`$\n]|\\[^()$\n])++){1,9}\\\)"
+    r"|\\\[(?:[^\\`$\n]|\\[^\[\]$\n])*+(?:\n(?![ \t>]*[|#*])(?:[^\\`$\n]|\\[^\[\]$\n])++){1,9}\\\]"
 )
 _LINE_END = re.compile(r"[ \t]*\n[ \t>]*")
 # a line that may be the underline of a heading or table, or a break: no mark in it is text
@@ -118,7 +121,7 @@ def body(text: str) -> str | None:
         return None
     # dedented and stripped as Streamlit does, so that the text is parsed as the browser will see it
     text = dedent(text.replace("\r\n", "\n").replace("\r", "\n")).strip()
-    has_definitions = "]:" in text
+    has_definitions, has_formulas = "]:" in text, inline_md.holds_formulas(text)
     out: list[str] = []
     loose: list[str] = []
     fence: str | None = None
@@ -128,12 +131,12 @@ def body(text: str) -> str | None:
             out.append(line)
             fence = None if _ends(line, fence) else fence
         elif may_trust and (opening := _FENCE.match(line)):
-            out += [*_loose(loose, has_definitions), _name_safely(line)]
+            out += [*_loose(loose, has_definitions, has_formulas), _name_safely(line)]
             loose, fence = [], opening[1] or opening[2]
         else:
             may_trust = may_trust and not _HOLDS_LINES.match(line)
             loose.append(line)
-    return "\n".join([*out, *_loose(loose, has_definitions)])
+    return "\n".join([*out, *_loose(loose, has_definitions, has_formulas)])
 
 
 def label(text: str, limit: int = 60) -> str:
@@ -141,11 +144,18 @@ def label(text: str, limit: int = 60) -> str:
     line = " ".join(text.split())
     line = line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
     # joiners, not backslashes, because the browser decodes backslash escapes before it looks for URLs and icons
-    parted = inline_md.part_marks(_LINKS_ITSELF.sub(lambda match: f"{match[0]}{JOINER}", line))
+    parted = inline_md.separate_marks(_LINKS_ITSELF.sub(lambda match: f"{match[0]}{JOINER}", line))
     return _PUNCTUATION.sub(r"\\\1", parted)
 
 
-def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
+class _Traits(NamedTuple):
+    """Traits of a paragraph and its text: it may have an image, and the text has formulas of more than a number."""
+
+    could_be_image: bool
+    has_formulas: bool
+
+
+def _loose(lines: list[str], has_definitions: bool, has_formulas: bool) -> Iterator[str]:
     """Make *lines*, which are outside of trusted fences, safe, and yield them.
 
     The search for code and formulas in *lines* is only a guess; the lines are safe even if the guess is wrong.
@@ -156,19 +166,20 @@ def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
     for _, group in groupby(lines, key=lambda line: bool(_BLANK.match(line))):
         paragraph, prose = list(group), list[str]()
         could_be_image = has_definitions or any("](" in line for line in paragraph)
+        traits = _Traits(could_be_image, has_formulas)
         for line in paragraph:
             opening = None if fence else _FENCE_INSIDE.match(line)
             if not (fence or opening):
                 prose.append(line)
                 continue
-            in_formula = yield from _prose(prose, could_be_image, in_formula)
+            in_formula = yield from _prose(prose, traits, in_formula)
             prose = []
             yield _code(_name_safely(line), could_be_image)
             if opening:
                 fence = opening[2]
             elif fence and _ends(line.lstrip(" \t>"), fence):
                 fence = None
-        in_formula = yield from _prose(prose, could_be_image, in_formula)
+        in_formula = yield from _prose(prose, traits, in_formula)
 
 
 def _ends(line: str, fence: str) -> bool:
@@ -240,12 +251,13 @@ def _link_image(found: re.Match[str], rest: str = "") -> str:
     return found[0]
 
 
-def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generator[str, None, bool]:
+def _prose(lines: list[str], traits: _Traits, in_formula: bool) -> Generator[str, None, bool]:
     """Yield the *lines* of a paragraph outside of code fences, made safe; return True if a formula continues after them."""
     text = "\n".join(lines)
     if not in_formula:
         text = _FORMULA.sub(_on_lines, text)
         text = _WRAPPED.sub(lambda formula: _LINE_END.sub(" ", formula[0]), text)
+    before: list[str] = []
     for line in text.split("\n") if lines else ():
         line = _BLOCK_DIRECTIVE.sub(lambda match: match[1] + r"\:" * len(match[2]), line)
         edge = _EDGE.match(line)
@@ -253,10 +265,22 @@ def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generato
             in_formula = not in_formula
             yield f"{edge['prefix']}$$"
         elif in_formula:
-            yield _guard(_name_safely(line), could_be_image)
+            yield _guard(_name_safely(line), traits.could_be_image)
+        elif _is_underline(line, before):
+            yield line
         else:
-            yield _line(line, could_be_image)
+            yield _line(line, traits)
+        before.append(line)
     return in_formula
+
+
+def _is_underline(line: str, before: Sequence[str]) -> bool:
+    """Return whether *line*, behind the lines *before* of its paragraph, is a break, or underlines a heading or a table."""
+    if not _UNDERLINE.match(line):
+        return False
+    if "|" in line:  # below the underline of a table, a row of it
+        return not any(map(_UNDERLINE.match, before))
+    return len(before) > 0 or line.count("-") > 2
 
 
 def _on_lines(formula: re.Match[str]) -> str:
@@ -280,33 +304,36 @@ def _on_lines(formula: re.Match[str]) -> str:
     return "\n".join(lines)
 
 
-def _line(line: str, could_be_image: bool) -> str:
+def _line(line: str, traits: _Traits) -> str:
     is_bold = "*" in line and not line.isascii()  # perhaps beside CJK characters
-    if not (_MARKED.search(line) or is_bold) or _UNDERLINE.match(line):
+    if not (_MARKED.search(line) or is_bold):
         return line  # a short cut: most lines need no escaping
     out: list[str] = []
     end = 0
     for begin, close in sorted(safe_text.tick_pairs(line).items()):
         if begin >= end and line[begin - 1 : begin] != "\\":
-            out.append(_words(line, end, begin, could_be_image))
-            out.append(_code(line[begin:close], could_be_image))
+            out.append(_words(line, end, begin, traits))
+            out.append(_code(line[begin:close], traits.could_be_image))
             end = close
-    return "".join([*out, _words(line, end, len(line), could_be_image)])
+    return "".join([*out, _words(line, end, len(line), traits)])
 
 
-def _words(line: str, begin: int, end: int, could_be_image: bool) -> str:
-    """Return the part of *line* from *begin* to *end*, beside which is code, made safe and as it was written."""
+def _words(line: str, begin: int, end: int, traits: _Traits) -> str:
+    """Return the part of *line* from *begin* to *end*, between two code spans, made safe and as it was written."""
     text, before = line[begin:end], line[max(0, begin - 1) : begin]
-    if could_be_image and _IMAGE in text:
+    if traits.could_be_image and _IMAGE in text:
         text = _LINKED_IMAGE.sub(
             lambda found: _link_image(found, f" [{found['text'] or 'link'}]("), text
         )
         text = _ONE_IMAGE.sub(_link_image, text)
-    return _guard(inline_md.rewrite(text, before, line[end : end + 1]), could_be_image)
+    after = line[end : end + 1]
+    text = inline_md.rewrite(text, before, after, has_formulas=traits.has_formulas)
+    return _guard(text, traits.could_be_image)
 
 
 def _guard(text: str, could_be_image: bool) -> str:
     text = _part_addresses(text, _LINKED, are_linked=True)
     text = _ICON.sub(f":{JOINER}", text)
     text = _DIRECTIVE.sub(r"\1\\:", text)
-    return text.replace(_IMAGE, r"!\[") if could_be_image else text
+    # also if a link was made of an address
+    return text.replace(_IMAGE, r"!\[") if could_be_image or "](" in text else text

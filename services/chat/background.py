@@ -55,8 +55,6 @@ from services.store.port import Store
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
 # maximum model calls of one task, which may need several: a long conversation, for example, is summarised in chunks
 _MOST_CALLS = 40
-# titles that a model may lose to its thoughts before it gets room for them, once; then no more are asked of it
-_MOST_LOST_TITLES = 2
 _THOUGHTS = 4096  # tokens added to a reply limit for the thoughts of a reasoning model
 
 
@@ -79,6 +77,7 @@ class Answer:
     turn_id: TurnId
     text: str = field(repr=False)
     is_cut: bool  # true if the answer was stopped or reached its length limit
+    is_late: bool  # true if it was stopped because it took too long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +300,8 @@ class UserTasks:
         turn.wait(LONGEST_TURN_SECONDS)
         if turn.failure:
             raise turn.failure
-        return Answer(turn.id, turn.said(), turn.is_stopped or turn.is_cut)
+        is_late = turn.stopped_by is StopCause.TIME_LIMIT
+        return Answer(turn.id, turn.said(), turn.is_stopped or turn.is_cut, is_late)
 
     def _fold(self, thread: Thread, compaction: Compaction) -> None:
         """Ask the model for the next part of the summary, and store it. Raise NoSummary if the answer is unusable.
@@ -318,22 +318,26 @@ class UserTasks:
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
         """Ask the model for a title, once per process; without a usable answer, the prompt's first words remain the title.
 
-        A model that no list knows for its thoughts may spend all tokens on them: see `_MOST_LOST_TITLES`.
+        A reasoning model that is in no list may use up a title's tokens by thinking: see `BackgroundTasks.begin_title`.
         """
         try:
             thread = self.store.conversations.thread(conversation_id)
             branch, info = thread.branch(), self.choices.setup(thread).offer.info
             plan = plan_title(branch, info.context_tokens, self.calls.counter)
-            lost = self.registry.lost_titles(info.name)
-            if plan is None or thread.conversation.is_titled or lost > _MOST_LOST_TITLES:
+            if plan is None or thread.conversation.is_titled:
                 return
-            has_room = lost == _MOST_LOST_TITLES
+            has_room = self.registry.begin_title(info.name)
+            if has_room is None:
+                return
+            has_text: bool | None = None  # None: the call says nothing about the model
             try:
                 answer = self._ask(Purpose.TITLE, thread, plan, branch[0].id, has_room=has_room)
+                has_text = True if answer.text.strip() else False if answer.is_late else None
             except ModelUnavailable as error:
-                if error.failure is ModelFailure.NO_ANSWER:
-                    self.registry.lose_title(info.name)
+                has_text = False if error.failure is ModelFailure.NO_ANSWER else None
                 raise
+            finally:
+                self.registry.end_title(info.name, had_room=has_room, has_text=has_text)
             title = None if answer.is_cut else clean_title(answer.text)
             is_given = bool(title and self.store.conversations.give_title(conversation_id, title))
             log_event("title.made", turn=answer.turn_id, given=is_given)

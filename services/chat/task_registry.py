@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,16 +15,28 @@ from cachetools import LRUCache
 from services.daemon_threads import in_thread
 from services.domain import ConversationId, MessageId, Purpose, UserId
 from services.domain.memories import NotedFact
+from services.domain.model_failures import ModelUnavailable
 from services.errors import AppError
 from services.memory.facts import BATCH, SILENCE
 
 BACKGROUND_THREAD = "background-task"  # the name of every thread of a background task
 # after repeated failures, at most this many turns pass without another attempt: each attempt may cost money
 _MOST_SKIPPED = 15
+# title calls that a model may spend on thoughts before it gets room for them
+_MOST_TITLES_WITHOUT_TEXT = 2
 _MOST_RESULTS = 5_000  # maximum results of ended tasks in memory, for all users together
 
 Work = Callable[[], None]
 _Key = tuple[Purpose, ConversationId]
+
+
+@dataclass(slots=True)
+class _Titles:
+    """The title calls of a model that may think."""
+
+    without_text: int = 0  # the number of calls whose tokens went into thoughts
+    is_room_tried: bool = False  # true once a call with room for thoughts has begun
+    has_room: bool | None = None  # whether such a call has given a title; None: it has not ended
 
 
 @dataclass(slots=True, repr=False)
@@ -63,18 +75,37 @@ class BackgroundTasks:
         self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
         self._busy: dict[_Key, _State] = {}  # tasks that are running or postponed
         self._idle = LRUCache[_Key, _State](_MOST_RESULTS)
-        # title calls whose tokens all went into thoughts, by the model's name
-        self._lost_titles = Counter[str]()
+        self._titles = defaultdict[str, _Titles](_Titles)  # by the model's name
         self._lock = threading.Lock()
 
-    def lost_titles(self, model: str) -> int:
-        """Return how many titles *model* did not give in this process because it thought until the reply limit."""
-        with self._lock:
-            return self._lost_titles[model]
+    def begin_title(self, model: str) -> bool | None:
+        """Return whether a title call of *model* gets room for thoughts; None if no title is to be asked of it.
 
-    def lose_title(self, model: str) -> None:
+        A model that spends the tokens of two titles on thoughts gets room for them once; if these tokens are spent so,
+        too, no more titles are asked of it in this process. The caller must call `end_title` unless None was returned.
+        """
         with self._lock:
-            self._lost_titles[model] += 1
+            titles = self._titles[model]
+            if titles.without_text < _MOST_TITLES_WITHOUT_TEXT:
+                return False
+            if titles.has_room is None and not titles.is_room_tried:
+                titles.is_room_tried = True
+                return True
+            return titles.has_room or None
+
+    def end_title(self, model: str, *, had_room: bool, has_text: bool | None) -> None:
+        """Note how a title call of *model* ended.
+
+        *has_text*: False if its tokens, or its time, went into thoughts; None if it ended for another reason.
+        """
+        with self._lock:
+            titles = self._titles[model]
+            if had_room and has_text is None:
+                titles.is_room_tried = titles.has_room is not None  # try again
+            elif had_room:
+                titles.has_room = titles.has_room or has_text
+            elif has_text is False:
+                titles.without_text += 1
 
     def coming(self, user_id: UserId, purpose: Purpose) -> frozenset[ConversationId]:
         """Return the conversations of a user in which a task of *purpose* is running."""
@@ -165,8 +196,10 @@ class BackgroundTasks:
                 # the facts that failed attempts have noted are shown together with those of this attempt
                 state.noted = (*(state.noted if state.error else ()), *noted)
             state.error = error
-            # drop the traceback, because its frames contain the conversation's text, and the error
+            # drop the traceback and the provider's sentence, because both contain the conversation's text, and the error
             # stays in memory for a long time
+            if isinstance(error, ModelUnavailable):
+                error.details = None
             if error:
                 error.__traceback__ = error.__cause__ = error.__context__ = None
             if again and not state.is_dropped:

@@ -1,7 +1,7 @@
 """The health of a deployment, as shown to admins."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -50,7 +50,8 @@ class FailedCall:
     model: str
     failure: ModelFailure
     status: int  # the HTTP status; 0: none
-    code: str  # the code that the endpoint named; "other" if it is no code
+    # the code that the endpoint named; "other" if it is no code
+    code: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

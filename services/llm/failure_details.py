@@ -10,11 +10,17 @@ from services.domain.model_failures import FailureDetails, ModelFailure, ModelUn
 from services.llm.refusals import Refusal
 
 _LONGEST_SENTENCE = 500  # characters
-_SECRET = 6  # characters in a row of the key that must not be shown
+_KEY_PART = 6  # characters in a row of the key that must not be shown
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 _MOST_FAILURES = 50
 # failures whose reason is the user's own request; other sentences name keys, credit, and what others spent
-_OF_REQUEST = {ModelFailure.TOO_LONG, ModelFailure.PROMPT_FILTERED, ModelFailure.FILTERED}
+_REQUEST_FAILURES = {ModelFailure.TOO_LONG, ModelFailure.PROMPT_FILTERED}
+# some of these name more than the request: the account's limits by the minute, and those of a team
+_OTHERS = re.compile(
+    r"per (?:minute|hour|day)|\b(?:TPM|RPM|TPD)\b|organi[sz]ation|\borg[-_]|account|billing|credit|balance|spen[dt]|budget"
+    r"|\bkeys?\b|\bapi_key|\bteam|\bproject|\busers?[ =:]",
+    re.IGNORECASE,
+)
 
 
 class FailureLog:
@@ -39,22 +45,28 @@ class FailureLog:
 def details_of(
     refusal: Refusal, failure: ModelFailure, key: str, host: str
 ) -> FailureDetails | None:
-    """Return what *refusal*, an answer of the server *host* to a request with *key*, says; None if it says nothing."""
-    is_own = failure in _OF_REQUEST or (failure is ModelFailure.REJECTED and refusal.is_of_request)
-    # a limit of tokens per minute belongs to all users, and names the provider's account
-    sentence = refusal.sentence if is_own and refusal.status != 429 else ""
+    """Return the details of *refusal* that its user may see; None if there are none.
+
+    *key* and *host* are those of the endpoint, which must not be shown.
+    """
+    is_rejected = failure is ModelFailure.REJECTED and refusal.names_parameter_or_limit
+    is_own = failure in _REQUEST_FAILURES or is_rejected
+    if not is_own or refusal.status == 429 or _OTHERS.search(refusal.sentence):
+        sentence = ""
+    else:
+        sentence = refusal.sentence
     details = FailureDetails(
         status=refusal.status,
-        kind=_code(refusal.kind, key),
-        code=_code(refusal.code, key),
+        kind=_code(refusal.kind, key, host),
+        code=_code(refusal.code, key, host),
         sentence=_readable(sentence, key, host)[:_LONGEST_SENTENCE],
     )
     return details if details != FailureDetails() else None
 
 
-def _code(text: str, key: str) -> str:
-    """Return *text* if it has the form of a code and no part of *key*; "other" for other texts."""
-    is_code = _CODE.fullmatch(text) and _without_key(text, key) == text
+def _code(text: str, key: str, host: str) -> str:
+    """Return *text* if it has the form of a code, and neither *host* nor a part of *key*; "other" for other texts."""
+    is_code = _CODE.fullmatch(text) and _readable(text, key, host) == text
     return text if is_code or not text else "other"
 
 
@@ -62,16 +74,19 @@ def _readable(text: str, key: str, host: str) -> str:
     """Return *text* on one line, without control characters, *host* and parts of *key*."""
     line = " ".join(text.split())
     plain = "".join(sign for sign in line if not unicodedata.category(sign).startswith("C"))
-    address = re.compile(rf"(?:https?://)?{re.escape(host)}[^\s\"'<>]*", re.IGNORECASE)
+    # not a word of which the host's name is a part
+    name = rf"(?<![\w.-]){re.escape(host)}(?![\w'-])"
+    address = re.compile(rf"(?:https?://)?{name}[^\s\"'<>]*", re.IGNORECASE)
     return _without_key(address.sub("…", plain), key)
 
 
 def _without_key(text: str, key: str) -> str:
-    """Return *text* with "…" in place of each run of characters that *key* contains, of at least six characters."""
-    parts = {key[at : at + _SECRET] for at in range(len(key) - _SECRET + 1)}
+    """Return *text* with "…" in place of each run of six characters, or more, of *key*, and of a shorter key."""
+    size = min(_KEY_PART, len(key))
+    parts = {key[at : at + size] for at in range(len(key) - size + 1)} - {""}
     hidden = [False] * len(text)
-    for at in range(len(text) - _SECRET + 1):
-        if text[at : at + _SECRET] in parts:
-            hidden[at : at + _SECRET] = [True] * _SECRET
+    for at in range(len(text) - size + 1):
+        if text[at : at + size] in parts:
+            hidden[at : at + size] = [True] * size
     shown = ["…" if is_hidden else sign for sign, is_hidden in zip(text, hidden, strict=True)]
     return re.sub("…{2,}", "…", "".join(shown))

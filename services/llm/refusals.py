@@ -22,6 +22,10 @@ _STATUSES = {str(status) for status in range(400, 600)}  # HTTP statuses of erro
 # HTTP statuses of requests that are refused for what they ask; 0: an event that names no status; 429 may mean that a request
 # has more tokens than are allowed per minute
 _OF_REQUEST = {0, 400, 404, 413, 422, 429}
+_PARAMETERS = {
+    *("model", "messages", "stream", "stream_options", "temperature", "top_p", "max_tokens"),
+    "max_completion_tokens",
+}
 # the reply limit of the second request after a refused limit without a number
 _SHORTENED_TOKENS = 1_024
 # fields whose lists contain errors, and the fields of such an error that do not quote the request (FastAPI, Mistral, Cloudflare)
@@ -65,10 +69,10 @@ class Refusal:
         return read_limits(self.text, self.sent)
 
     @property
-    def is_of_request(self) -> bool:
-        """True if the error is about a parameter or the reply limit."""
+    def names_parameter_or_limit(self) -> bool:
+        """True if the error is about a parameter of the request, or the reply limit."""
         is_of_limit = bool(self.limits.reply_tokens) or self.says(_REPLY_TOO_LONG)
-        return self.parameter != "" or is_of_limit
+        return re.split(r"[.\[]", self.parameter)[0] in _PARAMETERS or is_of_limit
 
     @property
     def affordable_tokens(self) -> int:
@@ -273,14 +277,16 @@ def read_refusal(status: int | None, body: object, sent: str) -> Refusal:
         parameter=_first(fields, "param"),
         kind=_first(fields, "type"),
         code=_first(fields, "code", "error_code"),
-        sentence=_first(fields[::-1], "message", "msg", "detail", "error", "")[:LONGEST_ERROR],
+        # not the text of a body that is no JSON: a proxy's page names its own version and host
+        sentence=_first(fields[::-1], "message", "msg", "detail", "error")[:LONGEST_ERROR],
         text="\n".join(f"{name}: {value}" for name, value in fields)[:LONGEST_ERROR],
         sent=normalized(sent),
     )
 
 
 def _first(fields: Sequence[tuple[str, str | int]], *names: str) -> str:
-    return next((str(value) for name, value in fields if name in names), "")
+    """Return the first value of a field with one of *names*; LiteLLM writes "None" for none."""
+    return next((str(value) for name, value in fields if name in names and value != "None"), "")
 
 
 def is_refusal(event: object) -> bool:

@@ -63,7 +63,7 @@ def test_model_that_thinks_until_the_limit_gets_room_once(chat, server):
 
     conversations = [ask(chat, f"{PROMPT} {number}") for number in range(5)]
 
-    assert [each.is_titled for each in conversations] == [False] * 5
+    assert [conversation.is_titled for conversation in conversations] == [False] * 5
     limits = [asked.body["max_tokens"] for asked in server.title_requests]
     assert limits == [24, 24, INFO.reply_tokens]
 
@@ -73,7 +73,43 @@ def test_model_that_has_a_title_after_its_thoughts_keeps_its_room(chat, server):
 
     conversations = [ask(chat, f"{PROMPT} {number}") for number in range(4)]
 
-    assert [each.is_titled for each in conversations] == [False, False, True, True]
+    assert [conversation.is_titled for conversation in conversations] == [False, False, True, True]
+
+
+def test_titles_of_a_thinker_at_once_count_as_calls_without_room(chat, server):
+    server.script_titles(reply="", thoughts=5000, delay=0.1)
+    begun = [chat.begin(None, f"{PROMPT} {number}") for number in range(3)]
+    for turn in begun:
+        settled(chat, turn)
+
+    server.script_titles(reply="Sowing peas", thoughts=100)
+
+    assert ask(chat).is_titled
+
+
+def test_title_that_thinks_for_too_long_counts_as_thought(chat, server, monkeypatch):
+    monkeypatch.setitem(background._SECONDS, Purpose.TITLE, 0.2)
+    server.script_titles(reply="Sowing peas", thoughts=5000, thought_rate=20)
+
+    for number in range(4):
+        ask(chat, f"{PROMPT} {number}")
+
+    limits = [asked.body["max_tokens"] for asked in server.title_requests]
+    assert limits == [24, 24, INFO.reply_tokens]
+
+
+def test_stopped_title_says_nothing_about_the_model(chat, server):
+    registry = chat.tasks.registry
+    for _ in range(2):
+        registry.end_title("m", had_room=False, has_text=False)
+
+    assert registry.begin_title("m") is True
+    assert registry.begin_title("m") is None
+    registry.end_title("m", had_room=True, has_text=None)
+
+    assert registry.begin_title("m") is True
+    registry.end_title("m", had_room=True, has_text=True)
+    assert registry.begin_title("m") is True
 
 
 def test_reply_is_over_before_its_title_is_made(chat, server):

@@ -37,13 +37,14 @@ _WORDS += ("data: ", "[DONE]", "x\nand\n\nso", "5 < 6", "# peas")
 class Answer:
     """What is sent: octets, and pauses in seconds. *text*: the reply, if it is whole; None: nothing may be stored as whole.
 
-    *may_fail*: the reply is whole, or incomplete.
+    *may_fail*: the reply is whole, or incomplete. *written*: the text of which an incomplete reply is a beginning; "": unknown.
     """
 
     fault: str
     sent: tuple[bytes | float, ...]
     text: str | None
     may_fail: bool = False
+    written: str = ""
 
 
 def answer(seed, number):
@@ -97,7 +98,7 @@ def _broken(change, *, may_fail=False):
     def make(fault, chance):
         events, ends, text = _reply(chance)
         sent = _streamed(*change(chance, events, ends))
-        return Answer(fault, sent, text if may_fail else None, may_fail=may_fail)
+        return Answer(fault, sent, text if may_fail else None, may_fail=may_fail, written=text)
 
     return make
 
@@ -160,9 +161,8 @@ def _wrong(chance):
 
 def _drip(chance, events, ends):
     """Begin an event, and send the rest of it octet by octet, for longer than the model waits."""
-    begun = _lines(events[:1])
-    rest = b"data: " + b" " * 200
-    drips = [part for octet in rest[:60] for part in (bytes([octet]), SILENCE / 20)]
+    begun, rest = _lines(events[:1]), b"data: " + b" " * 50
+    drips = [part for octet in rest for part in (bytes([octet]), SILENCE / 20)]
     return [*begun, *drips]
 
 

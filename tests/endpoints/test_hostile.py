@@ -54,7 +54,8 @@ def test_no_reply_of_a_hostile_endpoint_is_stored_as_whole_unless_it_was(
             sizes.append(process.memory_info().rss)
 
     assert played.keys() == FAULTS.keys(), f"seed {seed}"
-    assert sizes[-1] - sizes[len(sizes) // 4] < MOST_GROWTH, f"seed {seed}: {sizes}"
+    if len(sizes) > 4:  # before, caches fill
+        assert sizes[-1] - sizes[len(sizes) // 4] < MOST_GROWTH, f"seed {seed}: {sizes}"
 
 
 def _play(model, seed, numbers, played):
@@ -85,3 +86,5 @@ def _play(model, seed, numbers, played):
             assert is_whole is (expected.text is not None) or expected.may_fail, about
             if is_whole:
                 assert stored == expected.text, about
+            elif stored and expected.written:
+                assert expected.written.startswith(stored.rstrip()), about

@@ -715,16 +715,16 @@ def parts_of_health(app):
 
 def test_health_lists_the_last_failed_calls(open_tab, ruth, monkeypatch):
     monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
-    assert "Last failed calls" not in "".join(each.label for each in open_tab("Health").expander)
+    assert "Last failed calls" not in "".join(fold.label for fold in open_tab("Health").expander)
     details = FailureDetails(400, code="context_length_exceeded", sentence="kumquat")
     failures = ruth.offers.failures
     failures.add("<mini>", ModelUnavailable(ModelFailure.SILENT))
     failures.add("<mini>", ModelUnavailable(ModelFailure.TOO_LONG, details=details))
 
-    [fold] = [each for each in open_tab("Health").expander if "failed calls" in each.label]
+    [fold] = [fold for fold in open_tab("Health").expander if "failed calls" in fold.label]
 
     assert fold.label == "Last failed calls (2)"
-    [table] = [each.proto.body for each in fold.get("html")]
+    [table] = [part.proto.body for part in fold.get("html")]
     assert table.index("chat too long") < table.index("no answer in time")
     assert (
         "<td>&lt;mini&gt;</td><td>chat too long</td><td>400</td><td>context_length_exceeded</td>"

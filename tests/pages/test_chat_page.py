@@ -511,7 +511,7 @@ def test_provider_s_own_words_are_folded_below_the_failure(open_app, maya, model
 
     app = send(open_app(maya), "When?")
 
-    [fold] = [each for each in app.expander if each.label == "Details"]
+    [fold] = [fold for fold in app.expander if fold.label == "Details"]
     assert [text.value for text in fold.text] == [
         "Status: 400\nCode: context_length_exceeded\nThe provider says: *At most* 8192 tokens"
     ]

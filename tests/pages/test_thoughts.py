@@ -97,8 +97,8 @@ def test_page_says_that_a_reply_comes_at_once(open_app, maya, model, database, m
     app.query_params["c"] = str(turn.conversation_id)
     app = following_nothing(app, database.thread(turn.conversation_id)).run()
 
-    shown = [each.proto.body for each in app.get("html")]
-    assert any("This endpoint sends its reply at once." in each for each in shown)
+    shown = [part.proto.body for part in app.get("html")]
+    assert any("This endpoint sends its reply at once." in part for part in shown)
     model.gate.set()
     turn.wait(20)
 

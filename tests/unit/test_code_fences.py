@@ -18,6 +18,22 @@ def test_fence_around_a_file_with_fences_is_lengthened(name, fence):
     assert code_fences.lengthened(shown) == shown
 
 
+def test_file_may_have_blocks_without_a_language():
+    inner = "# a\n\n```bash\nls\n```\n\nTree:\n\n```\na/\n```\n\nEnd\n"
+
+    shown = code_fences.lengthened(f'```md title="README.md"\n{inner}```\n\nBye')
+
+    assert shown == f'````md title="README.md"\n{inner}````\n\nBye'
+
+
+def test_block_behind_a_file_stays_apart():
+    file, code = "# a\n\n```sh\nls\n```\n\nb\n", "Run:\n\n```\nls\n```\n"
+
+    shown = code_fences.lengthened(f"```md\n{file}```\n\n{code}")
+
+    assert shown == f"````md\n{file}````\n\n{code}"
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -28,6 +44,7 @@ def test_fence_around_a_file_with_fences_is_lengthened(name, fence):
         "```sh\na\n```\n~~~\nb\n~~~\n```\nc\n```",
         "````md\n```sh\nls\n```\n````",
         "no fence",
+        "```md\n```sh\nls\n```\n```\n" + "```\n" * 61,
     ],
 )
 def test_other_replies_stay_as_they_are(reply):

@@ -1,4 +1,4 @@
-"""What an endpoint said of a failure: only about the own request, without the key and the address."""
+"""What an endpoint said of a failure: only about the user's request, without the key and the address."""
 
 from datetime import UTC, datetime
 
@@ -50,6 +50,14 @@ def test_error_about_a_parameter_the_limit_or_the_filter_is_told(status, error):
         (429, {"message": "Request too large in organization org-7: Limit 30000, Requested 45000"}),
         (400, {"message": "Budget of team kumquat exceeded", "type": "budget_exceeded"}),
         (400, {"message": "Account kumquat is disabled"}),
+        (
+            413,
+            {"message": "Request too large in organization org_7 on tokens per minute (TPM): 6000"},
+        ),
+        (400, {"message": "context_length_exceeded for key sk-other, balance $3.12"}),
+        (403, {"message": "Your org-77 is blocked by the content policy system"}),
+        (400, {"message": "Kumquat has no more of it", "param": "None", "type": "None"}),
+        (400, {"message": "Kumquat is unknown", "param": "organization"}),
         (500, {"message": "worker kumquat-3 died"}),
     ],
 )
@@ -60,7 +68,9 @@ def test_error_about_others_is_not_told(status, error):
 
 
 def test_key_address_and_control_characters_are_taken_out():
-    said = f"a\u202eb\x07 c\n\n d {KEY[3:11]} e https://{HOST}/v1/chat?key=1 f {HOST.upper()}:80 \u2066g"
+    said = (
+        f"a\u202eb\x07 c\n\n d {KEY[3:11]} e https://{HOST}/v1/chat?a=1 f {HOST.upper()}:80 \u2066g"
+    )
 
     assert details(400, ModelFailure.TOO_LONG, message=said).sentence == "ab c d … e … f … g"
 
@@ -82,6 +92,28 @@ def test_sentence_has_500_characters_and_a_code_60():
 
     assert told.sentence == "a" * 500
     assert (told.code, told.kind) == ("other", "other")
+
+
+def test_short_key_and_the_host_are_no_codes():
+    refusal = read_refusal(400, {"error": {"message": "at abcde, model", "code": HOST}}, "")
+
+    told = details_of(refusal, ModelFailure.TOO_LONG, "abcde", HOST)
+
+    assert told == FailureDetails(400, code="other", sentence="at …, model")
+
+
+def test_host_within_another_word_stays():
+    refusal = read_refusal(400, {"error": {"message": "This model's limit, at model:80/v1"}}, "")
+
+    told = details_of(refusal, ModelFailure.TOO_LONG, KEY, "model")
+
+    assert told == FailureDetails(400, sentence="This model's limit, at …")
+
+
+def test_page_of_a_proxy_is_not_told():
+    refusal = read_refusal(413, "<html><title>413</title> nginx/1.25 at gw-7.internal</html>", "")
+
+    assert details_of(refusal, refusal.failure, KEY, HOST) == FailureDetails(413)
 
 
 def test_error_that_says_nothing_has_no_details():
