@@ -185,7 +185,7 @@ def _brackets(span: re.Match[str]) -> tuple[str, int]:
         return span[0][:2], begin + 2
     before, after = span.string[max(0, begin - 2) : begin], span.string[end : end + 3]
     # Streamlit does not read a single dollar before a digit as the end of a formula
-    if not _is_formula(tex, before[-1:], after.lstrip("0123456789")) or _NUMBER.match(tex):
+    if not _is_formula(tex, before[-1:], after.lstrip("0123456789")):
         tex = f"{{{tex}}}"  # as it is, it would be no formula between dollars
     dollars = "$$" if after[:1].isdigit() else "$"
     # without the joiners, the dollars of two adjacent formulas would be read as `$$`

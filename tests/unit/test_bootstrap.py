@@ -54,6 +54,7 @@ from services.errors import (
 )
 from services.identity.mailer import open_mailer
 from services.llm import Models, Offer
+from services.llm.failure_details import FailureLog
 from services.operate.__main__ import operate
 from services.settings import Settings
 from services.store.accounts import AppSession, Cookie
@@ -140,9 +141,12 @@ def sessions():
     )
 
 
+NO_MODELS = SimpleNamespace(failures=FailureLog())
+
+
 @pytest.fixture
 def shared(sessions, closed):
-    return Shared(sessions, Settings(), lambda: None, CachedRead(ModelSettings), closed.append)
+    return Shared(sessions, Settings(), lambda: NO_MODELS, CachedRead(ModelSettings), closed.append)
 
 
 @pytest.fixture
@@ -187,7 +191,7 @@ def test_settings_of_models_are_read_ahead_with_a_session(sessions):
     """Otherwise, the first page after a start would read its conversation and then wait for the settings."""
     is_read = Event()
     settings = CachedRead(lambda: is_read.set() or ModelSettings())
-    shared = Shared(sessions, Settings(), lambda: None, settings)
+    shared = Shared(sessions, Settings(), lambda: NO_MODELS, settings)
 
     shared.session_cache.add(Cookie.new(), session_of(UserId(uuid4())))
 
@@ -456,7 +460,7 @@ def started(monkeypatch, *, is_hosted=False, health=None, broken=None, error=Non
         if name == broken:
             future.set_exception(error or ImportError("openai"))
         else:
-            future.set_result(None)
+            future.set_result(NO_MODELS if name == "models" else None)
         return future
 
     begun = deployment.Deployment(

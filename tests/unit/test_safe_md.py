@@ -252,7 +252,7 @@ def test_dollars_of_variables_and_prices_open_no_formula(written, safe):
         ("a \\(x\n\ny\\)", "a \\(x\n\ny\\)"),
         ("| \\(a |\n|---|\n| c\\) |", "| \\(a |\n|---|\n| c\\) |"),
         (r"\(x\)s", "$x$s"),
-        (r"\(AB\)y and \(8\), \('x\)", "${AB}$y and ${8}$, ${'x}$"),
+        (r"\(AB\)y and \(8\), \('x\)", "${AB}$y and $8$, ${'x}$"),
     ],
 )
 def test_brackets_of_tex_within_a_sentence_hold_a_formula(written, safe):
