@@ -81,12 +81,16 @@ def _readable(text: str, key: str, host: str) -> str:
 
 
 def _without_key(text: str, key: str) -> str:
-    """Return *text* with "…" in place of each run of six characters, or more, of *key*, and of a shorter key."""
-    size = min(_KEY_PART, len(key))
-    parts = {key[at : at + size] for at in range(len(key) - size + 1)} - {""}
+    """Return *text* with "…" in place of each run of six characters, or more, of *key*.
+
+    A shorter key is hidden only as a word: servers on this machine take any, such as "x".
+    """
+    if len(key) < _KEY_PART:
+        return re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "…", text) if key else text
+    parts = {key[at : at + _KEY_PART] for at in range(len(key) - _KEY_PART + 1)}
     hidden = [False] * len(text)
-    for at in range(len(text) - size + 1):
-        if text[at : at + size] in parts:
-            hidden[at : at + size] = [True] * size
+    for at in range(len(text) - _KEY_PART + 1):
+        if text[at : at + _KEY_PART] in parts:
+            hidden[at : at + _KEY_PART] = [True] * _KEY_PART
     shown = ["…" if is_hidden else sign for sign, is_hidden in zip(text, hidden, strict=True)]
     return re.sub("…{2,}", "…", "".join(shown))

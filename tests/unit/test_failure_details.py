@@ -102,6 +102,14 @@ def test_short_key_and_the_host_are_no_codes():
     assert told == FailureDetails(400, code="other", sentence="at …, model")
 
 
+def test_key_of_one_letter_hides_no_other_word():
+    error = {"message": "max context x", "code": "context_length_exceeded"}
+
+    told = details_of(read_refusal(400, {"error": error}, ""), ModelFailure.TOO_LONG, "x", HOST)
+
+    assert told == FailureDetails(400, code=error["code"], sentence="max context …")
+
+
 def test_host_within_another_word_stays():
     refusal = read_refusal(400, {"error": {"message": "This model's limit, at model:80/v1"}}, "")
 
