@@ -2,8 +2,8 @@
 
 python -m benchmarks.demo_model [--prompts N] [--seeds N] [--tokens N] [--set NAME=VALUE …] [--titles] [--json]
 
-The model server runs as the app starts it. `--set` sends fields of llama.cpp's server with each request, to compare: the settings of
-before are `repeat_penalty=1 dry_multiplier=0`. A reply repeats itself if it says a line, or a part of a line of at least three
+The model server runs as the app starts it. `--set` sends fields of llama.cpp's server with each request, to compare, such as
+`repeat_penalty=1.1 repeat_last_n=256`. A reply repeats itself if it says a line, or a part of a line of at least three
 words between marks, three times or more. `--titles` prints the titles that the model gives instead.
 """
 
@@ -118,7 +118,7 @@ def _measure(client: httpx.Client, options: argparse.Namespace, fields: dict[str
         "first character, median (ms)": 1000 * statistics.median(firsts),
     }
     if options.json:
-        json.dump(figures, sys.stdout)
+        print(json.dumps(figures))
         return
     for name, figure in figures.items():
         print(f"{name:28} {figure:8.0f}")

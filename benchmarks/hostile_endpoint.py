@@ -9,21 +9,20 @@ app, the process and its lock.
 import argparse
 import json
 import statistics
-import sys
 import threading
 import time
-from contextlib import closing
+from itertools import count
 
 import psutil
 
 from services.domain import Role
 from services.domain.context import ContextMessage
 from services.domain.model_failures import ModelUnavailable
-from services.llm.openai_model import OpenAIModel, connect
-from tests.endpoints.hostile import SILENCE, STEADY, hostile_endpoint
+from services.llm.model import ModelClient
+from tests.endpoints.hostile import STEADY, hostile_model
 
 
-def _ask(model: OpenAIModel, prompt: str) -> list[float]:
+def _ask(model: ModelClient, prompt: str) -> list[float]:
     """Return the seconds between the pieces of a reply."""
     gaps, at = list[float](), time.perf_counter()
     try:
@@ -38,23 +37,16 @@ def _ask(model: OpenAIModel, prompt: str) -> list[float]:
 
 def measure(seconds: float, threads: int, seed: int) -> dict[str, float]:
     """Return the gaps of the steady stream in milliseconds, alone and beside the others, and the growth of memory."""
-    process, is_over, asked = psutil.Process(), threading.Event(), 0
-    with (
-        hostile_endpoint(seed) as url,
-        closing(
-            OpenAIModel(
-                connect(url, "key"), "m", first_token_seconds=4, between_tokens_seconds=SILENCE
-            )
-        ) as model,
-    ):
+    process, is_over, asked = psutil.Process(), threading.Event(), list[int]()
+    with hostile_model(seed) as model:
         alone = [gap for _ in range(5) for gap in _ask(model, STEADY)]
 
         def storm(first: int) -> None:
-            nonlocal asked
-            number = first
-            while not is_over.is_set():
+            for number in count(first, threads):
+                if is_over.is_set():
+                    return
                 _ask(model, f"Question {number}")
-                number, asked = number + threads, asked + 1
+                asked.append(number)
 
         others = [threading.Thread(target=storm, args=[n]) for n in range(threads)]
         for other in others:
@@ -69,7 +61,7 @@ def measure(seconds: float, threads: int, seed: int) -> dict[str, float]:
         for other in others:
             other.join()
     return {
-        "requests": asked,
+        "requests": len(asked),
         "gap alone, median (ms)": 1000 * statistics.median(alone),
         "gap beside, median (ms)": 1000 * statistics.median(beside),
         "ratio of the medians": statistics.median(beside) / statistics.median(alone),
@@ -88,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     figures = measure(options.seconds, options.threads, options.seed)
     if options.json:
-        json.dump(figures, sys.stdout)
+        print(json.dumps(figures))
         return
     for name, figure in figures.items():
         print(f"{name:26} {figure:10.1f}")

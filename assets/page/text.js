@@ -58,8 +58,6 @@ function nameNote(one) {
 // Breaks the line at a `<br>` of a table's cell, which Streamlit draws as text. The text node is emptied and
 // not removed, because React may change it; React does not know of the break.
 function breakLines(cell) {
-  for (const added of cell.querySelectorAll("br[data-added]"))
-    if (added.nextSibling?.data !== "") added.remove(); // React has changed the cell
   for (const node of [...cell.childNodes]) {
     if (node.nodeType !== Node.TEXT_NODE || !/^<br ?\/?>$/.test(node.data)) continue;
     node.data = "";
@@ -94,7 +92,10 @@ daybook.onDraw(() => {
     if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
   }
   for (const one of document.querySelectorAll(NOTES)) nameNote(one);
-  for (const cell of document.querySelectorAll(".stMarkdown :is(td, th)")) breakLines(cell);
+  for (const added of document.querySelectorAll(".stMarkdown br[data-added]"))
+    if (added.nextSibling?.data !== "") added.remove(); // React has changed the cell
+  for (const table of document.querySelectorAll(".stMarkdown table"))
+    if (table.textContent.includes("<br")) table.querySelectorAll("td, th").forEach(breakLines);
   for (const box of document.querySelectorAll(".stMarkdown .task-list-item input:not([aria-label])"))
     box.ariaLabel = "Task";
   for (const block of document.querySelectorAll(".stMarkdown .stCode")) {

@@ -71,6 +71,10 @@ _SHELL_COMMAND = re.compile(r"\([a-z]{2,}\b[^()\\^=]*\)[/:,;]")
 _NUMBER = re.compile(r"\d[\d.,]*$")
 _SECOND_PRICE = re.compile(r"(?:[-–—~～.(]|(?=[\u3040-\u9fff\uac00-\ud7af]))[^\\^_={}]*\d$")  # noqa: RUF001
 
+# a formula of more than a number, anywhere in a text
+_ANY_FORMULA = re.compile(r"\\[A-Za-z(\[]|\$\$|\$[A-Za-z\\(][^$\n]*(?<!\s)\$(?![A-Za-z{(])")
+_BLANK_MARK = re.compile(r"(?<!\S)(?:<->|<-|->|--|<=|>=|~=)(?!\S)")  # in plain text
+
 
 def rewrite(text: str, before: str = "", after: str = "", *, has_formulas: bool = True) -> str:
     """Return *text*, which stands between the characters *before* and *after* ("" at an end of the line), rewritten.
@@ -97,16 +101,12 @@ def rewrite(text: str, before: str = "", after: str = "", *, has_formulas: bool 
 
 def holds_formulas(text: str) -> bool:
     """Return whether *text* has formulas of more than a number."""
-    return _FORMULA.search(text) is not None
+    return _ANY_FORMULA.search(text) is not None
 
 
 def separate_marks(label: str) -> str:
     """Return *label*, whose punctuation is not escaped yet, with a joiner beside each mark that Streamlit replaces."""
     return _BLANK_MARK.sub(lambda found: f"{found[0]}{JOINER}", label)
-
-
-_FORMULA = re.compile(r"\\[A-Za-z(\[]|\$\$|\$[A-Za-z\\(][^$\n]*(?<!\s)\$(?![A-Za-z{(])")
-_BLANK_MARK = re.compile(r"(?<!\S)(?:<->|<-|->|--|<=|>=|~=)(?!\S)")
 
 
 def _escape(span: re.Match[str]) -> tuple[str, int]:

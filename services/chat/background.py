@@ -332,9 +332,13 @@ class UserTasks:
             has_text: bool | None = None  # None: the call says nothing about the model
             try:
                 answer = self._ask(Purpose.TITLE, thread, plan, branch[0].id, has_room=has_room)
-                has_text = True if answer.text.strip() else False if answer.is_late else None
+                if answer.text.strip():
+                    has_text = True
+                elif answer.is_late:
+                    has_text = False
             except ModelUnavailable as error:
-                has_text = False if error.failure is ModelFailure.NO_ANSWER else None
+                if error.failure is ModelFailure.NO_ANSWER:
+                    has_text = False
                 raise
             finally:
                 self.registry.end_title(info.name, had_room=has_room, has_text=has_text)

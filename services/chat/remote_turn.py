@@ -23,6 +23,8 @@ class RemoteTurn:
     One thread may call `follow`; any thread may call the other methods.
     """
 
+    is_at_once = False  # only the process that asks the endpoint knows whether it streams
+
     def __init__(
         self,
         conversation_id: ConversationId,
@@ -34,8 +36,6 @@ class RemoteTurn:
         self.prompt_id: MessageId | None = turn.prompt_id
         self._turn: OpenTurn | None = turn
         self._turns, self._sweep = turns, sweep
-
-    is_at_once = False  # only the process that asks the endpoint knows
 
     @property
     def is_done(self) -> bool:

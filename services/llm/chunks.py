@@ -65,10 +65,8 @@ class Chunks(openai.AsyncStream[object]):
 
 async def _bounded(begun: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield *begun* and the parts of *body*. Raise DecodingError for an event of more than `_MOST_BYTES`."""
-    size, tail = (
-        len(begun),
-        begun[-3:],
-    )  # of the last event; its last bytes may belong to a blank line
+    # of the last event; its last bytes may belong to a blank line
+    size, tail = len(begun), begun[-3:]
     yield begun
     async for part in body:
         read = tail + part

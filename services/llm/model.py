@@ -32,7 +32,8 @@ class ModelStream(Protocol):
     """A streaming reply. It can be iterated once."""
 
     def __iter__(self) -> Iterator[Piece]:
-        """Send the request; yield SentAtOnce if it is not streamed, thoughts and text, then LimitReached if the reply was cut off, then Usage if it was received.
+        """Send the request, and yield thoughts and text; before them SentAtOnce if the reply does not stream, after them
+        LimitReached if it was cut off, then Usage if it was received.
 
         Raise ModelUnavailable if the endpoint fails. A caller that stops the iteration early ends the request.
         """

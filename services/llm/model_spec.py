@@ -133,7 +133,7 @@ class LimitRefusal:
     excess_tokens: int = 0
 
     @property
-    def is_of_request(self) -> bool:
+    def is_total_exceeded(self) -> bool:
         """True if the prompt and the reply together exceeded a limit."""
         return bool(self.context_tokens or self.excess_tokens)
 

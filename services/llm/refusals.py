@@ -105,7 +105,7 @@ class _Rule:
             return True
         if self.codes & refusal.codes or (self.words and refusal.says(self.words)):
             return True
-        return is_too_long and refusal.limits.is_of_request
+        return is_too_long and refusal.limits.is_total_exceeded
 
 
 def _words(*patterns: str) -> re.Pattern[str]:
@@ -253,7 +253,7 @@ def shorter_reply(refusal: Refusal, max_tokens: int, *, is_second: bool = False)
     limits = refusal.limits
     if 0 < (within := limits.reply_within(max_tokens)) < max_tokens:
         return within
-    has_number = limits.reply_tokens or limits.is_of_request
+    has_number = limits.reply_tokens or limits.is_total_exceeded
     if has_number or refusal.status not in _OF_REQUEST or not refusal.says(_REPLY_TOO_LONG):
         return max_tokens
     return min(max_tokens, _SHORTENED_TOKENS) if is_second else max(max_tokens // 4, 1)

@@ -12,9 +12,11 @@ import random
 import socket
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from services.llm.openai_model import OpenAIModel, connect
 
 STEADY = "A steady reply"  # the prompt to which a piece comes every 20 ms
 SILENCE = 1.0  # seconds after which the model under test takes a stream for silent
@@ -314,14 +316,17 @@ class _Hostile(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hostile_endpoint(seed):
-    """Yield the address of an endpoint whose faults are drawn from *seed*."""
+def hostile_model(seed):
+    """Yield a model, by the app's own client, at an endpoint whose faults are drawn from *seed*."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hostile)
     server.daemon_threads, server.seed = True, seed
     thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
+        client = connect(f"http://127.0.0.1:{server.server_port}/v1", "key")
+        limits = {"first_token_seconds": 4 * SILENCE, "between_tokens_seconds": SILENCE}
+        with closing(OpenAIModel(client, "m", **limits)) as model:
+            yield model
     finally:
         server.shutdown()
         server.server_close()

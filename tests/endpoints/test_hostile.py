@@ -4,16 +4,14 @@ import random
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import psutil
 import pytest
 
 from services.domain import Outcome
 from services.llm import openai_model
-from services.llm.openai_model import OpenAIModel, connect
 from tests.chats import chat_factory, done
-from tests.endpoints.hostile import FAULTS, SILENCE, answer, hostile_endpoint
+from tests.endpoints.hostile import FAULTS, answer, hostile_model
 from tests.fakes import MAYA
 from tests.stores import InMemoryDatabase
 
@@ -38,14 +36,7 @@ def test_no_reply_of_a_hostile_endpoint_is_stored_as_whole_unless_it_was(
     process, until, played = psutil.Process(), time.monotonic() + seconds, Counter()
     sizes = []
 
-    with (
-        hostile_endpoint(seed) as url,
-        closing(
-            OpenAIModel(
-                connect(url, "key"), "m", first_token_seconds=4, between_tokens_seconds=SILENCE
-            )
-        ) as model,
-    ):
+    with hostile_model(seed) as model:
         number = 0
         while not number or time.monotonic() < until:
             numbers = range(number, number + ROUND)

@@ -116,6 +116,17 @@ def test_markdown_reads_in_order():
     )
 
 
+def test_file_with_code_blocks_stays_one_block_in_a_reply():
+    file = "# todo\n\n```sh\nls\n```\n\nMIT\n"
+    said = f"So:\n\n```markdown\n{file}```\n\nEnd"
+
+    markdown = to_markdown(thread(said, said))
+
+    assert f"\n\nSo:\n\n````markdown\n{file}````\n\nEnd\n" in markdown  # the reply
+    headings, _ = top_level(markdown)
+    assert "# todo" not in headings
+
+
 def test_thoughts_are_folded_above_their_reply():
     exported = thread("Why?", "So.")
     known = {exported.messages[1].id: Thoughts(text="Hm.", seconds=12)}
