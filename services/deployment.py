@@ -97,6 +97,8 @@ def read_deployment(url: str) -> Deployment:
         makes_key=is_new,
         is_public=is_public,
     )
+    if plan.endpoints.model_url:  # the local model's titles say less than a prompt's first words
+        chosen = chosen.model_copy(update={"titles": False})
     tables = open_tables(place, plan.root_keys) if place else None
     secret = secrets.token_urlsafe(_SECRET_BYTES) if chosen.is_alone else None
     at, opening = str(chosen.url or url), ""
