@@ -94,7 +94,7 @@ def test_a_day_in_another_browser(browser, shared_app, model, tmp_path):
 
     # the dark theme, which reloads the page
     browser.click(".st-key-account-menu button")
-    browser.click('.st-key-preferences button, [data-act="preferences"]')
+    browser.click('[data-act="preferences"]')
     browser.click(".st-key-theme label", "Dark")
     browser.click("[role=dialog] button", "Save")
     browser.sees("getComputedStyle(document.querySelector('.stApp')).colorScheme === 'dark'")
