@@ -77,7 +77,8 @@ def main() -> None:
     port, environment = free_port(), {**os.environ, "DAYBOOK_MODEL_KEY": _KEY}
     command = [sys.executable, "-m", "services.embedded.model_server", str(port)]
     server = subprocess.Popen(command, cwd=ROOT, env=environment)
-    headers = {"Authorization": f"Bearer {_KEY}"}
+    # the server sometimes closes a connection that a second request is on its way on
+    headers = {"Authorization": f"Bearer {_KEY}", "Connection": "close"}
     try:
         with httpx.Client(
             base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=300
@@ -105,16 +106,18 @@ def _measure(client: httpx.Client, options: argparse.Namespace, fields: dict[str
             )
             print(f"{prompt:50} {clean_title(said)!r:45} {said!r}")
         return
-    repeated, firsts, asked = 0, list[float](), 0
+    repeated, firsts, asked = list[str](), list[float](), 0
     for prompt in prompts:
         for seed in range(options.seeds):
             more = {"seed": seed, "max_tokens": options.tokens, **fields}
             reply, first = _ask(client, prompt, "You are a helpful assistant.", **more)
-            asked, repeated = asked + 1, repeated + is_repeated(reply)
+            asked += 1
             firsts.append(first)
+            if is_repeated(reply):
+                repeated.append(f"{prompt} (seed {seed})")
     figures = {
         "replies": asked,
-        "repeat themselves": repeated,
+        "repeat themselves": len(repeated),
         "first character, median (ms)": 1000 * statistics.median(firsts),
     }
     if options.json:
@@ -122,6 +125,7 @@ def _measure(client: httpx.Client, options: argparse.Namespace, fields: dict[str
         return
     for name, figure in figures.items():
         print(f"{name:28} {figure:8.0f}")
+    print(*repeated, sep="\n")
 
 
 if __name__ == "__main__":

@@ -89,6 +89,9 @@ def serve(port: int, key: str) -> None:
     for endpoint in ("endpoint_slots", "endpoint_props", "endpoint_metrics", "ui"):
         setattr(parameters, endpoint, False)
     parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * _PARALLEL, _PARALLEL
+    # without penalties, so small a model says one line for ever (benchmarks/demo_model.py counts such replies)
+    sampling = parameters.sampling
+    sampling.penalty_repeat, sampling.penalty_last_n, sampling.dry_multiplier = 1.1, 256, 0.8
     # no prompt cache, because it would keep one user's prompts for the next user
     parameters.cache_ram_mib = 0
     parameters.cpuparams.n_threads = thread_count(os.cpu_count() or 1)
