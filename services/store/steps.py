@@ -127,12 +127,25 @@ class Steps:
         return step
 
     def attempt(
-        self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
+        self,
+        browser: Cookie,
+        kind: str,
+        step_id: UUID,
+        session: AppSession | None,
+        tries: Callable[[str], Throttle] | None = None,
     ) -> Step:
-        """Count one of the five attempts that a step allows, and return the step. The caller then checks the entered code."""
+        """Count one of the five attempts that a step allows, and return the step. The caller then checks the entered code.
+
+        *tries*: returns the throttle, by the key of the step's row, in which to count the attempt, too. Raise TriesUsed if
+        it has no attempts left.
+        """
         keys = self._keys(browser)
-        sealed = self.backend.try_step(keys.row_key(step_id))
-        return self._checked(keys, step_id, sealed, kind, session)
+        key = keys.row_key(step_id)
+        try:
+            return self._checked(keys, step_id, self.backend.try_step(key), kind, session)
+        finally:  # also for a step that is gone, because then the throttle alone tells why
+            if tries:
+                self.count_try(tries(key))
 
     def end(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> Step:
         """End a step and return it; if several callers end it, only one gets it. The step ends even if it fails the checks."""

@@ -203,10 +203,7 @@ class Entries:
         if browser is None:
             raise StepEnded
         step_id, steps = read_step_id(step), self.start.steps
-        try:
-            found = steps.attempt(browser, kind, step_id, None)
-        finally:  # also for a step that is gone, because then the throttle alone tells why
-            self.start.count_try(browser, step_id)
+        found = steps.attempt(browser, kind, step_id, None, self.start.attempts.tries)
         return OpenStep(found, lambda: steps.end(browser, kind, step_id, None))
 
     def waiting(self, request: Request, step: str) -> WaitingEntry:

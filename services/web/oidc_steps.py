@@ -136,11 +136,11 @@ class SignOnSteps:
     ) -> tuple[Step, WaitingAnswer]:
         """Count an attempt to complete the *step* of a form; return the step and the response that it stores.
 
-        This call blocks. Raise StepEnded if the step has ended.
+        This call blocks. Raise StepEnded if the step has ended, TriesUsed if that was after five tries.
         """
         browser, step_id = self._browser_of(request), read_step_id(step)
-        found = self.start.steps.attempt(browser, kind, step_id, session)
-        self.start.count_try(browser, step_id)
+        steps, tries = self.start.steps, self.start.attempts.tries
+        found = steps.attempt(browser, kind, step_id, session, tries)
         return found, self.read(found.contents)
 
     def read(self, text: str) -> WaitingAnswer:

@@ -197,12 +197,13 @@ class OwnFactor:
     def _confirm(self, asked: _Asked) -> Response:
         """Store the factor if the code is right, and return the page with recovery codes.
 
-        Raise StepEnded, or RateLimited if the credentials have changed in the meantime.
+        Raise StepEnded, TriesUsed, or RateLimited if the credentials have changed in the meantime.
         """
         current, browser = asked.current, self.origin.step_cookie(asked.request)
         if browser is None:
             raise StepEnded
-        step = self._steps.attempt(browser, _KIND, read_step_id(asked.step), asked.session)
+        step_id, tries = read_step_id(asked.step), self.attempts.tries
+        step = self._steps.attempt(browser, _KIND, step_id, asked.session, tries)
         step.check(current.stored)
         codes, entered = new_codes(), typed_code(asked.code, DIGITS)
         secret = bytes.fromhex(step.contents)

@@ -1705,6 +1705,20 @@ def test_proof_in_part_asks_for_the_factor_of_the_account(bare):
     assert scope_of(bare) == IN_PART
 
 
+def test_sixth_factor_of_a_proof_says_that_five_tries_failed(bare):
+    bare.site.change_sessions(scope=ProofScope.FULL)
+    app = Authenticator().enrol(bare.site.accounts, bare.session)
+    bare.site.change_sessions(scope=ProofScope.NONE)
+    bare.opens(bare.returns(bare.leaves_by_form("prove")))
+    for _ in range(5):
+        bare.post("/identity/proof", step=bare.step, factor="000000")
+
+    answer = bare.post("/identity/proof", step=bare.step, factor=app.code())
+
+    assert said(answer) == {"reason": "tries"}
+    assert scope_of(bare) == NONE
+
+
 def test_user_of_a_trusted_provider_proves_without_a_factor_of_their_own(make, corp):
     site = make(may_sign_up=True, sends_mail=False, trusts_mfa=["mfa"])
     site.change_settings(requires_factor=True)

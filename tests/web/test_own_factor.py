@@ -224,7 +224,7 @@ def test_key_has_five_tries(browser, site):
     for _ in range(5):
         assert confirms(browser, wrong(browser.key)).status_code == 200
 
-    assert said(confirms(browser)) == {"reason": "expired"}
+    assert said(confirms(browser)) == {"reason": "tries"}
     assert site.factor(browser) is None
 
 
