@@ -5,14 +5,16 @@
 const ADDED = ["code", "error", "error_code", "error_description"];
 const url = new URL(location.href);
 const behind = new URLSearchParams(url.hash.slice(1));
-const isExpired = behind.has("error_code") || url.searchParams.has("error_code");
-// the app's own values of `code` are words
+const error = behind.get("error_code") ?? url.searchParams.get("error_code");
+// the app's own values of `code` are words; Supabase's are UUIDs
 const isForeign = /[^a-z_]/.test(url.searchParams.get("code") ?? "");
 
-if (isExpired || isForeign || behind.has("access_token")) {
+if (error !== null || isForeign || behind.has("access_token")) {
   url.hash = "";
   for (const name of ADDED) url.searchParams.delete(name);
-  url.searchParams.set("reason", isExpired ? "link-expired" : "link-followed");
+  if (error === null) url.searchParams.set("reason", "link-followed");
+  // no other error says that the link has expired, and the page has no sentence for it
+  else if (error === "otp_expired") url.searchParams.set("reason", "link-expired");
   history.replaceState(null, "", url);
   location.reload();
 }

@@ -28,6 +28,7 @@ def page(browser):
         (f"?code={CODE}", "?reason=link-followed"),
         (f"#{EXPIRED}", "?reason=link-expired"),
         (f"?{EXPIRED}#{EXPIRED}", "?reason=link-expired"),
+        ("?c=1#error=server_error&error_code=unexpected_failure", "?c=1"),
     ],
 )
 def test_what_supabase_adds_to_the_address_is_removed(page, arrival, left):
