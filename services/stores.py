@@ -213,7 +213,7 @@ def open_copy_source(chosen: Settings, ring: RootKeys, *, is_dry: bool) -> Gener
     """
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders, may_migrate=not is_dry):
-        if not place.exists():
+        if not place.exists(may_be_made=False):
             raise Misconfigured(f"There is no store at {chosen.store}.")
         with _tables_copy(_open_to_copy(chosen, place, ring)) as tables:
             yield tables
@@ -269,7 +269,7 @@ def _tables_operator(chosen: Settings, place: StorePlace, folders: Folders) -> O
     from services.store.tables.operator import TablesOperator
 
     def opened() -> AllTables:
-        if not place.exists():
+        if not place.exists(may_be_made=False):
             raise Misconfigured(f"There is no store at {chosen.store}: start Daybook once.")
         ring = read_root_keys(folders, chosen.root_keys_text, may_create=False)
         return open_tables(place, ring, is_app=False, is_start=False)

@@ -15,13 +15,13 @@ def check_new(path: Path) -> None:
     """Raise Misconfigured if no file or folder can be created at *path*. Its parent is not made: the path may have a typing error."""
     # not Path.exists, which raises an error for a path in a folder that this user cannot enter
     folder = next(one for one in path.parents if os.path.exists(one))
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise Misconfigured(f"{path} cannot be made: {folder} is not writable.")
-    if _is_missing(path.parent):
+    if folder.is_dir() and _is_missing(path.parent):
         command = f"mkdir -p {quote(str(path.parent))}"
         raise Misconfigured(
             f"{path} cannot be made, because its folder is missing: run `{command}`."
         )
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise Misconfigured(f"{path} cannot be made: {folder} is not writable.")
 
 
 def _is_missing(folder: Path) -> bool:

@@ -150,7 +150,10 @@ def test_place_that_cannot_be_made_is_refused(place, folder, monkeypatch):
     assert list(place.path.parent.iterdir()) == []
 
 
-def test_store_in_a_missing_folder_is_refused(place):
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_store_in_a_missing_folder_is_refused(place, monkeypatch, is_writable):
+    if not is_writable:  # as "/" is, for a path with a typing error
+        monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
     missing = replace(place, path=place.path.parent / "no such" / "folder" / "store")
     command = f"mkdir -p '{missing.path.parent}'"
 

@@ -49,7 +49,7 @@ from services.store.tables.schema import (
     CREDENTIALS,
     LOOKUPS,
 )
-from services.stores import open_operator
+from services.stores import open_copy_source, open_operator
 from services.users.ways_in import WaysIn
 from tests.confirmed import confirm
 from tests.passkeys import KEYS, cose
@@ -504,13 +504,18 @@ def test_demo_fills_a_fresh_store_alone(operator, tables, accounts):
         operator.load({}, lambda now: {}, lambda stored: "")
 
 
-def test_command_makes_no_store(tmp_path):
-    chosen = Settings(
-        DAYBOOK_STORE=f"sqlite:{tmp_path}/missing.db", DAYBOOK_KEY_DIR=tmp_path / "keys"
-    )
+@pytest.mark.parametrize("store", ["sqlite:{}/missing.db", "sqlite:{}/typo/x.db", "json:{}/typo/x"])
+def test_command_says_that_there_is_no_store_and_makes_none(tmp_path, store):
+    store = store.format(tmp_path)
+    chosen = Settings(DAYBOOK_STORE=store, DAYBOOK_KEY_DIR=tmp_path / "keys")
 
-    with pytest.raises(Misconfigured, match="There is no store"):
+    with pytest.raises(Misconfigured, match=f"There is no store at {store}: start Daybook once."):
         open_operator(chosen).grant_admin("maya@daybook.test")
+    with (
+        pytest.raises(Misconfigured, match=f"There is no store at {store}."),
+        open_copy_source(chosen, RING, is_dry=False),
+    ):
+        pass
 
     assert not list(tmp_path.iterdir())
 

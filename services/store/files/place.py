@@ -37,7 +37,7 @@ class FilesPlace:
     def kind(self) -> str:
         return "JSON files"
 
-    def exists(self) -> bool:
+    def exists(self, *, may_be_made: bool = True) -> bool:
         # os.path, because Path.is_dir raises an error in a folder that this user cannot enter
         if os.path.isdir(self.path):
             if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
@@ -50,7 +50,8 @@ class FilesPlace:
                 return False
         if os.path.lexists(self.path):
             raise Misconfigured(f"{self.path} is no Daybook store: name an empty or a new folder.")
-        check_new(self.path)
+        if may_be_made:
+            check_new(self.path)
         return False
 
     def open(self, *, is_app: bool = True, check: StoreCheck | None = None) -> FilesStore:

@@ -40,7 +40,7 @@ class FirestorePlace:
     def kind(self) -> str:
         return "Firestore"
 
-    def exists(self) -> bool:
+    def exists(self, *, may_be_made: bool = True) -> bool:
         with self._opened() as database:
             return self._exists(database)
 

@@ -38,13 +38,14 @@ class SqlitePlace:
     def kind(self) -> str:
         return "SQLite"
 
-    def exists(self) -> bool:
+    def exists(self, *, may_be_made: bool = True) -> bool:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise Misconfigured(
                 f"Python's SQLite is {sqlite3.sqlite_version}: use a Python with 3.37 or newer."
             )
         if not os.path.lexists(self.path):
-            check_new(self.path)
+            if may_be_made:
+                check_new(self.path)
             # do not make a new store beside an old log, which SQLite would apply to the new store
             if self._has_log():
                 raise Misconfigured(

@@ -183,11 +183,11 @@ class StorePlace(Protocol):
         """The name of this kind of store, as shown on screen, such as "SQLite"."""
         ...
 
-    def exists(self) -> bool:
+    def exists(self, *, may_be_made: bool = True) -> bool:
         """Return True if there is a store at the place; change nothing.
 
         Raise Misconfigured if the store is damaged or of a later version, or if the place contains other data or cannot
-        be used.
+        be used; if *may_be_made*, also if there is no store and none can be made there.
         """
         ...
 
