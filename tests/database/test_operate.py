@@ -439,6 +439,41 @@ def test_check_has_supabase_auth_send_a_mail_only_if_asked(run, hosted):
         assert database.execute(made, [unknown]).fetchone() == (0,)
 
 
+@pytest.mark.parametrize(
+    ("changes", "needs"),
+    [
+        ({"SUPABASE_URL": None, "SUPABASE_KEY": None}, "SUPABASE_URL and SUPABASE_KEY"),
+        ({"SUPABASE_KEY": "sb_publishable_wrong"}, "a key that the API takes"),
+        ({"SUPABASE_URL": "http://127.0.0.1:9"}, "Supabase Auth"),
+    ],
+)
+def test_check_says_why_no_mail_was_asked_for(run, hosted, changes, needs):
+    sessions, email = make_sessions(hosted), new_email()
+    with sessions.backend.gateway.http:
+        sessions.sign_up_with(email, PASSWORD)
+
+    said = run("check", "--mail-to", email, **with_keys(hosted) | changes)[1]
+
+    [mail] = [" ".join(line.split()) for line in said.splitlines() if "Auth's mail" in line]
+    assert mail == f"? Auth's mail not checked: needs {needs}"
+
+
+def test_check_names_the_foreign_users_of_supabase_auth(run, world, migrated):
+    emails = [f"foreign-{number}@corp.example" for number in range(4)]
+    older = (
+        "insert into auth.users (id, email, created_at) values (%s, %s, now() - interval '1 day')"
+    )
+    for email in emails:
+        world.admin.execute(older, [uuid4(), email])
+    environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+
+    some, every = (run("check", *all_, **environment)[1] for all_ in ((), ("--all",)))
+
+    text = "4 of Supabase Auth are not Daybook's, and cannot use it"
+    assert f"{text} ({', '.join(emails[:3])}, …): give it" in some
+    assert f"{text} ({', '.join(emails)}): give it" in every
+
+
 def test_migrate_without_a_needed_root_key_names_it(run, world, migrated):
     world.person()
     other = base64.urlsafe_b64encode(new_key()).decode()
@@ -753,9 +788,10 @@ def test_issuer_moves_and_check_counts_who_is_left_out(run, backend):
     assert found.stored.user_id == maya.user_id
     sessions.backend.gateway.http.close()
     off = with_keys(backend) | {"DAYBOOK_SIGN_IN_METHODS": "passkey"}
-    [line] = [one for one in run("check", **off)[1].splitlines() if "ways in" in one]
+    [line] = [one for one in run("check", "--all", **off)[1].splitlines() if "ways in" in one]
     assert line.startswith("note")
     assert "have none that works here" in line
+    assert email in line  # as the commands name it that let a user in
 
 
 def test_swapped_addresses_are_repaired_one_by_one(run, stack):

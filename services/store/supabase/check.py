@@ -45,7 +45,7 @@ _MIN_TOKEN_SECONDS = 20 * 60
 _MAX_ERASURE_SECONDS = 3600.0
 _SIGN_IN = "Authentication, Sign In / Providers"
 _SMTP = "Authentication, Emails, SMTP Settings"
-_MAIL = "Auth's mail"
+AUTH_MAIL = "Auth's mail"
 _AUDIT_LOGS = "Authentication, Audit Logs"
 _SERVER = """
 select extract(epoch from clock_timestamp())::float8, exists (
@@ -60,9 +60,9 @@ select extract(epoch from clock_timestamp())::float8, exists (
 _SCHEMA = """
 select
   (select token_seconds from private.app_sessions order by created_at desc limit 1),
-  (select count(*) from auth.users where not exists (
+  array(select coalesce(email, id::text) from auth.users where not exists (
     select from private.roles where user_id = users.id)
-    and created_at < (select made_at from private.settings)),
+    and created_at < (select made_at from private.settings) order by 1),
   private.can_erase_log_entries(),
   (select count(*) from private.log_erasures),
   (select coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8 from private.log_erasures)
@@ -74,12 +74,13 @@ left join auth.users on users.id = person group by version order by version
 _STORED = TypeAdapter(StoredCredentials)
 # the credentials of all users, including deleted users that a row of private.lookups refers to
 _CREDENTIALS = """
-select user_id, deleted_at is null, private.credentials_of(credentials), coalesce(beside.lookups, '{}')
-from private.roles left join private.credentials using (user_id) left join (
+select user_id, coalesce(email, user_id::text), roles.deleted_at is null, private.credentials_of(credentials),
+  coalesce(beside.lookups, '{}')
+from private.roles left join auth.users on users.id = user_id left join private.credentials using (user_id) left join (
   select user_id, array_agg(lookup) lookups from private.lookups
   where (expires_at > clock_timestamp()) is not false group by user_id
 ) beside using (user_id)
-where deleted_at is null or beside.lookups is not null order by user_id
+where roles.deleted_at is null or beside.lookups is not null order by user_id
 """
 # HTTP statuses with which the API refuses its key
 _REFUSED_KEY = 401, 403
@@ -130,8 +131,8 @@ def check_api(
         settings, clocks = _auth_settings(gateway)
         if settings in _REFUSED_KEY:
             refused = Mark.FAIL, "the API refuses SUPABASE_KEY: copy it again"
-            not_checked = unchecked("a key that the API takes", "sign-up", "root keys", "max rows")
-            return {"API key": refused} | clocks | not_checked
+            names = "sign-up", "root keys", "max rows", *([AUTH_MAIL] if mail_to else [])
+            return {"API key": refused} | clocks | unchecked("a key that the API takes", *names)
         taken = {"API key": (Mark.OK, kind)} if settings else unchecked("the API", "API key")
         sign_up = {"sign-up": judge_sign_up(settings, sends_mail=sends_mail)}
         mail = _check_mail(gateway, settings, mail_to)
@@ -141,19 +142,22 @@ def check_api(
 def _check_mail(
     gateway: Gateway, settings: AuthSettings | int, mail_to: EmailAddress | None
 ) -> dict[str, Finding]:
-    """Return the finding about Supabase Auth's mails, if they confirm addresses here; *mail_to* as in `Operator.check`."""
+    """Return the finding about Supabase Auth's mails, if they confirm addresses here, or if *mail_to* asks for one.
+
+    *mail_to* as in `Operator.check`.
+    """
     if not isinstance(settings, AuthSettings):
-        return {}
+        return unchecked("Supabase Auth", AUTH_MAIL) if mail_to else {}
     if settings.mailer_autoconfirm:
         unused = Mark.NOTE, "not checked: Supabase Auth sends none, because Confirm email is off"
-        return {_MAIL: unused} if mail_to else {}
+        return {AUTH_MAIL: unused} if mail_to else {}
     if mail_to is None:
-        return unchecked("a mail (--mail-to ADDRESS, of an account)", _MAIL)
+        return unchecked("a mail (--mail-to ADDRESS, of an account)", AUTH_MAIL)
     try:
         auth.send_recovery(gateway.client(), mail_to)
-        return {_MAIL: (Mark.OK, f"accepted for {mail_to}: see whether it arrives")}
+        return {AUTH_MAIL: (Mark.OK, f"accepted for {mail_to}: see whether it arrives")}
     except AppError as error:
-        return {_MAIL: judge_unsent(error)}
+        return {AUTH_MAIL: judge_unsent(error)}
 
 
 def _auth_settings(gateway: Gateway) -> tuple[AuthSettings | int, dict[str, Finding]]:
@@ -210,7 +214,7 @@ def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> d
         "schema": (Mark.OK, "Daybook's, and up to date"),
         "access tokens": judge_access_tokens(token_seconds),
         **_check_sealed(connection, keys),
-        "users": judge_users(foreign_users),
+        "users": judge_users(foreign_users, None if isinstance(keys, str) else keys.most_named),
         "auth log": judge_auth_log(*log),
     }
 
@@ -254,14 +258,14 @@ def _judge_root_keys(connection: psycopg.Connection, keys: PresentKeys) -> Findi
 def _check_credentials(connection: psycopg.Connection, keys: PresentKeys) -> dict[str, Finding]:
     unopened, faults = list[UserId](), dict[str, Collection[LookupFault]]()
     left_out, with_refused_passkey = list[str](), list[str]()
-    for user_id, is_account, row, lookups in connection.execute(_CREDENTIALS):
+    for user_id, name, is_account, row, lookups in connection.execute(_CREDENTIALS):
         stored = row and _STORED.validate_python(row)
         if is_account and not (stored and keys.opens(stored)):
             unopened.append(user_id)
         if is_account and stored and not keys.has_way_in(stored):
-            left_out.append(str(user_id))
+            left_out.append(name)
         if is_account and stored and keys.holds_refused_passkey(stored):
-            with_refused_passkey.append(str(user_id))
+            with_refused_passkey.append(name)
         faults[str(user_id)] = keys.lookup_faults(stored, lookups)
     return {
         "credentials": judge_credentials(unopened, keys.most_named),
@@ -339,10 +343,11 @@ def judge_credentials(unopened: Sequence[UserId], most_named: int | None) -> Fin
     return Mark.FAIL, f"{text}: put their rows of private.credentials back from a backup"
 
 
-def judge_users(foreign: int) -> Finding:
-    """Return a finding about *foreign*, the number of Supabase Auth's users that are older than Daybook and have no account."""
+def judge_users(foreign: Sequence[str], most_named: int | None) -> Finding:
+    """Return a finding about *foreign*, Supabase Auth's users that are older than Daybook and have no account."""
     if foreign:
-        text = f"{foreign} of Supabase Auth are not Daybook's, and cannot use it"
+        named = few_names(foreign, most_named)
+        text = f"{len(foreign)} of Supabase Auth are not Daybook's, and cannot use it ({named})"
         return Mark.NOTE, f"{text}: give it a project of its own"
     return Mark.OK, "all are Daybook's"
 

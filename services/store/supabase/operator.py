@@ -19,10 +19,11 @@ from services.errors import BadInput, Misconfigured
 from services.rules import Refusal
 from services.store.backend import StoredCredentials
 from services.store.notices import operator_notice
-from services.store.operator import CopiedRows, Finding, PresentKeys, UserCaps
+from services.store.operator import CopiedRows, Finding, PresentKeys, UserCaps, unchecked
 from services.store.refusals import error_of
 from services.store.supabase import migrations
 from services.store.supabase.check import (
+    AUTH_MAIL,
     UNCHECKED,
     check_api,
     check_database,
@@ -97,6 +98,7 @@ class SupabaseOperator:
                 [(user_id,)] = connection.execute("select private.find_account(%s)", [mail_to])
             if user_id is None:
                 raise BadInput(_UNKNOWN_ACCOUNT)
+            found |= unchecked("SUPABASE_URL and SUPABASE_KEY", AUTH_MAIL)
         if self.api:
             found |= check_api(*self.api, keys, mail_to, sends_mail=sends_mail)
         if self.open_database:
