@@ -132,8 +132,8 @@ def free_address(email: EmailAddress, is_sure: bool) -> None:
     ring, operator = _root_keys(chosen), open_operator(chosen)
     _make_sure(
         is_sure,
-        f"{email} is taken from its account. `set-address`, with the placeholder as OLD, brings it back, unless somebody "
-        "signs up with it first.",
+        f"{email} is taken from its account. `set-address`, with the placeholder as OLD, brings it back as confirmed, unless "
+        "somebody signs up with it first.",
     )
     placeholder = accounts.free_address(operator, ring, email)
     click.echo(
@@ -180,7 +180,8 @@ def set_address(email: EmailAddress, new: EmailAddress, is_sure: bool) -> None:
     change = (
         f"{email} counts as confirmed. Nothing brings back that it was not."
         if new == email
-        else f"{new} becomes the address of the account that has {email}. `set-address {new} {email}` brings the old one back."
+        else f"{new} becomes the address of the account that has {email}. `set-address {new} {email}` brings the old one back, "
+        "which then counts as confirmed; nothing brings back the account's former addresses."
     )
     _make_sure(is_sure, change)
     is_confirmed = accounts.set_address(open_operator(chosen), _root_keys(chosen), email, new)
@@ -204,7 +205,8 @@ def move_issuer(old: str, new: str, is_sure: bool) -> None:
     chosen = settings.read()
     _make_sure(
         is_sure,
-        f"All accounts that are linked to {old} are linked to {new} instead. `move-issuer {new} {old}` brings the links back.",
+        f"All accounts that are linked to {old} are linked to {new} instead. `move-issuer {new} {old}` brings the links back, "
+        f"and moves the accounts that are linked to {new} already, too.",
     )
     ring, moved, is_mailing, left = _root_keys(chosen), 0, True, list[str]()
     for one in accounts.move_issuer(open_operator(chosen), ring, old, new):

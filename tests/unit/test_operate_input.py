@@ -89,6 +89,18 @@ def test_change_of_an_account_asks_first(run, monkeypatch, verb):
     assert "Go on? [y/N]: n" in refused.output
 
 
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("free-address", "brings it back as confirmed"),
+        ("set-address", "nothing brings back the account's former addresses"),
+        ("move-issuer", "moves the accounts that are linked to https://new.test already, too"),
+    ],
+)
+def test_question_says_what_does_not_come_back(run, verb, words):
+    assert words in run("", verb, *CHANGES[verb]).output
+
+
 def test_no_other_command_asks():
     asking = {
         name
