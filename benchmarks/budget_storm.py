@@ -405,7 +405,7 @@ class Observer:
     def look(self, passed: float) -> None:
         """Read the caps once, *passed* seconds after the start."""
         if passed >= 2 * self._window and not self._has_jumped:
-            self._bind_deployment()
+            self.bind_deployment()
             last = (datetime.now(UTC).replace(day=1) + timedelta(days=63)).replace(day=1)
             self.put_clock_before_midnight((last - timedelta(days=1)).day)
             self._has_jumped = True
@@ -439,7 +439,8 @@ class Observer:
         [(months,)] = self._admin.execute(_OVERSPENT_BY_MONTH)
         self.overspends["monthly, by the ledger"] += months
 
-    def _bind_deployment(self) -> None:
+    def bind_deployment(self) -> None:
+        """Set the cap on all users so that it binds: what is lent and reserved, and a little more."""
         with self._admin.transaction():
             # budgets are locked first, because a budget in use would keep its loan and so raise the
             # cap; all before the first `lock_budget`, which at a month's end locks the deployment, after which no budget
@@ -460,7 +461,7 @@ class Observer:
         if self._has_jumped:
             [(month, cap, spent)] = self._admin.execute(_DEPLOYMENT)
             if self._month and month != self._month:  # in a new month, the cap must bind again
-                self._bind_deployment()
+                self.bind_deployment()
             self._month = month
             if is_binding:
                 self._looked.setdefault(("deployment", month), []).append((int(spent), cap))
