@@ -745,10 +745,23 @@ begin
 end $$;
 
 -- Sign out. The Supabase session is deleted too, so its tokens are invalid from the next statement on.
-create function private.end_session(cookie text) returns jsonb language plpgsql as $$
+--   waits   true: while replies that the session began are still streaming, only ask their processes to stop, and return the
+--           number of these replies, because an ended session can neither store nor settle them; the app waits, and calls again
+create function private.end_session(cookie text, waits boolean) returns jsonb language plpgsql as $$
 declare
   ended private.app_sessions;
+  streaming integer;
 begin
+  if waits then
+    update public.turns set stop_requested = true
+    from private.app_sessions app
+    where app.cookie_hash = cookie and turns.user_id = app.user_id and turns.auth_session_id = app.auth_session_id
+      and finished_at is null and lease_until > clock_timestamp();
+    get diagnostics streaming = row_count;
+    if streaming > 0 then
+      return jsonb_build_object('ok', true, 'streaming', streaming);
+    end if;
+  end if;
   delete from private.app_sessions where cookie_hash = cookie returning * into ended;
   delete from auth.sessions where id = ended.auth_session_id and user_id = ended.user_id;
   return '{"ok": true}';

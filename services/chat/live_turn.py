@@ -352,8 +352,8 @@ def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
         try:
             beat(turn.said())
         except SignedOut:
-            # the session was ended in another process, so end the call, which then costs nothing more; the store
-            # refuses the end of the turn, which will lapse
+            # the session was ended in another process, other than by its own sign-out (`Backend.end_session`), so end the
+            # call, which then costs nothing more; the store refuses the end of the turn, which will lapse
             turn.stop(StopCause.ADMIN)
         except AppError:  # the next heartbeat may succeed, and until then the reply is in memory
             log_event("turn.unheard", turn=turn.id)

@@ -151,6 +151,34 @@ def test_replies_of_other_devices_are_asked_to_end(world, maya):
     assert maya.call("stop_turns", one_session=None)["streaming"] == 0
 
 
+def test_sign_out_waits_for_the_replies_of_its_session(world, maya):
+    other, omar = with_token(world, maya.id).with_session(), world.person()
+    owners = maya, other, omar
+    turns = [owner.begin(uuid4(), created=created())["turn"] for owner in owners]
+
+    def sign_out(waits=True):
+        answer = world.anon.call("end_session", cookie=maya.cookie, waits=waits)
+        return answer.get("streaming"), maya.refusal("my_account") == SIGNED_OUT
+
+    assert sign_out() == (1, False)
+    asked = [owner.checkpoint(turn)["stop"] for owner, turn in zip(owners, turns, strict=True)]
+    assert asked == [True, False, False]
+    assert sign_out() == (1, False)
+    assert maya.finish(turns[0], 1, 40, outcome="stopped")["charged"] == 40
+    assert sign_out() == (None, True)
+
+
+@pytest.mark.parametrize(("lease", "waits"), [("1 second", True), ("-1 minute", False)])
+def test_sign_out_waits_for_no_process_that_is_gone(world, maya, lease, waits):
+    turn = maya.begin(uuid4(), created=created())["turn"]
+    lapsing = "update public.turns set lease_until = now() - %s::interval where id = %s"
+    world.admin.execute(lapsing, [lease, turn])
+
+    assert world.anon.call("end_session", cookie=maya.cookie, waits=waits) == {"ok": True}
+
+    assert maya.refusal("my_account") == SIGNED_OUT
+
+
 def proof_of(world, person, **given):
     """The arguments of a proof of *person*, who gets a new cookie under a new lease."""
     taken = lease(world.anon, person.cookie, 0)

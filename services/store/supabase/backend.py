@@ -85,6 +85,8 @@ _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # seconds between two probes of 
 _EMBEDDED_SWEEP_SECONDS = 9.0  # seconds between sweeps; a hosted database is swept in every probe
 # a function that the API still lacks after this many seconds is missing in the database; and the pause between two calls
 _RELOAD_SECONDS, _RELOAD_PAUSE_SECONDS = 30.0, 1.0
+# the longest wait until other processes have stopped the replies of a session that ends, and the pause between two questions
+_STOP_SECONDS, _STOP_PAUSE_SECONDS = 5.0, 0.3
 _PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # seconds; a later response counts as a failure
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _KEYS = TypeAdapter(tuple[WrappedKey, ...])
@@ -366,7 +368,13 @@ class SupabaseBackend:
         return _ENDED.validate_python(answer.values["ended"])
 
     def end_session(self, cookie_hash: str) -> None:
-        self.server.call("end_session", cookie=cookie_hash)
+        ends_at = time.monotonic() + _STOP_SECONDS
+        while True:
+            waits = time.monotonic() < ends_at
+            answer = self.server.call("end_session", cookie=cookie_hash, waits=waits)
+            if not answer.values.get("streaming"):
+                return
+            time.sleep(_STOP_PAUSE_SECONDS)
 
     def sign_up_state(self) -> SignUpState:
         found = self.server.call("sign_ups").values

@@ -99,7 +99,7 @@ class TokenStore:
         try:
             renewed = self._exchange(leased.tokens, _RETRY_SECONDS if waits else 0.0)
         except SignedOut:
-            self.server.call("end_session", cookie=cookie_hash)
+            self.server.call("end_session", cookie=cookie_hash, waits=False)
             raise
         stored = self.server.call(
             "store_tokens",

@@ -191,6 +191,10 @@ class Deployment(Protocol):
     def process(self, *, idle_seconds=3600, lifetime_seconds=DAY):
         """Return the accounts as another process has them, with nothing cached."""
 
+    def serves_several_processes(self):
+        """Skip the test of a store that one process of the app uses alone."""
+        pytest.skip("one process of the app uses this store")
+
     def process_with_new_root_key(self):
         """Return the accounts as a process has them whose root keys have a new version 2 beside the old one."""
 
@@ -432,6 +436,9 @@ class SupabaseDeployment(Deployment):
         # a wire, because a thread that reads ahead may call after the end of its test
         self._others.append(make_sessions(self._stack, wire or Wire(), **settings))
         return self._others[-1]
+
+    def serves_several_processes(self):
+        pass
 
     def process_with_new_root_key(self):
         accounts = self.accounts

@@ -1,4 +1,6 @@
-"""Proofs beside live turns: a session with another cookie goes on where it was proved, and ends its turns elsewhere."""
+"""Proofs and sign-outs beside live turns of another process: a session with another cookie ends its turns there."""
+
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -129,6 +131,22 @@ def test_session_that_comes_back_beside_its_end_here_stays(shared, elsewhere, ma
     assert elsewhere.session_cache.find(cookie)
 
     assert elsewhere.find(maya.session.id)
+
+
+def test_own_sign_out_stops_a_reply_of_another_process(shared, elsewhere, deployment, maya, server):
+    deployment.serves_several_processes()
+    turn = begin(elsewhere, maya, server)
+    shared.session_cache.find(maya.cookie)
+
+    shared.session_cache.leave(maya.cookie)
+
+    assert done(turn).failure is None
+    assert hear(elsewhere, maya) is None
+    again = maya.sign_in()
+    assert reply_of(again, turn) == (Outcome.STOPPED, turn.said())
+    today, day = datetime.now(UTC).date(), timedelta(days=1)
+    [entry] = again.usage.ledger(today - day, today + day)
+    assert (entry.kind, entry.outcome, entry.tokens_out > 0) == ("charge", "stopped", True)
 
 
 WANT_PROOF = {
