@@ -6,27 +6,35 @@ session. Every URL of the app shows this page to users who are signed out, and t
 
 from html import escape
 from typing import NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import about, browser, codes, factor, passkey_forms, providers, words
-from pages._parts.form_fields import PasswordKind, email_field, password_field, show_button
+from pages._parts.form_fields import (
+    PasswordKind,
+    email_field,
+    hidden_fields,
+    password_field,
+    show_button,
+)
 from pages._parts.refusals import draw_form_title, refusal
 from pages._tab import tab
 from services import bootstrap
 from services.domain.accounts import REDIRECT_PARAMETERS, OpenInvitation, SessionEnd, SignUps
-from services.domain.mails import UNDO_CHANGE, CodePurpose
+from services.domain.mails import HAS_INVITATION, UNDO_CHANGE, CodePurpose
 from services.domain.sign_in_methods import SignInMethod
-from services.errors import SignUpsClosed, Suspended
+from services.errors import AppError, SignUpsClosed, Suspended
 
 _CREATE, _WITH_PASSWORD = "Create account", "Sign in with a password"
 _RESTART = "Restart Daybook to begin a new account, then open the address that it prints."
 _ABOUT_NEW_ACCOUNTS = ("not-allowed", "closed", "confirm", "invitation", "no-invitation")
 # the purpose of the code that completes a sign-up; a refused sign-up leads back with it, too
 _SIGN_UP = "sign_up"
+# value of the URL parameter `code` that shows the form for an invitation's code
+_INVITATION = "invitation"
 # values of the URL parameter `reason` after Supabase Auth's link that confirms an address (assets/page/link.js)
 _FOLLOWED, _LINK_EXPIRED = "link-followed", "link-expired"
 # the field that gets the focus after a refusal; after any other, it is the email
@@ -140,6 +148,8 @@ def page() -> None:
                     providers.draw_code(_here())
                 elif entry := _entries().get(codes.asked_purpose()):
                     _draw_entry(entry)
+                elif codes.asked_purpose() == _INVITATION:
+                    _draw_invitation_code()
                 elif _asks_operators_password():
                     _draw_operators_password()
                 else:
@@ -173,11 +183,12 @@ def _reason() -> str:
 
 
 def _draw_forms() -> None:
-    reason, code = _reason(), st.query_params.get("invite", "")
-    providers.draw_way_out()
-    providers.draw_ways_in(_here(), code)
+    reason, code = _reason(), st.query_params.get("invite", "").strip()
     sentence, mode = refusal(reason), bootstrap.current_app().sign_ups()
     is_closed = mode is SignUps.CLOSED
+    providers.draw_way_out()
+    invitation = _draw_invitation(code, mode) if code and not is_closed else None
+    providers.draw_ways_in(_here(), code)
     has_form = not is_closed and bool(_methods() & (_CODE | _PASSWORD))
     names = [words.SIGN_IN, _CREATE] if has_form else [words.SIGN_IN]
     if code or not bootstrap.current_app().has_accounts():
@@ -199,40 +210,70 @@ def _draw_forms() -> None:
         _draw_sign_in(code, is_uninvited=reason == "uninvited")
     if is_closed and reason != "closed":
         tabs[words.SIGN_IN].caption(SignUpsClosed.public)
-    if not has_form:
-        return
-    takes_code = bool(code) or mode is SignUps.INVITED
-    invitation = _invitation(code)
-    email = (invitation and invitation.email) or ""
+    if has_form:
+        _draw_create(tabs[_CREATE], code, invitation, mode)
+    if invitation is None and (has_form or (providers.offered() and not is_closed)):
+        _draw_way_of_the_invited(mode)
+
+
+def _draw_create(
+    place: DeltaGenerator, code: str, invitation: OpenInvitation | None, mode: SignUps
+) -> None:
+    """Draw the form for a new account; *invitation*: the open one with *code*, if any."""
+    email, takes_code = (invitation and invitation.email) or "", mode is SignUps.INVITED
     if _takes_passwords():
         create = _form("/account", _CREATE, "new-password", code, email, takes_code=takes_code)
     else:
-        tabs[_CREATE].markdown("We will email you a code. You need no password.")
+        place.markdown("We will email you a code. You need no password.")
         create = _form("/account", words.SEND_CODE, None, code, email, takes_code=takes_code)
-    if code or mode is SignUps.INVITED:
-        _draw_invitation(tabs[_CREATE], code, invitation)
-    tabs[_CREATE].html(create)
+    place.html(create)
     if bootstrap.current_app().next_is_admin():
-        tabs[_CREATE].caption("You're the first user, so you'll be the admin.")
+        place.caption("You're the first user, so you'll be the admin.")
 
 
-def _invitation(code: str) -> OpenInvitation | None:
-    """Return the open invitation with *code*. A tab asks for each code once."""
+def _draw_invitation(code: str, mode: SignUps) -> OpenInvitation | None:
+    """Say who sent the open invitation with *code*, and return it; else, say why not. A tab is told of each code once."""
     asked, found = tab().asked_invitation
     if code != asked:
         network = str(st.user.get("network") or "")
-        found = bootstrap.current_app().open_invitation(code, network)
+        try:
+            found = bootstrap.current_app().open_invitation(code, network)
+        except AppError as error:
+            st.warning(f"The invitation could not be checked. {error.public}")
+            return None
         tab().asked_invitation = code, found
+    if found:
+        st.text(f"{found.invited_by} invites you.")
+    else:
+        without = ", or create an account without it" if mode is SignUps.OPEN else ""
+        st.warning(
+            f"This invitation cannot be used. Ask whoever invited you for a new one{without}."
+        )
     return found
 
 
-def _draw_invitation(place: DeltaGenerator, code: str, invitation: OpenInvitation | None) -> None:
-    if invitation:
-        place.text(f"{invitation.invited_by} invites you.")
-    elif code:
-        place.warning("This invitation cannot be used. Ask whoever invited you for a new one.")
-    else:
-        place.caption("You need an invitation: ask an admin of this Daybook for one.")
+def _draw_way_of_the_invited(mode: SignUps) -> None:
+    if not bootstrap.current_app().has_accounts():  # the first account needs no invitation
+        return
+    if mode is SignUps.INVITED:
+        st.caption("No account yet? You need an invitation: ask an admin of this Daybook for one.")
+    st.button(HAS_INVITATION, type="tertiary", on_click=codes.go_to, args=[_INVITATION])
+
+
+def _draw_invitation_code() -> None:
+    """Draw the form for an invitation's code. It leads to the page that the invitation's link leads to."""
+    draw_form_title("Use your invitation")
+    st.html(f"""
+      <form class="db-form">
+        {hidden_fields(dict(parse_qsl(urlsplit(_here()).query)))}
+        {_invitation_field()}
+        <button type="submit">Continue</button>
+      </form>""")
+    st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
+
+
+def _invitation_field(state: str = "") -> str:
+    return f'<label>Invitation code<input name="invite"{state} autocomplete="off" required></label>'
 
 
 def _draw_end_of_link(*, is_expired: bool, has_form: bool) -> None:
@@ -361,8 +402,7 @@ def _form(
         fields = password_field(words.PASSWORD, password, state("password")) + show_button(password)
     invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
     if takes_code:
-        invite = f"""<label>Invitation code<input name="invite" value="{escape(code)}" autocomplete="off"
-          required {state("invite")}></label>"""
+        invite = _invitation_field(f' value="{escape(code)}" {state("invite")}')
     return f"""
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">

@@ -121,13 +121,9 @@ class App:
     def open_invitation(self, code: str, network: str) -> OpenInvitation | None:
         """Return the open invitation with *code*, for a tab at the network address *network*, which may ask only so often.
 
-        None: there is no such invitation, or the answer is unknown because the database is unreachable.
+        None: there is no such invitation. Raise StoreUnavailable, TooManyAttempts.
         """
-        try:
-            backend = self.shared().backend
-            return backend.open_invitation(code, self.attempts.step(network))
-        except (StoreUnavailable, TooManyAttempts):
-            return None
+        return self.shared().backend.open_invitation(code, self.attempts.step(network))
 
     def mail_invitation(self, email: EmailAddress, invited: Invited, admin: UserId) -> bool:
         """Mail the code of an invitation to *email*. Return False if no more such mails may be sent now, or none can be.

@@ -162,7 +162,7 @@ class InvitationRefused(Refused):
 class InvitationMissing(InvitationRefused):
     """A sign-up lacks an invitation: it came through a provider, or from a page loaded before invitations were required."""
 
-    public = "You need an invitation to create an account. Open its link first, then try again."
+    public = "You need an invitation to create an account. Open its link or enter its code first, then try again."
 
 
 class StepEnded(Refused):

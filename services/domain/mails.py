@@ -12,6 +12,8 @@ from services.errors import BadAddress
 
 # the link on the sign-in page that leads to `CodePurpose.RESTORE_ADDRESS`; mails name it, too
 UNDO_CHANGE = "Undo a change of email address"
+# the link there for who has an invitation's code but not its link; the mail of an invitation names it
+HAS_INVITATION = "I have an invitation code"
 
 
 class CodePurpose(StrEnum):

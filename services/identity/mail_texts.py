@@ -7,6 +7,7 @@ from html import escape
 
 from services.domain.accounts import FEW_RECOVERY_CODES
 from services.domain.mails import (
+    HAS_INVITATION,
     UNDO_CHANGE,
     Code,
     CodePurpose,
@@ -216,8 +217,8 @@ def text_of(mail: Mail) -> MailText:
         case Invited(code=code, host=host, by=by):
             paragraphs = (
                 f"{by} invites you to Daybook at {host}. Your invitation code:",
-                f"Open {host} in your browser, choose “Create account”, and enter this email address and the code. "
-                "The code works once, within 7 days.",
+                f"Open {host} in your browser, choose “{HAS_INVITATION}”, and enter the code. "
+                "It is for this email address, and works once, within 7 days.",
                 f"If you do not know {by}, ignore this email.",
             )
             return MailText(subject="You are invited to Daybook", paragraphs=paragraphs, code=code)

@@ -7,6 +7,7 @@ import pytest
 
 from services.domain.browsers import BrowserName
 from services.domain.mails import (
+    HAS_INVITATION,
     Code,
     CodePurpose,
     Invited,
@@ -59,6 +60,7 @@ def test_invitation_names_maker_host_and_code_and_has_no_link():
     for words in (text.plain(), text.html()):
         assert f"{MAYA} invites you to Daybook at chat.example.org." in words
         assert "Xk3-code" in words
+        assert f"Open chat.example.org in your browser, choose “{HAS_INVITATION}”" in words
         assert not re.search(r"href|src=|://|www", words)
     assert "Xk3-code" not in text.subject
 

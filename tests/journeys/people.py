@@ -11,6 +11,7 @@ from playwright.sync_api import (
     expect,
 )
 
+from services.domain.mails import HAS_INVITATION
 from tests.stack.apps import SECONDS, until
 
 PASSWORD = "correct horse battery staple"
@@ -203,6 +204,12 @@ class Tab:
         fields.locator('[name="email"]').fill(email)
         fields.locator('[name="password"]').fill(password)
         fields.locator('button[type="submit"]').click()
+
+    def enters_invitation(self, code):
+        self.page.get_by_role("button", name=HAS_INVITATION).click()
+        self.page.get_by_label("Invitation code").fill(code)
+        self.page.get_by_role("button", name="Continue", exact=True).click()
+        self.sees("invites you.")
 
     def signs_out(self):
         self.page.locator(".st-key-account-menu button").click()

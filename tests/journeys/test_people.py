@@ -7,6 +7,8 @@ import httpx
 import pytest
 from playwright.sync_api import Error, expect
 
+from services.crypto import sha
+from services.domain import AccountRole
 from services.domain.accounts import SignUps
 from tests.journeys.admins import look_after
 from tests.journeys.conftest import ADMIN
@@ -151,3 +153,23 @@ def test_invited_user_signs_up_by_the_link(person):
     assert ada.page.url == f"{ada.url}/"
     admin.page.reload()
     expect(admin.page.locator(".st-key-invitations-table")).to_contain_text("Used")
+
+
+@pytest.mark.long_run
+@pytest.mark.usefixtures("sign_ups_end_open")
+@pytest.mark.parametrize("mode", [SignUps.OPEN, SignUps.INVITED])
+def test_mailed_code_makes_an_invited_admin(app, person, mode):
+    code, kim = uuid4().hex, person("kim")
+    with second_process(app) as accounts:
+        _, admin = accounts.sign_in_with(ADMIN, PASSWORD)
+        admin.backend.administration.set_sign_ups(mode)
+        admin.backend.administration.invite(sha(code), kim.email, AccountRole.ADMIN)
+
+    kim.visit()
+    kim.enters_invitation(code)
+    expect(kim.page.locator('form[action="/account"] [name="email"]')).to_have_value(kim.email)
+    kim.enters("/account", kim.email)
+    kim.is_welcome()
+
+    kim.page.locator(".st-key-account-menu button").click()
+    expect(kim.page.get_by_role("menuitem", name="Admin")).to_be_visible()

@@ -135,7 +135,7 @@ def begins_and_ends_an_account(noor, site, look_at):
     comes_by(noor, CORP)
     noor.sees(InvitationMissing.public)
     look_at("no invitation")
-    noor.visit(f"/?invite={code}")
+    noor.enters_invitation(code)
     way(noor, f"Continue with {CORP}").click()
     noor.is_welcome()
 

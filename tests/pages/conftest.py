@@ -261,7 +261,10 @@ def tab(monkeypatch, health):
 
     def open_invitation(code, network):
         tab.asked.append(code)
-        return tab.invitations.get(code)
+        found = tab.invitations.get(code)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     app.open_invitation = open_invitation
     return tab

@@ -14,18 +14,21 @@ from pages import _session, sign_in
 from pages._parts.factor import TITLE as FACTOR_TITLE
 from services import bootstrap, deployment
 from services.domain.accounts import SIGN_IN_REASONS, OpenInvitation, SignUps
-from services.domain.mails import UNDO_CHANGE
+from services.domain.mails import HAS_INVITATION, UNDO_CHANGE
 from services.domain.passwords import PASSWORD_RULE
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import (
     Misconfigured,
     StepEnded,
+    StoreUnavailable,
     Suspended,
+    TooManyAttempts,
     WrongCode,
     WrongCredentials,
     WrongFactor,
 )
 from tests.pages.conftest import ROOT, captions
+from tests.pages.test_providers import CORP
 
 
 def forms(app):
@@ -142,15 +145,35 @@ def test_open_invitation_fills_the_address_and_names_its_maker(open_app, tab):
     assert tab.asked == ["code"]
 
 
-@pytest.mark.parametrize("mode", [SignUps.OPEN, SignUps.INVITED])
-def test_any_other_invitation_gives_one_page(open_app, tab, mode):
+@pytest.mark.parametrize(
+    ("mode", "without"),
+    [(SignUps.OPEN, ", or create an account without it"), (SignUps.INVITED, "")],
+)
+def test_any_other_invitation_gives_one_page(open_app, tab, mode, without):
     tab.sign_ups = mode
 
     app = open_app(None, invite="used or made up")
 
     assert [one.value for one in app.warning] == [
-        "This invitation cannot be used. Ask whoever invited you for a new one."
+        f"This invitation cannot be used. Ask whoever invited you for a new one{without}."
     ]
+    assert HAS_INVITATION in labels(app)
+
+
+@pytest.mark.parametrize("error", [TooManyAttempts(60), StoreUnavailable()])
+def test_unknown_answer_about_an_invitation_is_asked_for_again(open_app, tab, error):
+    opened = OpenInvitation(email="omar@daybook.test", invited_by="ruth@daybook.test")
+    tab.invitations["code"] = error
+    app = open_app(None, invite="code")
+    assert [one.value for one in app.warning] == [
+        f"The invitation could not be checked. {error.public}"
+    ]
+
+    tab.invitations["code"] = opened
+    app.run()
+
+    assert not app.warning
+    assert [text.value for text in app.text] == ["ruth@daybook.test invites you."]
 
 
 def test_stranger_reads_where_to_get_an_invitation(open_app, tab):
@@ -158,8 +181,44 @@ def test_stranger_reads_where_to_get_an_invitation(open_app, tab):
 
     captions = [one.value for one in open_app(None).caption]
 
-    assert "You need an invitation: ask an admin of this Daybook for one." in captions
+    assert (
+        "No account yet? You need an invitation: ask an admin of this Daybook for one." in captions
+    )
     assert tab.asked == []
+
+
+@pytest.mark.parametrize("mode", [SignUps.OPEN, SignUps.INVITED])
+@pytest.mark.parametrize("off_too", [(), (SignInMethod.PASSWORD, SignInMethod.CODE)])
+def test_mailed_code_leads_to_the_page_of_its_link(open_app, tab, mode, off_too):
+    """Whoever has no link: in each mode, and where only a provider signs in."""
+    tab.sign_ups = mode
+    tab.invitations["pear"] = OpenInvitation(email="omar@daybook.test", invited_by="r@daybook.test")
+    app = open_app(None, c="1", reason="no-invitation")
+    off(*off_too)
+    bootstrap.current_app().providers = (CORP,)
+
+    form = html_of(press(app.run(), HAS_INVITATION))
+
+    assert re.search(r'<form class="db-form">\s*<input type="hidden" name="c" value="1">', form)
+    assert '<input name="invite" autocomplete="off" required>' in form
+    app = open_app(None, c="1", invite=" pear ")
+    shown = html_of(app)
+    assert [text.value for text in app.text] == ["r@daybook.test invites you."]
+    assert HAS_INVITATION not in labels(app)
+    assert 'href="/oidc/corp?next=%2F%3Fc%3D1&amp;invite=pear"' in shown
+    if not off_too:
+        assert 'name="invite" value="pear"' in forms(app)["Create account"]
+        assert 'value="omar@daybook.test"' in forms(app)["Create account"]
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_no_code_is_asked_for_where_no_account_needs_one(open_app, tab, is_closed):
+    tab.has_accounts = is_closed
+    tab.sign_ups = SignUps.CLOSED if is_closed else SignUps.OPEN
+    app = open_app(None)
+    bootstrap.current_app().providers = (CORP,)
+
+    assert HAS_INVITATION not in labels(app.run())
 
 
 def test_account_that_waits_for_an_invitation_is_asked_at_sign_in(open_app, tab):
@@ -258,6 +317,14 @@ def press(app, label):
     return next(one for one in app.button if one.label == label).click().run()
 
 
+def labels(app):
+    return [one.label for one in app.button]
+
+
+def links_of(app):
+    return [label for label in labels(app) if label != HAS_INVITATION]
+
+
 LINKS = ["Sign in with a code", "Forgot your password?"]
 
 
@@ -265,7 +332,7 @@ def test_codes_are_offered_where_mail_is_set_alone(open_app):
     for query in ({}, {"code": "sign_in"}, {"code": "reset_password", "step": STEP}):
         app = open_app(None, **query)
         assert [*forms(app)] == ["Sign in", "Create account"]
-        assert [one.label for one in app.button] == []
+        assert links_of(app) == []
 
 
 @pytest.mark.parametrize(
@@ -277,7 +344,7 @@ def test_codes_are_offered_where_mail_is_set_alone(open_app):
 )
 def test_link_leads_to_the_form_for_the_email_and_back(open_app, mailer, link, purpose, title):
     app = open_app(None, c="some-id", reason="wrong")
-    assert [one.label for one in app.button] == LINKS
+    assert links_of(app) == LINKS
 
     app = press(app, link)
 
@@ -318,7 +385,8 @@ def test_end_of_a_session_is_told(open_app, reason, told):
     ("reason", "name"),
     [("wrong", "password"), ("weak", "password"), ("taken", "email"), ("invitation", "invite")],
 )
-def test_field_that_was_refused_is_marked(open_app, reason, name):
+def test_field_that_was_refused_is_marked(open_app, tab, reason, name):
+    tab.sign_ups = SignUps.INVITED if name == "invite" else SignUps.OPEN
     app = open_app(
         None, reason=reason, invite="abc", **{"code": "sign_up"} if name == "invite" else {}
     )
@@ -520,7 +588,7 @@ def test_form_for_a_passkey_leads_to_the_others(open_app, by):
     assert 'action="/passkey" data-passkey="get"' in form
     for name, value in (("use", "factor"), ("entry", STEP), ("by", by), ("next", "/?c=some-id")):
         assert f'name="{name}" value="{value}"' in form
-    assert ("Use the app" in [one.label for one in app.button]) is (by == "both")
+    assert ("Use the app" in links_of(app)) is (by == "both")
     app = press(app, "Use a recovery code")
     assert f'name="step" value="{STEP}"' in html_of(app)
     assert f'name="by" value="{by}"' in html_of(app)
@@ -646,10 +714,6 @@ def test_required_factor_leads_to_the_setup_key(open_app):
 
 def off(*methods):
     bootstrap.current_app().off = frozenset(methods)
-
-
-def links_of(app):
-    return [one.label for one in app.button]
 
 
 def test_codes_take_the_place_of_passwords_that_are_off(open_app, mailer):

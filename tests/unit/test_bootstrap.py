@@ -520,7 +520,7 @@ def test_admin_mails_twenty_invitations_a_day(mailing):
 
 
 @pytest.mark.parametrize("error", [TooManyAttempts(9), StoreUnavailable()])
-def test_refused_question_for_an_invitation_is_answered_with_none(mailing, monkeypatch, error):
+def test_refused_question_for_an_invitation_says_why(mailing, monkeypatch, error):
     app, asked = mailing[0], []
 
     def refuse(code, throttles):
@@ -530,7 +530,8 @@ def test_refused_question_for_an_invitation_is_answered_with_none(mailing, monke
     shared = SimpleNamespace(backend=SimpleNamespace(open_invitation=refuse))
     monkeypatch.setattr(app, "shared", lambda: shared)
 
-    assert app.open_invitation("code", "192.0.2.7") is None
+    with pytest.raises(type(error)):
+        app.open_invitation("code", "192.0.2.7")
 
     assert asked == [("code", app.attempts.step("192.0.2.7"))]
 
