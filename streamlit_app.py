@@ -114,10 +114,8 @@ else:
     if health.problem:
         st.warning(health.problem)
     notices_place = st.container(key="notices", gap="xsmall")
-    with notices_place:
-        drawn = notices.draw(user)
+    card = notices.draw(notices_place, user)
     page.run()
     if user:
-        with notices_place:  # drawn again, because the page may have read newer notices
-            notices.draw(user, drawn)
+        notices.draw(notices_place, user, card)  # the page may have read newer notices
         _session.rerun_if_ended()

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 from uuid import UUID
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import words
 from pages._parts.elements import quiet_button, row
@@ -60,21 +62,35 @@ _NEWER = (
 )
 
 
-def draw(user: UserServices | None, drawn: Collection[UUID] = ()) -> set[UUID]:
-    """Draw a card of the notices that were last read from the store, except those in *drawn*; return the ids of all.
+class Card(NamedTuple):
+    """A card on the page: its place, and the ids of its notices."""
+
+    place: DeltaGenerator
+    ids: frozenset[UUID]
+
+
+def draw(
+    place: DeltaGenerator, user: UserServices | None, drawn: Card | None = None
+) -> Card | None:
+    """Draw a card of the notices that were last read from the store, in *place*; if there is a new one, instead of *drawn*.
 
     The card names the gravest; a button unfolds the others.
     """
     if user is None or bootstrap.current_app().is_alone:
-        return set()
+        return None
     try:
         notices = user.notices
     except AppError:  # the page draws the error
-        return set(drawn)
-    if new := [notice for notice in notices if notice.id not in drawn]:
-        with st.container(key=f"notice-{len(drawn)}", gap="xxsmall"):
-            _draw_card(new, f"-{len(drawn)}")
-    return {*drawn, *(notice.id for notice in new)}
+        return drawn
+    ids = frozenset(notice.id for notice in notices)
+    known = drawn.ids if drawn else frozenset[UUID]()
+    if ids <= known:
+        return drawn
+    card = Card(drawn.place if drawn else place.empty(), ids)
+    key = f"-{len(known)}"  # a run may draw no two buttons with one key
+    with card.place.container(key=f"notice{key}", gap="xxsmall"):
+        _draw_card(notices, key)
+    return card
 
 
 def _draw_card(notices: Sequence[AccountNotice], key: str) -> None:

@@ -112,17 +112,18 @@ def test_each_notice_says_what_to_do(open_app, maya, tell, kind):
     assert " on Account" in advice
 
 
-def test_notice_that_the_page_has_read_is_shown_below_the_others(open_app, maya, tell, monkeypatch):
+def test_notice_that_the_page_has_read_joins_the_card(open_app, maya, tell, monkeypatch):
     tell()
     tell(NoticeKind.FACTOR_REMOVED)
     removed, new_device = maya.notices
     reads = [[new_device], [removed, new_device]]  # before the page, and after it
     monkeypatch.setattr(type(maya), "notices", property(lambda _: reads.pop(0)))
 
-    assert titles(open_app(maya)) == [
-        "New sign-in to your account",
-        "Your authenticator app was turned off",
-    ]
+    app = open_app(maya)
+
+    assert titles(app) == ["Your authenticator app was turned off"]
+    assert [button.label for button in app.button].count("Dismiss") == 1
+    assert "and 1 more" in [button.label for button in app.button]
 
 
 def test_nothing_is_told_without_sign_in(open_app, maya, tell):
