@@ -45,7 +45,8 @@ daybook.capture(window, "keydown", (event) => {
   // Streamlit's dialog handles Escape only while the focus is in the dialog, which loses the focus if the
   // focused element is redrawn.
   const close = document.querySelector('[data-testid="stDialog"] button[aria-label="Close"]');
-  if (event.key !== "Escape" || !close || !isOnPage(event.target)) return;
+  const isBelow = document.querySelector("dialog[open]") !== null; // the sheet of shortcuts gets the key
+  if (event.key !== "Escape" || !close || isBelow || !isOnPage(event.target)) return;
   event.stopPropagation(); // otherwise Escape would stop a reply
   close.click();
 });

@@ -120,7 +120,8 @@ function sheet() {
   made.addEventListener("click", (event) => {
     if (event.target === made) made.close();
   });
-  document.body.append(made);
+  // Streamlit makes all that is outside its dialog inert
+  (document.querySelector('[data-testid="stDialog"] [role="dialog"]') ?? document.body).append(made);
   return made;
 }
 

@@ -111,6 +111,10 @@ def seed(app, person):
         return converse(session, [(f"Peas {n}?", "Gladly.") for n in range(3)], Window(2))
 
 
+def press_escape(page):
+    page.keyboard.press("Escape")
+
+
 def open_and_close(page, name, presses):
     """Open an overlay by *presses*, and close it by one Escape."""
     above = page.locator(_ABOVE)
@@ -140,6 +144,22 @@ def test_escape_closes_each_overlay_once_and_returns_the_focus(app, maya):
     maya.is_welcome()
     expect(maya.composer).to_be_focused()  # no key may be pressed before it takes the focus
     close_each(FRESH | ACCOUNT)
+    for press in ACCOUNT["about_dialog"]:
+        page.locator(press).press("Enter")
+    about, sheet = page.locator('[data-testid="stDialog"]'), page.locator(".db-keys")
+    for close in (
+        lambda: sheet.get_by_role("button", name="Close").click(),
+        lambda: press_escape(page),
+    ):
+        about.locator("[data-keys]").click()
+        expect(sheet.get_by_role("button", name="Close"), "the sheet over About").to_be_focused()
+        sheet.get_by_role("heading").click()  # takes the focus from the sheet
+        close()
+        expect(sheet).to_be_hidden()
+        expect(about).to_be_visible()
+    press_escape(page)
+    expect(above).to_have_count(0)
+    expect(page.locator(ACCOUNT_MENU)).to_be_focused()
     for press in ACCOUNT["preferences_dialog"]:
         page.locator(press).press("Enter")
     maya.dialog.locator(".st-key-default-model input").press("ArrowDown")
