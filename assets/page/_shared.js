@@ -72,12 +72,13 @@ window.daybook = {
   // The key that is held for shortcuts.
   control: /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl",
 
-  // Shows a sentence at the end of `place` until the next key press or click.
-  tell(place, sentence) {
+  // Shows a sentence at the end of `place` until the next key press or click; with the class `name`
+  // "db-outcome", as a line of the bar at the bottom left.
+  tell(place, sentence, name = "db-told") {
     if (!place) return;
-    place.querySelector(".db-told")?.remove();
+    place.querySelector(`.${name}`)?.remove();
     const line = document.createElement("p");
-    line.className = "db-told";
+    line.className = name;
     line.setAttribute("role", "alert");
     line.textContent = sentence;
     place.append(line);

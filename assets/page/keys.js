@@ -45,16 +45,14 @@ function foldOrUnfold() {
 }
 
 async function copyLast() {
-  const last = [...document.querySelectorAll('.st-key-thread [data-copy][title="Copy reply"]')].at(-1);
-  if (!last) return;
-  const isCopied = await daybook.copy(last);
-  daybook.tell(
-    document.querySelector('[data-testid="stBottom"]'),
-    isCopied ? "Reply copied." : "Copy failed.",
-  );
+  const last = [...document.querySelectorAll('.st-key-thread [data-copy][title="Copy reply"]')].at(-1),
+    isCopied = last && (await daybook.copy(last)),
+    outcome = isCopied ? "Reply copied." : last ? "Copy failed." : "There is no reply to copy.";
+  daybook.tell(document.querySelector(".stMainBlockContainer"), outcome, "db-outcome");
 }
 
-// Opens the chat `step` rows below the open one; if none is open, the first.
+// Opens the chat `step` rows below the open one, of the rows that are in the list; if none is open, the first
+// of them, by a step down.
 function openBeside(step) {
   const all = [...document.querySelectorAll('button[data-act="open"]')];
   const here = all.findIndex((row) => row.ariaCurrent),

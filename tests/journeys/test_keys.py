@@ -361,6 +361,30 @@ def test_shortcuts_act_on_every_keyboard(browser, platform, key, code, about, pr
     page.close()
 
 
+@pytest.mark.parametrize(
+    ("replies", "is_copied", "told"),
+    [
+        (1, True, "Reply copied."),
+        (1, False, "Copy failed."),
+        (0, True, "There is no reply to copy."),
+    ],
+)
+def test_copy_shortcut_says_what_it_did(browser, replies, is_copied, told):
+    reply = '<button data-copy="" title="Copy reply">Copy</button>' * replies
+    page = page_with(
+        browser,
+        "keys.js",
+        f'{FILTER}<div class="stMainBlockContainer"><p class="st-key-thread">{reply}</p></div>',
+    )
+    page.evaluate("(isCopied) => (daybook.copy = async () => isCopied)", is_copied)
+
+    for _ in range(2):
+        page.keyboard.press("Control+;")
+
+    expect(page.get_by_role("alert")).to_have_text([told])
+    page.close()
+
+
 def test_next_chat_goes_on_until_the_last(browser):
     page = page_with(browser, "keys.js", CHATS)
     page.evaluate(PRESSES)
