@@ -6,10 +6,11 @@ const LONG = 20_000; // characters
 const characters = Intl.Segmenter && new Intl.Segmenter();
 
 // Returns the most characters that `field` may have. Streamlit shows them below a wide field with the focus.
+// Our own forms have no `maxlength`, with which the browser would cut the text before this script sees it.
 function limit(field) {
   const given = field.closest('[class*="st-key-editing-"]')?.querySelector("i[data-most]");
   const shown = boxOf(field)?.querySelector('[data-testid="InputInstructions"]')?.textContent;
-  const most = given?.dataset.most ?? shown?.match(/\/(\d+)$/)?.[1];
+  const most = field.dataset.limit ?? given?.dataset.most ?? shown?.match(/\/(\d+)$/)?.[1];
   return Number(most ?? Number.POSITIVE_INFINITY);
 }
 
@@ -23,7 +24,10 @@ daybook.capture(window, "input", ({ target, isComposing }) => {
   const room = Math.max(0, end + most - value.length);
   const begin = characters?.segment(value.slice(0, end)).containing(room)?.index ?? room;
   target.setRangeText("", begin, end, "end");
-  daybook.tell(boxOf(target), `Shortened to ${most.toLocaleString("en")} characters, the maximum.`);
+  daybook.tell(
+    boxOf(target) ?? target.form,
+    `Shortened to ${most.toLocaleString("en")} characters, the maximum.`,
+  );
 });
 
 daybook.capture(document, "paste", (event) => {

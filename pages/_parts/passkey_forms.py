@@ -49,7 +49,7 @@ def name_field(name: str, field: str = "passkey_name") -> str:
     """Return the HTML of a form field called *field*, for the name of a passkey or of another sign-in method."""
     # *field* must not be "name": Streamlit's sanitizer removes such a field, which would shadow the form's property `name`
     return f"""<label>Name<input name="{field}" value="{escape(name)}" required autocomplete="off"
-          maxlength="{LONGEST_PASSKEY_NAME}"></label>"""
+          data-limit="{LONGEST_PASSKEY_NAME}"></label>"""
 
 
 def is_on() -> bool:

@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
+from pages._parts.passkey_forms import name_field
 from services.web.page_assets import _ASSETS
 from tests.journeys.people import FOR_EVER
 from tests.stack.apps import until
@@ -253,6 +254,19 @@ def test_narrow_field_has_the_limit_of_the_page(browser):
         page.get_by_label("Title").fill("x" * 40)
 
         expect(page.get_by_label("Title")).to_have_value("x" * 30)
+
+
+def test_field_of_a_form_of_our_own_says_that_a_text_was_cut(browser):
+    with browser.new_context() as context:
+        page = opened(context, "_shared", "paste")
+        page.evaluate(
+            """(form) => (document.body.innerHTML += form)""", f"<form>{name_field('Key')}</form>"
+        )
+
+        page.get_by_label("Name").fill("x" * 80)
+
+        expect(page.get_by_label("Name")).to_have_value("x" * 60)
+        expect(page.get_by_role("alert")).to_have_text("Shortened to 60 characters, the maximum.")
 
 
 def test_long_text_is_pasted_at_once_in_its_direction(browser):

@@ -101,7 +101,7 @@ def test_sign_in_is_renamed_in_a_dialog(open_account, maya, offered):
     assert 'action="/identity/rename"' in html(app)
     assert f'name="identity" value="{MINE.identity.mark}"' in html(app)
     assert 'name="identity_name" value="My &lt;b&gt;" required' in html(app)
-    assert 'maxlength="60"' in html(app)
+    assert 'data-limit="60"' in html(app)
 
 
 def test_account_says_when_each_sign_in_was_added_and_used(open_account, maya, offered):
