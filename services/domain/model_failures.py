@@ -93,7 +93,7 @@ _FAILURE_SENTENCES = {
     ModelFailure.NO_MODEL: "The model provider does not know this model. Your message is saved. "
     "Choose another model, or ask your admin to check its name.",
     ModelFailure.PROMPT_FILTERED: "The model provider's content filter refused the request. "
-    "Your message is saved; edit it to send it again.",
+    "Your message is saved. Edit the message to send it again.",
     ModelFailure.TOO_LONG: "This chat is too long for the model. Your message is saved; "
     "retry to send it with less of the earlier chat.",
     ModelFailure.SILENT: "The model stopped responding. Your message is saved; try again.",

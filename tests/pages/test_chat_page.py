@@ -491,6 +491,11 @@ def in_order(app):
         ),
         ((), ModelFailure.DROPPED, "The connection to the model was lost. Your message is saved."),
         (("Pru",), ModelFailure.DROPPED, "to the model was lost. The partial reply is saved."),
+        (
+            ("Pru",),
+            ModelFailure.PROMPT_FILTERED,
+            "The partial reply is saved. Edit the message to send it again.",
+        ),
     ],
 )
 def test_failure_says_what_is_saved(open_app, maya, model, monkeypatch, pieces, failure, sentence):
