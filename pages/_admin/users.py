@@ -261,7 +261,7 @@ def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
         quiet_button("Suspend", "block", "suspend", ask_for, suspend_dialog, users, tip=tip)
     else:
         act = partial(_set_suspended, users, is_suspended=False)
-        _draw_action("Restore access", "block", "suspend", act)
+        _draw_action("Restore access", "lock_open", "suspend", act)
 
 
 def _set_suspended(users: Sequence[UserUsage], *, is_suspended: bool) -> str:

@@ -46,7 +46,7 @@ _THINGS = {
     "sent": _Thing(
         "visibility",
         "See what is sent to the model",
-        "Send this question, then press the eye below the reply.",
+        "Send this question, then press the eye below the reply (on a touch screen, ⋯ shows it).",
         'button data-prompt="Explain in five sentences how a boat can sail against the wind."',
     ),
     "memory": _Thing(
