@@ -563,6 +563,7 @@ _REACH = """() => {
   window.reached = new Set();
   addEventListener("focusin", ({ target }) => reached.add(target));
 }"""
+ADMIN_TABS = ("Users", "Models", "Sign-ups", "Settings", "Audit", "Health")
 _OPENERS = '.stApp button:is([aria-haspopup="menu"], [aria-haspopup="dialog"]):visible'
 
 
@@ -607,10 +608,19 @@ def test_keys_reach_every_control_of_every_page(app, maya):
         "/data": "This browser",
         "/account": "Change password",
         "/admin": "Active users",
-        **{f"/admin?tab={tab}": tab for tab in ("Users", "Models", "Sign-ups", "Settings")},
+        **{f"/admin?tab={tab}": tab for tab in ADMIN_TABS},
+        "/account?": "Change password",
+    }
+    signed_out = {
+        "/": "Forgot your password?",
+        "/?code=invitation": "Use your invitation",
+        "/?invite=pear": "This invitation cannot be used.",
+        "/?reason=weak&code=sign_up": "At least",
     }
 
     for address, words in places.items():
+        if address == "/account?":
+            age_proofs(app)
         maya.visit(address)
         maya.sees(words)
         # drawn once Streamlit has loaded its widgets
@@ -621,6 +631,11 @@ def test_keys_reach_every_control_of_every_page(app, maya):
         reach_everything(maya.page, address)
         if address == "/memory":
             maya.makes_a_space("Latin", "")  # the next pages have the menu of spaces
+    maya.signs_out()
+    for address, words in signed_out.items():
+        maya.visit(address)
+        maya.sees(words)
+        reach_everything(maya.page, address)
 
 
 # --- screen readers -----------------------------------------------------------------------------
