@@ -207,6 +207,7 @@ class Tab:
 
     def enters_invitation(self, code):
         self.page.get_by_role("button", name=HAS_INVITATION).click()
+        self.sees("Use your invitation")  # the page before may have a field of the same name
         self.page.get_by_label("Invitation code").fill(code)
         self.page.get_by_role("button", name="Continue", exact=True).click()
         self.sees("invites you.")

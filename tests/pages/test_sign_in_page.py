@@ -239,6 +239,7 @@ def test_closed_sign_ups_leave_one_form_and_a_sentence(open_app, tab, reason):
     assert list(forms(app)) == ["Sign in"]
     said = [*(one.value for one in app.caption), *(one.value for one in app.error)]
     assert "Sign-ups are closed. Contact your admin." in said
+    assert tab.asked == []
 
 
 def test_query_is_escaped_in_the_form(open_app):
