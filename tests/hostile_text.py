@@ -201,8 +201,8 @@ def _each_day(text: str) -> None:
 def _after(line: str) -> Reader:
     def add(text: str) -> None:
         lowering = _lowering()
-        lowering.add(line)
-        lowering.add(text)
+        lowering.add(line, may_break=True)
+        lowering.add(text, may_break=True)
 
     return add
 
@@ -267,10 +267,15 @@ READERS: dict[str, Reader] = {
         "services.portable.file_names:file_name", ".md"
     ),
     "services.portable.file_names:FreeNames.take": partial(FreeNames().take, "chats/"),
-    "services.portable.replies:_Lowering.add": lambda text: _lowering().add(text),
+    "services.portable.replies:_ends_in_code": lambda text: list(
+        _find("services.portable.replies:_ends_in_code")(text.split("\n"))
+    ),
+    "services.portable.replies:_Lowering.add": lambda text: _lowering().add(text, may_break=True),
     "services.portable.replies:_Lowering._add_code": _after("```"),
     "services.portable.replies:_Lowering._add_underline": _after("a"),
-    "services.portable.replies:_Lowering._open_fence": lambda text: _lowering().add(f"```{text}"),
+    "services.portable.replies:_Lowering._open_fence": lambda text: _lowering().add(
+        f"```{text}", may_break=True
+    ),
     "services.portable.replies:_Lowering._escape_line": lambda text: _lowering()._escape_line(text),
     "services.portable.replies:_Lowering._is_indented_code": lambda text: (
         _lowering()._is_indented_code(text)

@@ -6,7 +6,7 @@ this is uncertain, `lower` returns None instead of the reply.
 """
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from types import MappingProxyType
 
 from services.domain import safe_text
@@ -22,6 +22,7 @@ _LIST = re.compile(r"[ \t>]*(?:[*+-]|\d{1,9}[.)])(?:[ \t]|$)")
 _DEFINITION = re.compile(rf"{_PREFIX}(?=\[[^\]]*\]:)")
 # matches a line that is not joined to the line above it: the start of a list item, table, formula, definition or footnote
 _APART = re.compile(rf"[ \t>]*(?:\||\$\$|\[[^\]]*\]:|$)|{_LIST.pattern}")
+_NEW = (_FENCE, _HEADING, _APART)
 _LABEL = re.compile(r"\[\^([^\[\]\s^]{1,99})\]")
 # matches a footnote of at least two words: CommonMark reads `[^1]: word` as the definition of a link, and does not show it
 _FOOTNOTE = re.compile(
@@ -70,11 +71,30 @@ def lower(body: str, labels: Mapping[str, str] = _NO_LABELS) -> str | None:
     try:
         if any(map(_UNCERTAIN.search, lines)):
             raise _Uncertain
-        for line in lines:
-            lowering.add(line)
+        in_code = _ends_in_code(lines)
+        for at, line in enumerate(lines):
+            lowering.add(line, may_break=at - 1 not in in_code)
         return lowering.end()
     except _Uncertain:
         return None
+
+
+def _ends_in_code(lines: Sequence[str]) -> set[int]:
+    """Return the numbers of the lines that end within code which goes on in the next line of their paragraph."""
+    found: set[int] = set()
+    begin = 0
+    for at in range(1, len(lines) + 1):
+        is_same = at < len(lines) and not any(pattern.match(lines[at]) for pattern in _NEW)
+        text = "" if is_same else "\n".join(lines[begin:at])
+        end = 0
+        for opening, close in sorted(safe_text.tick_pairs(text).items()):
+            if opening >= end and text[opening - 1 : opening] != "\\":
+                begin += text.count("\n", end, opening)
+                after = begin + text.count("\n", opening, close)
+                found.update(range(begin, after))
+                begin, end = after, close
+        begin = begin if is_same else at
+    return found
 
 
 class _Lowering:
@@ -92,8 +112,11 @@ class _Lowering:
         # column at which the text of the last list item begins; 0 outside of lists
         self._item_indent = 0
 
-    def add(self, line: str) -> None:
-        """Convert *line* and add it to the result. Raise _Uncertain if renderers may read it differently."""
+    def add(self, line: str, *, may_break: bool) -> None:
+        """Convert *line* and add it to the result, below a hard break within a paragraph if it *may_break* there.
+
+        Raise _Uncertain if renderers may read it differently.
+        """
         mark = _FENCE.match(line)
         is_text = not self._fence and line.strip(" \t") != ""
         is_code = is_text and self._is_indented_code(line)
@@ -111,7 +134,7 @@ class _Lowering:
         else:
             typed = line
             heading = _HEADING.match(line)
-            if self._is_paragraph and not heading and not _APART.match(line):
+            if may_break and self._is_paragraph and not heading and not _APART.match(line):
                 self._break_line()
             if heading:
                 level = "#" * min(6, len(heading["level"]) + 2)
@@ -131,13 +154,16 @@ class _Lowering:
         return "\n".join([*self._lines, *closing])
 
     def _break_line(self) -> None:
-        """Make the end of the last line a hard break, outside of formulas and of code over two lines.
+        """Make the end of the last line a hard break, outside of formulas.
 
         Two spaces, not a backslash, because they change nothing where a renderer reads code.
         """
-        last = self._lines[-1].rstrip(" \t")
-        is_text = self._is_code_known and not self._in_formula
-        if is_text and not last.endswith("\\") and last.lstrip(" \t>") not in ("", "$$"):
+        line = self._lines[-1]
+        last = line.rstrip(" \t")
+        is_broken = (
+            len(line) - len(line.rstrip("\\"))
+        ) % 2 == 1  # by a backslash that none escapes
+        if not self._in_formula and not is_broken and last.lstrip(" \t>") not in ("", "$$"):
             self._lines[-1] = f"{last}  "
 
     def _is_indented_code(self, line: str) -> bool:
