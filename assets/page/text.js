@@ -51,15 +51,20 @@ function nameNote(one) {
   const reply = one.closest(".stMarkdown");
   reply.dataset.notes ??= `note-${++replies}-`;
   const own = reply.dataset.notes;
-  if (one.id && !one.id.startsWith(own)) one.id = own + one.id;
+  // Streamlit gives the heading another id than the one that notes are described by
+  const id = one.localName === "h2" ? "footnote-label" : one.id;
+  if (id && !one.id.startsWith(own)) one.id = own + id;
   if (one.hash?.startsWith("#user-content-fn")) one.setAttribute("href", `#${own}${one.hash.slice(1)}`);
+  const label = one.getAttribute("aria-describedby");
+  if (label && !label.startsWith(own)) one.setAttribute("aria-describedby", own + label);
 }
 
 // Breaks the line at a `<br>` of a table's cell, which Streamlit draws as text. The text node is emptied and
 // not removed, because React may change it; React does not know of the break.
 function breakLines(cell) {
-  for (const node of [...cell.childNodes]) {
-    if (node.nodeType !== Node.TEXT_NODE || !/^<br ?\/?>$/.test(node.data)) continue;
+  const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+    if (!/^<br ?\/?>$/.test(node.data) || node.parentElement.closest("code, .katex")) continue;
     node.data = "";
     const added = document.createElement("br");
     added.dataset.added = "";

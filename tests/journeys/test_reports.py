@@ -17,7 +17,8 @@ OTHERS = {
     "names": "Set :violet-background and a :color, /user/:key:/x, a[:lock:] at 12:30[1] :tada:",
     "dollars": "${A}/${B}, $(pwd):$(ls), 5$/7$, $5 or 7$; echo $$ and $$ but $n$th and $x$-axis of $A$.",
     "tex": "> Here \\[ a_1 +\n> b \\] and \\(x\\), but \\[1\\] and \\[x\\](y) \\(as said there\\).",
-    "cells": "| a | b |\n|---|---|\n| one<br>two<br />three | `<br>` <br onload=x> |",
+    "cells": "| a | b |\n|---|---|\n| one<br>two<br />three | `<br>` <br onload=x> |\n\n"
+    "- item\n\n  | a |\n  |---|\n  | **four<br>five** [six<br>seven](/x) |",
     "fences": "~~~\n# a\n~~~sh\nls\n~~~\nb\n~~~\nOutside.",
 }
 TEXT = """(message) => {
@@ -88,6 +89,8 @@ def test_replies_are_drawn_as_they_were_written(replies):
     link = second.locator("sup a").get_attribute("href")
     assert second.locator(f"li{link}").inner_text().startswith("Note one of the second reply.")
     assert first.locator("li").first.get_attribute("id") != link[1:]
+    label = second.locator("sup a").get_attribute("aria-describedby")
+    assert second.locator(f"#{label}").text_content() == "Footnotes"
 
     hrefs = replies["links"].locator("a").evaluate_all("all => all.map((one) => one.href)")
     assert hrefs == [
@@ -96,4 +99,5 @@ def test_replies_are_drawn_as_they_were_written(replies):
     ]
     cells = replies["cells"].locator("td")
     assert cells.first.inner_text() == "one\ntwo\nthree"
-    assert cells.last.inner_text() == "<br> <br onload=x>"
+    assert cells.nth(1).inner_text() == "<br> <br onload=x>"
+    assert cells.last.inner_text() == "four\nfive six\nseven"
