@@ -26,21 +26,30 @@ _MARK_ENDS = (
     r"(?=[\s|*_`()\[\]$:;&\\]|~~|<[A-Za-z/!]|https?://|www\.|$)"  # what may begin another piece
 )
 
-# punctuation that a bare link does not contain
 _OPENING = "“‘（【「『《〈〔［｛"  # noqa: RUF001
 _CLOSING = "，。、；：！？…”’）】」』》〉〕］｝｜～"  # noqa: RUF001
-_WIDE = _OPENING + _CLOSING
+# punctuation that a bare link does not contain: of full width, and quotation marks, dashes and dots of Chinese text. The
+# dot in names of Japanese pages (U+30FB) is not among it
+_WIDE = (
+    r"\u2014\u2015\u2018-\u201f\u2025-\u2027\u3001-\u3004\u3008-\u3020\u3030\u303d-\u303f\ufe10-\ufe6f"
+    r"\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff64\uffe0-\uffe6"
+)
+_LINK_ENDS = re.compile(rf"[{_WIDE}]|(?P<marks>\*\*|~~)(?=[\w{_WIDE}])")
+_EMOJI_BEFORE = re.compile(rf"[\s(*~\"'>{_WIDE}]?")
+_EMOJI_AFTER = re.compile(rf"[\s).,!?*~\"'<{_WIDE}]?")
 _BEFORE_ADDRESS = re.compile(r"(?:\]:[ \t]*|[<\[])$")
 _LONGEST_LABEL = 300  # characters of a link's text in which another link is looked for
 _AFTER_LINK = re.compile(r"[?!.,:*_~\"']+$")
 
+# no sign follows the scheme of a link, as in "http://$HOST"
+_LINK = r"(?i:https?://(?=[^\W_])|www\.)"
 _DOLLARS = r"\$\$(?P<wide>(?:[^$\\]|\\.)++)\$\$(?!\$) | \$(?P<narrow>(?:[^$\\]|\\.)++)\$(?!\$)"
 _SPAN = re.compile(
     rf"""
-      (?P<link>(?:https?://|www\.)[^\s<>`\[\]{_WIDE}]+)
+      (?P<link>{_LINK}(?:[^\s<>`\[\]*~{_WIDE}]|\*(?!\*)|~(?!~))+)
     | mailto:\S+ | \]\((?:[^\s()]|\([^\s()]*\))*+  # a backslash or a joiner would become part of these
     | \\\((?P<round>(?:[^\\]|\\[^()])*+)\\\)
-    | \\\[(?P<square>(?:[^\\]|\\[^\[\]])*+)\\\](?![(:])
+    | \\\[(?P<square>(?:[^\\]|\\[^\[\]])*+)\\\](?!\()
     | (?<![-<=~{JOINER}])(?P<mark>{_MARKS}){_MARK_ENDS}
     | \\.
     | {_DOLLARS}
@@ -52,10 +61,10 @@ _SPAN = re.compile(
     re.VERBOSE,
 )
 # where a span may begin: a search for these is several times as fast as one for spans
-_BEGINS = re.compile(r"\\|\$|\*|~|:|<|>|&|-|\]\(|https?://|www\.|mailto:")
+_BEGINS = re.compile(r"\\|\$|\*|~|:|<|>|&|-|\]\(|http|Http|HTTP|www\.|Www\.|WWW\.|mailto:")
 _IN_DOLLARS = re.compile(_DOLLARS, re.VERBOSE)
 
-_IN_TEX = re.compile(r"(\\[^$])|\\?\$")
+_IN_TEX = re.compile(r"(\\[^$])|(%)|\\?\$")
 _COMMAND = re.compile(r"\\[A-Za-z]|\^|=")
 _SIGN = re.compile(r"[\\^_={}+*<>|/]")
 _WORD = re.compile(r"(?:^|\s)(?:[a-z]{3,}|or|and|to|of|is|in|by|at|on|if|as)(?=[\s.,;]|$)")
@@ -66,10 +75,18 @@ _FUNCTION = re.compile(
 _NO_BEGIN = re.compile(r"[\s/,;:)}\"'&]|\.(?!\d)")
 _ORDINAL = re.compile(r"(?:th|st|nd|rd|s)\b")
 # the rest of a shell variable, a ticker or a command of the shell, up to the next dollar
-_VARIABLE = re.compile(r"(?P<name>\{[A-Za-z_]\w*\}|[A-Za-z_]\w*)(?P<rest>.*)$")
+_VARIABLE = re.compile(
+    r"(?P<name>\{[#!]?[A-Za-z_][^{}\\]*\}|\{\{[^{}\\]*\}\}|\([^()\\^]*\)|[A-Za-z_]\w*|\d+|[@#?])(?P<rest>.*)$"
+)
+# ends of the text between the names of two: nothing but signs, or a sign that ends no formula
+_BETWEEN = re.compile(r"^(?:\^|(?:[^\w^!]|_)+)$|[^\w\s\\!*^\]})'](?<![\^{_][+-])$")
 _SHELL_COMMAND = re.compile(r"\([a-z]{2,}\b[^()\\^=]*\)[/:,;]")
-_NUMBER = re.compile(r"\d[\d.,]*$")
-_SECOND_PRICE = re.compile(r"(?:[-–—~～.(]|(?=[\u3040-\u9fff\uac00-\ud7af]))[^\\^_={}]*\d$")  # noqa: RUF001
+_AMOUNT = r"\d[\d.,]*[kKMB万]?\+?"
+_PRICE = re.compile(rf"{_AMOUNT}(?: ?[-–—~～] ?{_AMOUNT})?(?:/[a-z]{{2,}})?$")  # noqa: RUF001
+_PRICE_BEFORE = re.compile(r"\d[kKMB万]?$")
+_SECOND_PRICE = re.compile(
+    r"(?:[^\w\s\\^{}]|(?=[\u3040-\u9fff\uac00-\ud7af]))[^\\^_={}]*\d[kKMB万]?$"
+)
 
 # a formula of more than a number, anywhere in a text
 _ANY_FORMULA = re.compile(r"\\[A-Za-z(\[]|\$\$|\$[A-Za-z\\(][^$\n]*(?<!\s)\$(?![A-Za-z{(])")
@@ -79,7 +96,7 @@ _BLANK_MARK = re.compile(r"(?<!\S)(?:<->|<-|->|--|<=|>=|~=)(?!\S)")  # in plain 
 def rewrite(text: str, before: str = "", after: str = "", *, has_formulas: bool = True) -> str:
     """Return *text*, which stands between the characters *before* and *after* ("" at an end of the line), rewritten.
 
-    *has_formulas*: a number between dollars is a formula, and no price.
+    *has_formulas*: an amount between dollars is a formula, and no price.
     """
     whole = f"{before}{text}{after}"
     begin, stop = len(before), len(before) + len(text)
@@ -90,7 +107,7 @@ def rewrite(text: str, before: str = "", after: str = "", *, has_formulas: bool 
         if not (span := _SPAN.match(whole, at, stop)):
             at += 1
             continue
-        if not has_formulas and _NUMBER.match(span["narrow"] or ""):
+        if not has_formulas and _PRICE.match(span["narrow"] or ""):
             drawn, end = r"\$", at + 1
         else:
             drawn, end = _RULES.get(span.lastgroup or "", _escape)(span)
@@ -124,7 +141,7 @@ def _dollars(span: re.Match[str]) -> tuple[str, int]:
             return f"$${_tex(formula)}$$", end
         return r"\$\$", begin + 2
     formula = span["narrow"]
-    if _is_formula(formula, _beside(span)[0], span.string[end : end + 3]):
+    if _is_formula(formula, span.string[max(0, begin - 2) : begin], span.string[end : end + 3]):
         return f"${_tex(formula)}$", end
     return r"\$", begin + 1
 
@@ -132,12 +149,12 @@ def _dollars(span: re.Match[str]) -> tuple[str, int]:
 def _is_formula(text: str, before: str, after: str) -> bool:
     """Return whether *text* between two single dollars is a formula.
 
-    *before* is the character before the first dollar, *after* the three behind the second, as far as there are any. It is
+    *before* are two characters before the first dollar, *after* the three behind the second, as far as there are any. It is
     one by pandoc's rule (no blank inside beside a dollar, no digit behind the second), unless the dollars are signs of
     shell variables ("$HOME/bin:$PATH"), tickers ("$A/$B") or prices ("5$/7$", "$5 or 7$").
     """
     is_command = _SHELL_COMMAND.match(text) or (text[0] == "(" and after[:1] == "(")
-    is_price = before.isdigit() and _SECOND_PRICE.match(text)
+    is_price = _PRICE_BEFORE.search(before) and _SECOND_PRICE.match(text)
     return not (
         _NO_BEGIN.match(text)
         or text[-1].isspace()
@@ -152,15 +169,14 @@ def _is_formula(text: str, before: str, after: str) -> bool:
 def _is_variable(text: str, after: str) -> bool:
     """Return whether *text* begins with the name of a variable or ticker, and *after* with that of another."""
     found = _VARIABLE.match(text)
-    if _ORDINAL.match(after) or not re.match(r"[A-Za-z{(@?#*!]", after):
+    if _ORDINAL.match(after) or not re.match(r"[A-Za-z_{(@?#*!]", after):
         return False
-    rest = found["rest"] if found else text.lstrip("0123456789")  # "$1" is a variable, too
-    if not re.match(r"[A-Za-z{]", after):
+    name, rest = (found["name"], found["rest"]) if found else ("", text)
+    if not re.match(r"[A-Za-z_{]", after):
         return rest[-1:] in {"/", ":", "="}
-    if not found:
-        return False
-    is_path = rest[:1] in {"/", ":"} or rest[-1:] in {*"/:=,;\"'>)(.-"}
-    return is_path or (rest == "" and len(found["name"]) > 1)
+    if rest == "":
+        return len(name) > 1 and not name.startswith("(")
+    return name != "" and (rest[0] in "/:" or _BETWEEN.search(rest) is not None)
 
 
 def _is_prose(text: str) -> bool:
@@ -185,7 +201,7 @@ def _brackets(span: re.Match[str]) -> tuple[str, int]:
         return span[0][:2], begin + 2
     before, after = span.string[max(0, begin - 2) : begin], span.string[end : end + 3]
     # Streamlit does not read a single dollar before a digit as the end of a formula
-    if not _is_formula(tex, before[-1:], after.lstrip("0123456789")):
+    if not _is_formula(tex, before, after.lstrip("0123456789")):
         tex = f"{{{tex}}}"  # as it is, it would be no formula between dollars
     dollars = "$$" if after[:1].isdigit() else "$"
     # without the joiners, the dollars of two adjacent formulas would be read as `$$`
@@ -194,30 +210,36 @@ def _brackets(span: re.Match[str]) -> tuple[str, int]:
 
 
 def _tex(formula: str) -> str:
-    """Return *formula* with a TeX command for each dollar sign, because a backslash does not escape it in a formula."""
-    return _IN_TEX.sub(lambda found: found[1] or r"\char36{}", formula)
+    """Return *formula* with a TeX command for each dollar sign, because a backslash does not escape it in a formula.
+
+    A percent sign is escaped, because it would hide the rest of the formula.
+    """
+    return _IN_TEX.sub(lambda found: found[1] or (r"\%" if found[2] else r"\char36{}"), formula)
 
 
 def _link(span: re.Match[str]) -> tuple[str, int]:
-    """Return a bare link; one that wide punctuation follows gets brackets, because GitHub's rule would go on."""
+    """Return a bare link; one that wide punctuation or the end of bold text follows gets brackets.
+
+    By GitHub's rule, it would go on.
+    """
     address, begin, end = span["link"], span.start(), span.end()
     line = span.string[max(0, begin - _LONGEST_LABEL) : begin]
     is_in_label = line.rfind("[") > line.rfind(
         "]"
     )  # a link within the text of another would end that
-    after = span.string[end : end + 1]
-    if not after or after not in _WIDE or is_in_label or _BEFORE_ADDRESS.search(line):
+    ends = _LINK_ENDS.match(span.string, end)
+    if is_in_label or _BEFORE_ADDRESS.search(line) or not ends:
         return address, end
     address = _without_last_brackets(_AFTER_LINK.sub("", address))
     end = begin + len(address)
-    if not address.startswith("www."):
-        return f"<{address}>", end
-    if re.search(r"[()\\]", address):
+    is_www = address.lower().startswith("www.")
+    if is_www and re.search(r"[()\\]", address):
         return span["link"], span.end()
-    first = (
-        JOINER if line.endswith("!") else ""
-    )  # an exclamation mark would make an image of the link
-    return f"{first}[{address}](http://{address})", end
+    # an exclamation mark would make an image of the link, and bold text neither opens nor closes beside a bracket
+    first = JOINER if line.endswith(("!", "*", "~")) else ""
+    last = JOINER if ends["marks"] else ""
+    linked = f"[{address}](http://{address})" if is_www else f"<{address}>"
+    return f"{first}{linked}{last}", end
 
 
 def _without_last_brackets(address: str) -> str:
@@ -283,7 +305,7 @@ def _directive(span: re.Match[str]) -> tuple[str, int]:
 def _emoji(span: re.Match[str]) -> tuple[str, int]:
     """Return names of emoji that stand by themselves; in others, as in a path or a slice, joiners behind the colons."""
     before, after = _beside(span)
-    is_alone = re.fullmatch(r"[\s(*~\"'>]?", before) and re.fullmatch(r"[\s).,!?*~\"'<]?", after)
+    is_alone = _EMOJI_BEFORE.fullmatch(before) and _EMOJI_AFTER.fullmatch(after)
     if is_alone:
         return span[0], span.end()
     # the last colon may begin a directive

@@ -64,13 +64,13 @@ _NAMES = {
 # not str.isspace: a line with a no-break space does not end a paragraph
 _BLANK = re.compile(r"[ \t]*$")
 
-_MARKED = re.compile(r"[`$~\\:!<\]]|--|->|>=|&[lg]t;|www\.")
+_MARKED = re.compile(r"[`$~\\:!<\]]|--|->|>=|&[lg]t;|www\.|W[wW]{2}\.")
 _ICON = re.compile(r":(?=material[/_]|streamlit:)")
 # its name is any run of characters but punctuation; one that is not known is drawn without what is in the brackets
 _DIRECTIVE = re.compile(
     r"(?<!mailto)(?<!\\)((?:\\\\)*+):(?=[^\s!-/:-@\[-`{-~][^\s!-,./:-@\[-^`{-~]*[\[{])"
 )
-_BLOCK_DIRECTIVE = re.compile(r"^(?=[ \t]*::+[^\W\d])([ \t]*)(:+)")
+_BLOCK_DIRECTIVE = re.compile(rf"({_CONTAINER.removesuffix('*')}*+)(::+)(?=[^\W\d])")
 
 _PREFIX = r"(?P<prefix>(?:[ \t]*+(?:>|(?:[*+-]|\d{1,9}[.)])(?=[ \t])))*+[ \t]*+)"
 _ENVIRONMENT = (
@@ -90,8 +90,8 @@ _FORMULA = re.compile(
 _EDGE = re.compile(rf"{_PREFIX}(?P<mark>\$\$|\\[\[\]])[ \t]*$")
 # a formula in TeX's brackets that goes on in further lines of its paragraph
 _WRAPPED = re.compile(
-    r"\\\((?:[^\\`$\n]|\\[^()$\n])*+(?:\n(?![ \t>]*[|#*])(?:[^\\`$\n]|\\[^()$\n])++){1,9}\\\)"
-    r"|\\\[(?:[^\\`$\n]|\\[^\[\]$\n])*+(?:\n(?![ \t>]*[|#*])(?:[^\\`$\n]|\\[^\[\]$\n])++){1,9}\\\]"
+    r"\\\((?:[^\\`$\n]|\\[^()$\n])*+(?:\n(?![ \t>]*[|#*\n])(?:[^\\`$\n]|\\[^()$\n])*+){1,9}\\\)"
+    r"|\\\[(?:[^\\`$\n]|\\[^\[\]$\n])*+(?:\n(?![ \t>]*[|#*\n])(?:[^\\`$\n]|\\[^\[\]$\n])*+){1,9}\\\]"
 )
 _LINE_END = re.compile(r"[ \t]*\n[ \t>]*")
 # a line that may be the underline of a heading or table, or a break: no mark in it is text
@@ -259,7 +259,8 @@ def _prose(lines: list[str], traits: _Traits, in_formula: bool) -> Generator[str
         text = _WRAPPED.sub(lambda formula: _LINE_END.sub(" ", formula[0]), text)
     before: list[str] = []
     for line in text.split("\n") if lines else ():
-        line = _BLOCK_DIRECTIVE.sub(lambda match: match[1] + r"\:" * len(match[2]), line)
+        if "::" in line and (block := _BLOCK_DIRECTIVE.match(line)):
+            line = block[1] + r"\:" * len(block[2]) + line[block.end() :]
         edge = _EDGE.match(line)
         if edge and edge["mark"] != (r"\[" if in_formula else r"\]"):
             in_formula = not in_formula

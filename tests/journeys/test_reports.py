@@ -12,11 +12,12 @@ from tests.journeys.seeds import converse, second_process
 REPORTS = Path(__file__).parents[1] / "reports"
 OTHERS = {
     "bold": "注意**（重要）**です。~~「旧」~~と言う。*《书名》*的作者，见**[链接](https://e.org)**后。",
-    "links": "见https://e.org/a，或者(https://e.org/b)。www.e.org/c：好。[看](https://e.org/（d）)",
+    "links": "见https://e.org/a，或者(https://e.org/b)。www.e.org/c：好。**https://e.org/e**的——[看](https://e.org/（d）)",
     "marks": r"a \-> b, `--` and **x**<- y, 5 ~= 5, p &lt;= q, r <-> s --",
+    "lists": "Pseudo-elements:\n\n- ::before\n- ::after\n\n> ::marker",
     "names": "Set :violet-background and a :color, /user/:key:/x, a[:lock:] at 12:30[1] :tada:",
-    "dollars": "${A}/${B}, $(pwd):$(ls), 5$/7$, $5 or 7$; echo $$ and $$ but $n$th and $x$-axis of $A$.",
-    "tex": "> Here \\[ a_1 +\n> b \\] and \\(x\\), but \\[1\\] and \\[x\\](y) \\(as said there\\).",
+    "dollars": "${A}/${B}, $(pwd):$(ls), 5$→7$, http://$H:$P/$X, $5 or 7$; echo $$ and $$ but $n$th and $x$-axis of $A$.",
+    "tex": "> Here \\[ a_1 +\n> b\n> \\] and \\(x\\), but \\[1\\] and \\[x\\](y) \\(as said there\\).",
     "cells": "| a | b |\n|---|---|\n| one<br>two<br />three | `<br>` <br onload=x> |\n\n"
     "- item\n\n  | a |\n  |---|\n  | **four<br>five** [six<br>seven](/x) |",
     "fences": "~~~\n# a\n~~~sh\nls\n~~~\nb\n~~~\nOutside.",
@@ -66,7 +67,7 @@ def test_replies_are_drawn_as_they_were_written(replies):
         written = (REPORTS / f"{name}.md").read_text("utf-8")
         assert text(name).split() == written.split()
     assert text("dollars").split(" but ") == [
-        "${A}/${B}, $(pwd):$(ls), 5$/7$, $5 or 7$; echo $$ and $$",
+        "${A}/${B}, $(pwd):$(ls), 5$→7$, http://$H:$P/$X, $5 or 7$; echo $$ and $$",
         "(formula)th and (formula)-axis of (formula).",
     ]
 
@@ -75,6 +76,7 @@ def test_replies_are_drawn_as_they_were_written(replies):
     assert text("names") == (
         "Set :violet-background and a :color, /user/:key:/x, a[:lock:] at 12:30[1] 🎉"
     )
+    assert text("lists").split() == ["Pseudo-elements:", "::before", "::after", "::marker"]
     assert text("marks") == "a -> b, -- and x<- y, 5 ~= 5, p <= q, r <-> s --"
 
     assert count("45-tex-in-text", ".katex") == 4
@@ -94,7 +96,7 @@ def test_replies_are_drawn_as_they_were_written(replies):
 
     hrefs = replies["links"].locator("a").evaluate_all("all => all.map((one) => one.href)")
     assert hrefs == [
-        *("https://e.org/a", "https://e.org/b", "http://www.e.org/c"),
+        *("https://e.org/a", "https://e.org/b", "http://www.e.org/c", "https://e.org/e"),
         "https://e.org/%EF%BC%88d%EF%BC%89",
     ]
     cells = replies["cells"].locator("td")
