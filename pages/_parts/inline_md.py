@@ -41,8 +41,8 @@ _BEFORE_ADDRESS = re.compile(r"(?:\]:[ \t]*|[<\[])$")
 _LONGEST_LABEL = 300  # characters of a link's text in which another link is looked for
 _AFTER_LINK = re.compile(r"[?!.,:*_~\"']+$")
 
-# no sign follows the scheme of a link, as in "http://$HOST"
-_LINK = r"(?i:https?://(?=[^\W_])|www\.)"
+# a host begins with no sign, as in "http://$HOST", and has no underscore
+_LINK = r"(?i:https?://(?=[^\W_](?:[^\W_]|[.-])*+(?!_))|www\.)"
 _DOLLARS = r"\$\$(?P<wide>(?:[^$\\]|\\.)++)\$\$(?!\$) | \$(?P<narrow>(?:[^$\\]|\\.)++)\$(?!\$)"
 _SPAN = re.compile(
     rf"""
@@ -81,8 +81,8 @@ _VARIABLE = re.compile(
 # ends of the text between the names of two: nothing but signs, or a sign that ends no formula
 _BETWEEN = re.compile(r"^(?:\^|(?:[^\w^!]|_)+)$|[^\w\s\\!*^\]})'](?<![\^{_][+-])$")
 _SHELL_COMMAND = re.compile(r"\([a-z]{2,}\b[^()\\^=]*\)[/:,;]")
-_AMOUNT = r"\d[\d.,]*[kKMB万]?\+?"
-_PRICE = re.compile(rf"{_AMOUNT}(?: ?[-–—~～] ?{_AMOUNT})?(?:/[a-z]{{2,}})?$")  # noqa: RUF001
+_AMOUNT = r"\d[\d.,]*(?:[kKMB万亿]|bn)?\+?"
+_PRICE = re.compile(rf"{_AMOUNT}(?: ?[-–—~～到至] ?{_AMOUNT})?(?:/[a-z]{{2,}})?$")  # noqa: RUF001
 _PRICE_BEFORE = re.compile(r"\d[kKMB万]?$")
 _SECOND_PRICE = re.compile(
     r"(?:[^\w\s\\^{}]|(?=[\u3040-\u9fff\uac00-\ud7af]))[^\\^_={}]*\d[kKMB万]?$"
@@ -137,7 +137,8 @@ def _dollars(span: re.Match[str]) -> tuple[str, int]:
     """Return *span* if it is a formula, else its first dollars escaped; and the end of what was read."""
     begin, end = span.start(), span.end()
     if formula := span["wide"]:
-        if formula.strip() and not _is_prose(formula):
+        is_variable = _is_variable(formula, span.string[end : end + 3])
+        if formula.strip() and not (is_variable or _is_prose(formula)):
             return f"$${_tex(formula)}$$", end
         return r"\$\$", begin + 2
     formula = span["narrow"]

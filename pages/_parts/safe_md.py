@@ -78,7 +78,7 @@ _ENVIRONMENT = (
 )
 _FORMULA = re.compile(
     rf"""
-    ^{_PREFIX}(?:
+    (?<!\\\[\n)^{_PREFIX}(?:
         \$\$(?!\$)(?P<dollars>(?:[^$\\]|\\[\s\S]|\$(?!\$))++)\$\$(?!\$)
       | \\\[(?P<brackets>(?:[^\\]|\\(?![\[\]])[\s\S])*+)\\\]
       | (?P<whole>\\begin\{{(?P<name>{_ENVIRONMENT})\}}
