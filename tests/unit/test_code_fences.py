@@ -47,6 +47,12 @@ def test_closed_block_behind_a_file_changes_nothing_in_it():
     assert shown.count("````") == 2
 
 
+def test_named_fence_in_a_file_opens_a_block_whatever_the_blank_lines():
+    file, behind = "# a\n\n```sh\n\nls\n\n```\nMIT\n\n", "\nEnd\n\n```sh\nls\n```"
+
+    assert code_fences.lengthened(f"```md\n{file}```{behind}") == f"````md\n{file}````{behind}"
+
+
 @pytest.mark.parametrize(
     "held",
     [
