@@ -22,12 +22,23 @@ _CACHED = (
 )
 # fields with the model's thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. Versions of vLLM send either or both.
 _THOUGHTS = ("delta.reasoning_content", "delta.reasoning")
-# finish reasons for a reply that reached its length limit: OpenAI; Anthropic and Gemini through a gateway; Mistral
-_LIMITED = {"length", "max_tokens", "model_length"}
-# finish reasons for a reply stopped by a content filter: OpenAI; Gemini through its OpenAI-compatible endpoint
-_FILTERED = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
-# finish reasons for a reply that an error in the endpoint ended: vLLM, SGLang; Mistral; DeepSeek
-_BROKEN = {"abort", "error", "insufficient_system_resource"}
+# Parts of the finish reasons, in lower case and without punctuation, that say how a reply was cut; sought in this order, because
+# vendors combine them. All other reasons are those of whole replies.
+# by an error: vLLM, SGLang; Mistral, Cohere; DeepSeek; Zhipu; LM Studio; Gemini
+_BROKEN = {
+    *("error", "abort", "fail", "cancel", "timeout", "insufficient", "network", "unload"),
+    *("malformed", "unexpected", "incomplete", "interrupt", "overload", "unavailable"),
+    *("exhausted", "ratelimit", "exception", "disconnect", "killed", "expired", "preempt"),
+}
+# by a content filter: OpenAI; Gemini; Zhipu; Bedrock; Anthropic; Cohere
+_FILTERED = {
+    *("filter", "safety", "recitation", "prohibited", "block", "spii", "sensitive", "guardrail"),
+    *("refusal", "moderat", "toxic", "policy", "violat", "risk", "language"),
+}
+# by the length limit: OpenAI, Mistral; Anthropic, Gemini, Cohere; LM Studio; the end of the context window
+_LIMITED = {"length", "maxtokens", "outputtokens", "predictedtokens", "contextwindow", "limit"}
+# names of no reason: DashScope; Gemini
+_UNNAMED = {"", "null", "none", "finishreasonunspecified"}
 
 
 class _Chunk(BaseModel):
@@ -59,6 +70,8 @@ class ReplyReader:
         self._is_early = False
         # true if the finish reason came with the first text, and nothing has confirmed it yet
         self.is_doubtful = False
+        # true once text has come in a delta: a `message` beside it repeats the reply so far (Perplexity)
+        self._has_deltas = False
         self._text, self._max_tokens = ReplyText(), max_tokens
         self._counts = Counter[str]()
 
@@ -74,19 +87,20 @@ class ReplyReader:
         if is_new and not parsed.choices:
             self.is_doubtful = False
         for listed_choice in parsed.choices or ():
-            choice = _with_delta(listed_choice)
+            self._has_deltas |= _has_parts(listed_choice)
+            choice = listed_choice if self._has_deltas else _with_delta(listed_choice)
             is_new |= _has_parts(choice)
-            parts = _list(choice, "delta.content")  # Mistral's reasoning models send a list
-            listed = (each for part in parts for each in _list(part, "thinking"))
-            thoughts = (*(_text(choice, path) for path in _THOUGHTS), _joined(listed))
+            content = value_at(choice, "delta.content")
+            # Mistral's reasoning models send a list
+            listed = (value_at(part, "thinking") for part in _parts(content))
+            thoughts = (*(_text(choice, path) for path in _THOUGHTS), "".join(map(_joined, listed)))
             if thought := next(filter(None, thoughts), ""):
                 self._emit_thought(thought)
-            said = _text(choice, "delta.content") or _joined(parts)
             # OpenAI streams a model's refusal to reply in a field of its own
-            self._emit_parts(self._text.read(said or _text(choice, "delta.refusal")))
-            if reason := choice.get("finish_reason"):
+            self._emit_parts(self._text.read(_joined(content) + _text(choice, "delta.refusal")))
+            if reason := _reason(choice):
                 is_new |= not self._ending
-                self._ending = str(reason).casefold()
+                self._ending = reason
                 self.is_doubtful |= is_first and self.has_text
         return is_new
 
@@ -103,17 +117,22 @@ class ReplyReader:
         # some gateways never name a finish reason (alfredapp/openai-workflow #52)
         if not self._ending and not (self.is_done and self.has_text):
             return ModelFailure.DROPPED
+        is_broken, is_filtered, is_limited = (
+            any(part in self._ending for part in parts) for parts in (_BROKEN, _FILTERED, _LIMITED)
+        )
+        usage = _usage(self._counts, has_begun=self.has_begun)
         # some servers name the limit that they reached `stop` (vLLM behind some gateways)
-        is_capped = self._ending == "stop" and self._counts["reply"] == self._max_tokens > 0
-        if self._ending in _LIMITED or is_capped:
+        reply_tokens = max(self._counts["reply"], usage.reply if usage else 0)
+        is_capped = reply_tokens >= self._max_tokens > 0
+        if (is_limited or is_capped) and not is_broken and not is_filtered:
             self._emit(LimitReached())
-        if usage := _usage(self._counts, has_begun=self.has_begun):
+        if usage:
             self._emit(usage)
-        if self._ending in _BROKEN:
+        if is_broken:
             return ModelFailure.BROKEN
-        # a filtered reply without any text or thoughts is reported as empty (by the caller), not as filtered
-        is_filtered = self.has_begun and self._ending in _FILTERED
-        return ModelFailure.FILTERED if is_filtered else None
+        if is_filtered:
+            return ModelFailure.FILTERED if self.has_begun else ModelFailure.PROMPT_FILTERED
+        return None
 
     def emit_pending(self) -> None:
         """Emit the text that waits because it may be the beginning of a mark: nothing follows it."""
@@ -139,7 +158,16 @@ class ReplyReader:
 
 def _with_delta(choice: dict[str, object]) -> dict[str, object]:
     """Return *choice* with the message of a whole reply, if it has one, as its delta."""
-    return choice if "message" not in choice else {"delta": choice["message"]} | choice
+    return choice | {"delta": choice["message"]} if "message" in choice else choice
+
+
+def _reason(choice: dict[str, object]) -> str:
+    """Return the finish reason in *choice*, in lower case and without punctuation; "" if it names none."""
+    stated = choice.get("finish_reason")
+    kind = value_at(stated, "type")  # SGLang
+    named = str((kind if isinstance(stated, dict) else stated) or "")
+    reason = "".join(filter(str.isalnum, named.casefold()))
+    return "" if reason in _UNNAMED else reason
 
 
 def _has_parts(choice: object) -> bool:
@@ -154,13 +182,17 @@ def _text(node: object, path: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _list(node: object, path: str) -> list[object]:
-    value = value_at(node, path)
-    return cast(list[object], value) if isinstance(value, list) else []
+def _parts(content: object) -> list[object]:
+    return cast(list[object], content) if isinstance(content, list) else [content]
 
 
-def _joined(parts: Iterable[object]) -> str:
-    return "".join(_text(part, "text") for part in parts)
+def _joined(content: object) -> str:
+    """Return the text of *content*: a text, a part with one, or a list of such."""
+    texts = (
+        part if isinstance(part, str) else _text(part, "text") or _text(part, "refusal")
+        for part in _parts(content)
+    )
+    return "".join(texts)
 
 
 def _counts(chunk: _Chunk) -> Counter[str]:

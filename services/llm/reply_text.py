@@ -17,7 +17,9 @@ _CLOSED_BY = {"<think>": "</think>", "[THINK]": "[/THINK]"}
 # gpt-oss (openai-harmony): `<|channel|>NAME<|message|>TEXT<|end|>`, and perhaps `<|start|>assistant` before it
 _CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
 _FINAL = "final"  # the name of the channel with the text; all others are thoughts
-_CHANNEL_ENDS = ("<|end|>", "<|return|>", "<|call|>", _START, _CHANNEL)
+_MESSAGE_ENDS = ("<|end|>", "<|return|>", "<|call|>")
+_HEADERS = (_START, _CHANNEL)
+_QUOTES = {"`", '"', "'"}
 _LONGEST_HEADER = 3  # words of the header of a channel: a role, a name and a recipient
 # characters of white space before or behind a mark; after more, the mark is text
 _LONGEST_BLANK = 64
@@ -38,8 +40,11 @@ class ReplyText:
     def __init__(self) -> None:
         self._pending = ""
         self._read: Callable[[str], list[Part]] = self._read_beginning
-        self._has_role_mark = False
+        # the marks that may still come at the beginning, each kind once
+        self._first_marks = [_END_MARKS, _ROLE_MARKS]
+        self.has_channels = False  # true if the text begins with a channel mark
         self._closing = ""  # the mark that ends the thoughts
+        self._last = ""  # the last character that was read of a message of a channel
 
     def read(self, content: str) -> list[Part]:
         """Return the parts of *content*, the next piece of the text, and of what has waited."""
@@ -60,23 +65,27 @@ class ReplyText:
 
     def _read_beginning(self, content: str) -> list[Part]:
         begun = content.lstrip()
-        for mark in () if self._has_role_mark else (*_ROLE_MARKS, *_END_MARKS):
-            if begun.startswith(mark) and begun.removeprefix(mark)[:1].isspace():
-                self._has_role_mark = True
-                return self._read_beginning(begun.removeprefix(mark).lstrip())
+        for marks in self._first_marks:
+            mark = next(filter(begun.startswith, marks), "")
+            rest = begun.removeprefix(mark)
+            # a role, and `<s>`, may also begin a text about them
+            if mark and (marks is _END_MARKS or rest[:1].isspace()):
+                self._first_marks.remove(marks)
+                return self._read_beginning(rest.lstrip())
         for opening, closing in _CLOSED_BY.items():
             # some chat templates put the opening mark into the prompt, so a reply without thoughts begins with the closing mark
             if begun.startswith((opening, closing)):
                 self._closing = closing
                 return self._goes_on(self._read_thoughts, begun.removeprefix(opening))
-        for mark in (_START, _CHANNEL):
-            if begun.startswith(mark):
-                return self._goes_on(self._read_channel, begun)
-        marks = *_ROLE_MARKS, *_END_MARKS, *_CLOSED_BY, *_CLOSED_BY.values(), _START, _CHANNEL
+        if begun.startswith(_HEADERS):
+            self.has_channels = True
+            return self._goes_on(self._read_channel, begun)
+        marks = *_ROLE_MARKS, *_END_MARKS, *_CLOSED_BY, *_CLOSED_BY.values(), *_HEADERS
         if any(mark.startswith(begun) for mark in marks) and len(content) <= _LONGEST_BLANK:
             self._pending = content
             return []
-        return self._goes_on(self._read_text, content)
+        # white space behind a mark belongs to the mark
+        return self._goes_on(self._read_text, content if len(self._first_marks) == 2 else begun)
 
     def _read_thoughts(self, content: str) -> list[Part]:
         thought, mark, text = content.partition(self._closing)
@@ -95,6 +104,7 @@ class ReplyText:
             self._pending = content
             return []
         is_text = _CHANNEL not in name or name.rpartition(_CHANNEL)[2].split()[:1] == [_FINAL]
+        self._last = ""
         return self._goes_on(self._read_final if is_text else self._read_thought_channel, text)
 
     def _read_final(self, content: str) -> list[Part]:
@@ -104,26 +114,36 @@ class ReplyText:
         return self._read_message(content, is_thought=True)
 
     def _read_message(self, content: str, *, is_thought: bool) -> list[Part]:
-        found = [(content.find(mark), mark) for mark in _CHANNEL_ENDS if mark in content]
-        if not found:
-            return [Part(self._keep_back(content, _CHANNEL_ENDS), is_thought)]
-        at, _ = min(found)
-        return [Part(content[:at], is_thought), *self._goes_on(self._read_between, content[at:])]
+        ends = [content.find(mark) for mark in _MESSAGE_ENDS]
+        if is_thought:  # which may lack the mark of their end; a text merely names a header
+            ends += [self._find_header(content, mark) for mark in _HEADERS]
+        if (at := min((end for end in ends if end >= 0), default=-1)) >= 0:
+            return [
+                Part(content[:at], is_thought),
+                *self._goes_on(self._read_between, content[at:]),
+            ]
+        marks = (*_MESSAGE_ENDS, *(_HEADERS if is_thought else _END_MARKS))
+        shown = self._keep_back(content, marks, keeps_whole=not is_thought)
+        self._last = shown[-1:] or self._last
+        return [Part(shown, is_thought)]
+
+    def _find_header(self, content: str, mark: str) -> int:
+        """Return the index of the first *mark* that no quotation mark precedes; -1 if there is none."""
+        at = content.find(mark)
+        while at >= 0 and (content[at - 1] if at else self._last) in _QUOTES:
+            at = content.find(mark, at + 1)
+        return at
 
     def _read_between(self, content: str) -> list[Part]:
         """Read from the mark that ends a message: another header follows, or the mark is a part of the text."""
-        mark = next(mark for mark in _CHANNEL_ENDS if content.startswith(mark))
-        is_header = mark in (_START, _CHANNEL)
-        rest = content if is_header else content.removeprefix(mark).lstrip()
-        if is_header or rest.startswith((_START, _CHANNEL)):
+        mark = next(filter(content.startswith, (*_MESSAGE_ENDS, *_HEADERS)))
+        rest = content if mark in _HEADERS else content.removeprefix(mark).lstrip()
+        if rest.startswith(_HEADERS):
             return self._goes_on(self._read_channel, rest)
-        if (
-            any(header.startswith(rest) for header in (_START, _CHANNEL))
-            and len(content) <= _LONGEST_NAME
-        ):
+        if any(header.startswith(rest) for header in _HEADERS) and len(content) <= _LONGEST_NAME:
             self._pending = content
             return []
-        return self._goes_on(self._read_text, content)
+        return [Part(mark), *self._goes_on(self._read_final, content.removeprefix(mark))]
 
     def _goes_on(self, read: Callable[[str], list[Part]], content: str) -> list[Part]:
         self._read = read
@@ -139,15 +159,16 @@ class ReplyText:
 
 
 def text_of(reply: str) -> str:
-    """Return the text of a stored *reply* that begins with a channel mark; other replies as they are.
+    """Return the text of a stored *reply* that begins with a channel mark, else its thoughts; other replies as they are.
 
-    A server of gpt-oss refuses a chat with such marks.
+    A server of gpt-oss refuses a chat with such marks, and others a message without text.
     """
-    if not reply.startswith((_CHANNEL, _START)):
-        return reply
     text = ReplyText()
     parts: Sequence[Part] = [*text.read(reply), *text.finish()]
-    return "".join(part.text for part in parts if not part.is_thought) or reply
+    if not text.has_channels:
+        return reply
+    said = "".join(part.text for part in parts if not part.is_thought)
+    return said or "".join(part.text for part in parts) or "…"
 
 
 def _common(content: str, mark: str) -> str:

@@ -82,6 +82,28 @@ def read_text(text, cuts=()):
         ("```\n<think>\n</think>\n```\n", "", "```\n<think>\n</think>\n```\n"),
         ("`<think>` begins thoughts.", "", "`<think>` begins thoughts."),
         ("\n\n<thinking>Hm.</thinking>", "", "\n\n<thinking>Hm.</thinking>"),
+        # tokens of chat templates at the beginning and the end
+        ("</s>Hello", "", "Hello"),
+        ("</s>\n\nHello", "", "Hello"),
+        ("<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHi", "", "Hi"),
+        ("<|im_end|>\n<|im_start|>assistant\nHi<|im_end|>", "", "Hi"),
+        ("<|im_start|>assistant\n<think>Hm.</think>Hi", "Hm.", "Hi"),
+        ("<|channel|>final<|message|>Hi<|im_end|>", "", "Hi"),
+        ("<|im_end|><|channel|>final<|message|>Hi<|return|>\n", "", "Hi"),
+        ("<s>old</s> is struck", "", "<s>old</s> is struck"),
+        # marks of channels that a text or a thought names
+        (
+            "<|channel|>final<|message|>Use `<|channel|>analysis<|message|>` to think.",
+            "",
+            "Use `<|channel|>analysis<|message|>` to think.",
+        ),
+        (
+            "<|channel|>analysis<|message|>`<|channel|>final`?<|end|><|start|>assistant"
+            "<|channel|>final<|message|>Ends with <|end|>, so.<|return|>",
+            "`<|channel|>final`?",
+            "Ends with <|end|>, so.",
+        ),
+        ("<|channel|>analysis<|message|>Hm.<|channel|>final<|message|>Hi", "Hm.", "Hi"),
         ("<think", "", "<think"),
         ("</thin", "", "</thin"),
         (" \n ", "", " \n "),
@@ -110,6 +132,41 @@ def test_text_of_white_space_is_held_up_to_a_limit():
     assert "".join(pieces) == "\n" * 100
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"delta": {}, "message": {"content": "No."}},
+        {"delta": None, "message": {"content": "No."}},
+        {"delta": {"role": "assistant", "content": ""}, "message": {"content": "No."}},
+        {"delta": {"content": [{"type": "refusal", "refusal": "No."}]}},
+        {"delta": {"content": {"type": "text", "text": "No."}}},
+        {"delta": {"content": ["N", "o."]}},
+        {"delta": {"content": "N", "refusal": "o."}},
+    ],
+)
+def test_text_is_found_wherever_it_stands(choice):
+    assert read({"choices": [choice]}, END) == (["No."], None)
+
+
+def test_message_beside_deltas_repeats_no_text():
+    said = ("Hel", "Hello", "Hello")  # Perplexity
+    chunks = [
+        {"choices": [{"delta": {"content": new}, "message": {"content": whole}}]}
+        for new, whole in zip(("Hel", "lo", ""), said, strict=True)
+    ]
+
+    assert read(*chunks, END) == (["Hel", "lo"], None)
+
+
+def test_thinking_as_a_text_is_a_thought():
+    content = [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Yes."}]
+
+    assert read({"choices": [{"delta": {"content": content}}]}, END) == (
+        [Thought("Hm."), "Yes."],
+        None,
+    )
+
+
 def test_thought_in_a_list_begins_the_reply():
     reader = ReplyReader(lambda piece: None)
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm. "}]}
@@ -129,7 +186,13 @@ def test_finish_reason_before_more_text_is_no_end():
     assert ended == [False, False, False]
 
 
-@pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS", "model_length"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *("length", "max_tokens", "MAX_TOKENS", "model_length", "model_context_window_exceeded"),
+        *("maxPredictedTokensReached", {"type": "length", "length": 9}),
+    ],
+)
 def test_finish_reasons_at_the_limit_are_recognised(reason):
     chunk = {"choices": [{"delta": {"content": "Hi"}, "finish_reason": reason}]}
 
@@ -140,7 +203,7 @@ def test_finish_reasons_at_the_limit_are_recognised(reason):
     ("text", "reason", "failure"),
     [
         ("Hi", "content_filter", ModelFailure.FILTERED),
-        ("", "content_filter", None),  # an empty reply
+        ("", "content_filter", ModelFailure.PROMPT_FILTERED),
         ("Hi", "abort", ModelFailure.BROKEN),  # vLLM, SGLang
         ("", "abort", ModelFailure.BROKEN),
         ("Hi", "SAFETY", ModelFailure.FILTERED),  # Gemini
@@ -148,9 +211,16 @@ def test_finish_reasons_at_the_limit_are_recognised(reason):
         ("Hi", "PROHIBITED_CONTENT", ModelFailure.FILTERED),
         ("Hi", "BLOCKLIST", ModelFailure.FILTERED),
         ("Hi", "SPII", ModelFailure.FILTERED),
-        ("", "SAFETY", None),
+        ("", "SAFETY", ModelFailure.PROMPT_FILTERED),
+        ("Hi", "sensitive", ModelFailure.FILTERED),  # Zhipu
+        ("Hi", "guardrail_intervened", ModelFailure.FILTERED),  # Bedrock
+        ("Hi", "network_error", ModelFailure.BROKEN),  # Zhipu
         ("Hi", "error", ModelFailure.BROKEN),  # Mistral
         ("Hi", "insufficient_system_resource", ModelFailure.BROKEN),  # DeepSeek
+        ("Hi", {"type": "abort", "message": "out of memory"}, ModelFailure.BROKEN),  # SGLang
+        ("Hi", "eos_token", None),  # TGI
+        ("Hi", "end_turn", None),
+        ("Hi", {"type": "stop", "matched": "<abort>"}, None),
     ],
 )
 def test_reply_that_the_endpoint_cut_is_a_failure(text, reason, failure):
@@ -161,6 +231,29 @@ def test_reply_that_the_endpoint_cut_is_a_failure(text, reason, failure):
 
 
 @pytest.mark.parametrize(
+    ("counts", "is_cut"),
+    [
+        ({"completion_tokens": 100}, True),
+        ({"completion_tokens": 101}, True),
+        ({"completion_tokens": 99}, False),
+        ({"completion_tokens": 40, "completion_tokens_details": {"reasoning_tokens": 60}}, True),
+        ({"completion_tokens": 40, "total_tokens": 112}, True),  # Gemini's thoughts
+        ({"completion_tokens": 40, "completion_tokens_details": {"reasoning_tokens": 30}}, False),
+    ],
+)
+@pytest.mark.parametrize("reason", ["stop", "eos_token"])
+def test_usage_at_our_own_limit_is_a_cut(counts, is_cut, reason):
+    pieces = []
+    reader = ReplyReader(pieces.append, 100)
+
+    reader.read({"choices": [{"delta": {"content": "Hi"}, "finish_reason": reason}]})
+    reader.read({"choices": [], "usage": {"prompt_tokens": 12} | counts})
+
+    assert reader.finish() is None
+    assert (LimitReached() in pieces) is is_cut
+
+
+@pytest.mark.parametrize(
     "chunk",
     [
         {},
@@ -168,7 +261,7 @@ def test_reply_that_the_endpoint_cut_is_a_failure(text, reason, failure):
         {"choices": [{}]},
         {"choices": [{"delta": {"content": None}}]},
         {"choices": [{"delta": {"content": [{"type": "thinking"}]}}]},
-        {"choices": [{"delta": {"content": [{"type": "reference"}, None, {"thinking": "Hm."}]}}]},
+        {"choices": [{"delta": {"content": [{"type": "reference"}, None, {"thinking": 7}]}}]},
     ],
 )
 def test_chunks_without_text_are_skipped(chunk):
@@ -215,7 +308,9 @@ def test_chunk_of_another_shape_is_invalid(chunk):
 
 def test_stream_without_an_ending_failed():
     assert read() == ([], ModelFailure.GARBLED)
-    assert read({"choices": [{"delta": {"content": "Hi"}}]}) == (["Hi"], ModelFailure.DROPPED)
+    for reason in (None, "", "null", "FINISH_REASON_UNSPECIFIED"):  # DashScope; Gemini
+        chunk = {"choices": [{"delta": {"content": "Hi"}, "finish_reason": reason}]}
+        assert read(chunk) == (["Hi"], ModelFailure.DROPPED)
 
 
 @pytest.mark.parametrize("report", VECTORS["usage"], ids=lambda report: report["name"])
