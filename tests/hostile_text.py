@@ -231,6 +231,7 @@ READERS: dict[str, Reader] = {
     "pages._parts.safe_md:_words": lambda text: safe_md._words(text, 0, len(text), _TRAITS),
     "services.domain.safe_text:normalize": partial(safe_text.normalize, "NFKC"),
     "services.llm.chunks:decoded": _each_document,
+    "services.llm.chunks:_EventDecoder.decode": chunks._EventDecoder().decode,
     "services.llm.failure_details:_code": _with(
         "services.llm.failure_details:_code", "a secret key", "llm.test"
     ),

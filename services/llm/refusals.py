@@ -30,6 +30,11 @@ _PARAMETERS = {
 _SHORTENED_TOKENS = 1_024
 # fields whose lists contain errors, and the fields of such an error that do not quote the request (FastAPI, Mistral, Cloudflare)
 _LISTS, _LISTED = ("detail", "errors", "message"), ("type", "loc", "msg", "message", "code")
+# names of the fields with an error's message, in lower case and without underscores
+_MESSAGES = {
+    *("message", "msg", "detail", "errors", "error", "err", "errormessage", "errormsg", "fault"),
+    "exception",
+}
 
 NEWER_LIMIT = "max_completion_tokens"
 STREAM_OPTIONS = "stream_options"
@@ -295,16 +300,22 @@ def is_refusal(event: object) -> bool:
         return True
     if not isinstance(event, dict):
         return False
-    found = cast(dict[str, object], event)
-    is_message = any(
-        isinstance(found.get(name), str | list) for name in ("message", "msg", "detail", "errors")
-    )
+    chunk = cast(dict[str, object], event)
+    kinds = (chunk.get(name) for name in ("object", "type", "event", "status"))
     # MiniMax states each reply's success in a field of its own
-    return (
-        bool(found.get("error"))
-        or ("choices" not in found and is_message)
-        or bool(value_at(found, "base_resp.status_code"))
-    )
+    if chunk.get("error") or value_at(chunk, "base_resp.status_code"):
+        return True
+    if any(kind and str(kind).casefold().endswith(("error", "failed")) for kind in kinds):
+        return True
+    if chunk.get("choices") or str(chunk.get("code")).casefold() in {"0", "200", "ok", "success"}:
+        return False
+    found = {name.casefold().replace("_", ""): value for name, value in chunk.items()}
+    messages = (found.get(name) for name in _MESSAGES)
+    # Ollama's own protocol has replies under `message`
+    is_message = any(text and value_at(text, "role") is None for text in messages)
+    is_empty_error = found.get("error") == {} and not found.get("usage")
+    stated = {str(found.get(name)) for name in ("code", "status", "statuscode")}
+    return is_message or is_empty_error or bool(stated & _STATUSES) or found.get("success") is False
 
 
 def _fields(node: object, depth: int = 0) -> Iterator[tuple[str, str | int]]:

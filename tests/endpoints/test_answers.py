@@ -1,5 +1,6 @@
 """What endpoints of public reports answer: each file has the right value here, and each kind a second input."""
 
+import json
 import sys
 from contextlib import closing
 
@@ -13,6 +14,7 @@ from services.llm import openai_model
 from services.llm.model import LimitReached, SentAtOnce, Thought
 from services.llm.openai_model import OpenAIModel, connect
 from services.llm.refusals import RULES
+from services.llm.reply_text import text_of
 from tests.endpoints.player import playing, read
 from tests.stack.apps import ROOT
 
@@ -406,6 +408,188 @@ def test_marks_of_channels_in_old_replies_are_not_sent(play):
         "Hello!",
         mention,
     ]
+
+
+@pytest.mark.parametrize(
+    ("reply", "sent"),
+    [
+        ("<|channel|>analysis<|message|>cut off", "cut off"),
+        ("\n<|channel|>analysis<|message|>Hm.<|end|><|start|>assi", "Hm."),
+        ("\n <|start|>assistant<|channel|>final<|message|>Hi<|return|>", "Hi"),
+        ("<|im_end|>\n<|channel|>final<|message|>Hi", "Hi"),
+        ("<|channel|>analysis<|message|>", "…"),
+        ("<|channel|>ana", "…"),
+        ("Write <|channel|>final<|message|>", "Write <|channel|>final<|message|>"),
+        ("<|im_end|> ends a message</s>", "<|im_end|> ends a message</s>"),
+        ("<|channel|> names a channel.", "<|channel|> names a channel."),
+    ],
+)
+def test_sent_text_of_a_reply_that_begins_with_a_channel_has_no_marks(reply, sent):
+    assert text_of(reply) == sent
+
+
+HALF = {"choices": [{"index": 0, "delta": {"content": "Half "}}]}
+# errors of endpoints, in mid-reply
+ERRORS = [
+    {"object": "error", "message": None, "code": 500},
+    {"object": "error", "message": {"detail": [{"msg": "no"}]}},
+    {"object": "error", "choices": []},
+    {"object": "error", "choices": [{"delta": {}}]},
+    {"message": {"detail": [{"msg": "no"}]}},
+    {"detail": {"message": "no"}},
+    {"detail": [{"loc": ["body"], "msg": "no"}]},
+    {"error": {}},
+    {"error": {}, "choices": []},
+    {"error": True, "choices": None},
+    {"message": "upstream error", "choices": []},
+    {"error_code": 110, "error_msg": "no"},  # Baidu
+    {"errorMessage": "no"},
+    {"code": "500"},
+    {"status": "failed"},
+    {"type": "response.failed"},
+    {"success": False, "errors": []},  # Cloudflare
+    {"event": "error", "data": {}},
+    {"fault": {"faultstring": "no"}},  # Apigee
+    event(delta={}, error={"message": "no", "code": 502}, finish_reason=None),
+    event(delta={"error": {"message": "no"}}),
+    event(delta={"content": ""}, finish_reason="error"),
+    {"_raw": "event: error\ndata: {}\n\n"},
+    {"_raw": "event: error\ndata: out of memory\n\n"},
+    {"_raw": "event: error\n\n"},
+    {"_raw": 'error: {"code": 500, "message": "no"}\n\n'},  # llama.cpp
+    {"_raw": '{"error": {"message": "no"}}\n\n'},
+    {"_raw": '{"error": {"message": "no"}}\n'},
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=str)
+def test_half_a_reply_before_an_error_is_incomplete(play, error):
+    _, ask = play([HALF, error, "[DONE]"])
+
+    assert ask() == (["Half "], ModelFailure.BROKEN)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"choices": [], "usage": {"prompt_tokens": 1}, "error": None},
+        {"choices": [], "usage": {"prompt_tokens": 1}, "error": {}},
+        {"code": 0, "message": "Success", "choices": []},  # Spark
+        {"base_resp": {"status_code": 0, "status_msg": ""}},  # MiniMax
+        {"success": True, "errors": [], "messages": []},  # Cloudflare
+        {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]},  # Azure
+        {"type": "ping"},
+        {"message_id": "7", "details": {}, "status": "in_progress"},
+        {"id": "r", "object": "chat.completion.chunk", "choices": [], "error": ""},
+        event(delta={}, error=None, content_filter_result={"error": {"code": "x"}}),  # Azure
+        {"_raw": "event: ping\ndata: {}\n\n"},
+        {"_raw": ": error\n\n"},
+        {"_raw": "id: 7\n\n"},
+    ],
+    ids=str,
+)
+def test_event_that_is_no_error_leaves_a_reply_whole(play, harmless):
+    _, ask = play([HALF, harmless, event(delta={"content": "more."}), STOP, "[DONE]"])
+
+    pieces, failure = ask()
+
+    assert (said(pieces), failure) == ("Half more.", None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        event(delta={}, error={"message": "Insufficient credits", "code": 402}),
+        {"_raw": 'event: error\ndata: {"message": "no", "code": 402}\n\n'},
+        {"_raw": 'error: {"message": "no", "code": 402}\n\n'},
+    ],
+)
+def test_error_of_a_choice_or_by_its_name_is_told(play, error):
+    server, ask = play([error, "[DONE]"])
+
+    assert ask() == ([], ModelFailure.NO_CREDIT)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"error": {"code": 502}, **event(delta={"content": "more"}, finish_reason="error")},
+        event(delta={"content": "more"}, error={"code": 502}),
+    ],
+)
+def test_text_beside_an_error_is_not_lost(play, last):
+    _, ask = play([HALF, last, "[DONE]"])
+
+    pieces, failure = ask()
+
+    assert (said(pieces), failure) == ("Half more", ModelFailure.BROKEN)
+
+
+A, B = (json.dumps(event(delta={"content": text})) for text in ("One ", "line."))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        f"data: {A},{B}\n\n",
+        f"data: {A}, \n data: {B},\n\n",
+        f"data: [{A},{B}]\n\n",
+        f"data: {A}event: x\ndata: {B}\n\n",
+        f"data: {A}event: x data: {B}\n\n",
+        f"data: {A}id: 7\nretry: 3\ndata: {B}\n\n",
+        f"data: {A}: keep alive\ndata: {B}event: end\n\n",
+        f"data: {A}\n{B}\n\n",
+        f"data: {A}\ndata: {B}\n\n",
+        f"\ufeffdata: {A}\n\ndata: {B}\n\n",
+        f"data: \x1e{A}\n\ndata: \x1e{B}\n\n",
+    ],
+)
+def test_events_that_share_a_line_are_read_one_by_one(play, sent):
+    _, ask = play([{"_raw": sent}, STOP, "[DONE]"])
+
+    pieces, failure = ask()
+
+    assert (said(pieces), failure) == ("One line.", None)
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_last_event_needs_no_blank_line(play, end):
+    _, ask = play([{"_raw": f"data: {A}\ndata: {B}\ndata: [DONE]{end}"}])
+
+    pieces, failure = ask()
+
+    assert (said(pieces), failure) == ("One line.", None)
+
+
+@pytest.mark.parametrize("body", [A, f"{A}\n{B}\n", f"[{A}]"])
+def test_pieces_without_an_end_are_no_whole_reply(play, body):
+    _, ask = play({"status": 200, "body": body})
+
+    assert ask()[1] is ModelFailure.DROPPED
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_event_of_more_than_a_megabyte_ends_a_reply(play, size):
+    event_of = {"_raw": f"data: {json.dumps(event(delta={'content': 'x' * (size * 900_000)}))}\n\n"}
+    _, ask = play([HALF, event_of, STOP, "[DONE]"])
+
+    assert ask()[1] is (ModelFailure.BROKEN if size == 2 else None)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_whole_reply_may_have_four_megabytes(play, size):
+    choice = {"message": {"content": "x" * (size * 900_000)}, "finish_reason": "stop"}
+    _, ask = play({"status": 200, "body": json.dumps({"choices": [choice]})})
+
+    assert ask()[1] is (ModelFailure.GARBLED if size == 5 else None)
+
+
+def test_filter_without_text_is_told_as_one(play):
+    server, ask = play([event(delta={"content": ""}, finish_reason="content_filter"), "[DONE]"])
+
+    assert ask() == ([], ModelFailure.PROMPT_FILTERED)
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
