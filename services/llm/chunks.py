@@ -129,14 +129,18 @@ def _after_fields(data: str, at: int) -> int:
 
 def _chunks(document: object) -> Iterator[object]:
     """Yield the chunks of *document*, which may be a list of them, and behind a chunk the error beside its text or in a choice."""
-    listed = cast(list[object], document) if isinstance(document, list) else []
+    listed = _list(document)
     for chunk in listed if any(value_at(part, "choices") for part in listed) else [document]:
         choices = value_at(chunk, "choices")
         found = [value_at(chunk, "error")] if choices else []
-        for choice in cast(list[object], choices) if isinstance(choices, list) else ():
+        for choice in _list(choices):
             found += [value_at(choice, path) for path in ("error", "delta.error", "message.error")]
         if error := next(filter(None, found), None):
             yield cast(dict[str, object], chunk) | {"error": None}
             yield {"error": error}
         else:
             yield chunk
+
+
+def _list(value: object) -> list[object]:
+    return cast(list[object], value) if isinstance(value, list) else []

@@ -23,7 +23,7 @@ import httpx2
 import openai
 from pydantic import ValidationError
 
-from services.bounded_body import BoundedBody
+from services.bounded_body import bound_body
 from services.domain import Role
 from services.domain.context import ContextMessage
 from services.domain.hosts import is_nearby, is_this_machine
@@ -93,14 +93,10 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
 
 
 async def _bound(response: httpx2.Response) -> None:
-    """Limit the body of a list of models, and cut that of an error off. Raise DecodingError if a body is compressed."""
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise httpx2.DecodingError("compressed")
+    """Limit the body of a list of models, and cut that of an error off; `Chunks` limits replies."""
     is_refusal = response.status_code >= 400
-    if is_refusal or response.request.method == "GET":
-        most_bytes = _MOST_REFUSAL_BYTES if is_refusal else _MOST_LIST_BYTES
-        body = cast(httpx2.AsyncByteStream, response.stream)
-        response.stream = BoundedBody(body, most_bytes, is_cut=is_refusal)
+    most_bytes = _MOST_LIST_BYTES if response.request.method == "GET" else None
+    bound_body(response, _MOST_REFUSAL_BYTES if is_refusal else most_bytes, is_cut=is_refusal)
 
 
 class _RefusedEvent(Exception):

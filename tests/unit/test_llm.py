@@ -595,10 +595,16 @@ def test_missing_list_of_models_is_a_failure(model, server, make, monkeypatch):
     assert listing(make("http://127.0.0.1:9/v1")) is ModelFailure.UNREACHABLE
 
 
-@pytest.mark.parametrize("body", ['{"data": ', "1" * 5_000, "[" * 100_000])
+LONG_LIST = f'{{"data": [{{"id": "{"x" * (5 << 20)}"}}]}}'
+
+
+@pytest.mark.parametrize("body", ['{"data": ', "1" * 5_000, "[" * 100_000, LONG_LIST], ids=len)
 def test_list_of_models_that_cannot_be_read_fails(make, monkeypatch, body):
+    async def sent():
+        yield body.encode()
+
     async def answer(*_):
-        return httpx2.Response(200, headers={"content-type": "application/json"}, text=body)
+        return httpx2.Response(200, headers={"content-type": "application/json"}, content=sent())
 
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
 
