@@ -12,6 +12,8 @@ from services.llm.refusals import Refusal
 _LONGEST_SENTENCE = 500  # characters
 _KEY_PART = 6  # characters in a row of the key that must not be shown
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,60}")
+_ONE_LABEL = re.compile(r"[\w-]+")  # a host's name without a dot
+_WORD = re.compile(r"[^\s\"'<>]+")  # an address is within one
 _MOST_FAILURES = 50
 # failures whose reason is the user's own request; other sentences name keys, credit, and what others spent
 _REQUEST_FAILURES = {ModelFailure.TOO_LONG, ModelFailure.PROMPT_FILTERED}
@@ -74,10 +76,12 @@ def _readable(text: str, key: str, host: str) -> str:
     """Return *text* on one line, without control characters, *host* and parts of *key*."""
     line = " ".join(text.split())
     plain = "".join(sign for sign in line if not unicodedata.category(sign).startswith("C"))
-    # not a word of which the host's name is a part
-    name = rf"(?<![\w.-]){re.escape(host)}(?![\w'-])"
-    address = re.compile(rf"(?:https?://)?{name}[^\s\"'<>]*", re.IGNORECASE)
-    return _without_key(address.sub("…", plain), key)
+    if _ONE_LABEL.fullmatch(host):  # it may be a part of another word, as in "this model's limit"
+        name = rf"(?:https?://)?(?<![\w.-]){re.escape(host)}(?![\w-]|'\w)[^\s\"'<>]*"
+        told = re.sub(name, "…", plain, flags=re.IGNORECASE)
+    else:
+        told = _WORD.sub(lambda word: "…" if host in word[0].casefold() else word[0], plain)
+    return _without_key(told, key)
 
 
 def _without_key(text: str, key: str) -> str:

@@ -110,12 +110,28 @@ def test_key_of_one_letter_hides_no_other_word():
     assert told == FailureDetails(400, code=error["code"], sentence="max context …")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"'{HOST}'", f'"{HOST}"', f"`{HOST}`", f"eu.{HOST}", f"{HOST}-prod", f"{HOST}."),
+        *(f"http://a:b@eu.{HOST}:80/v1?a=1#b", f"[{HOST}]", f"host={HOST.upper()}", f"x_{HOST}_x"),
+    ],
+)
+def test_host_with_a_dot_is_taken_out_wherever_it_stands(address):
+    told = details(400, ModelFailure.TOO_LONG, message=f"Too long at {address} now").sentence
+
+    assert "corp" not in told.casefold()
+    assert told.startswith("Too long at ")
+    assert told.endswith(" now")
+
+
 def test_host_within_another_word_stays():
-    refusal = read_refusal(400, {"error": {"message": "This model's limit, at model:80/v1"}}, "")
+    said = "This model's limit, at model:80/v1 or 'model', a model-9"
+    refusal = read_refusal(400, {"error": {"message": said}}, "")
 
     told = details_of(refusal, ModelFailure.TOO_LONG, KEY, "model")
 
-    assert told == FailureDetails(400, sentence="This model's limit, at …")
+    assert told == FailureDetails(400, sentence="This model's limit, at … or '…', a model-9")
 
 
 def test_page_of_a_proxy_is_not_told():
