@@ -18,7 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from services.llm.openai_model import OpenAIModel, connect
 
-STEADY = "A steady reply"  # the prompt to which a piece comes every 20 ms
+# the prompt to which a piece comes every 20 ms
+STEADY, STEADY_PIECES = "A steady reply", 50
 SILENCE = 1.0  # seconds after which the model under test takes a stream for silent
 _WORDS = (
     "peas",
@@ -117,7 +118,8 @@ def _at_random(chance, octets, least=1, most=9):
 
 def _glued(chance, events, ends):
     at = chance.randrange(len(events) - 1)
-    two = json.dumps(events[at]) + chance.choice(["", " "]) + json.dumps(events[at + 1])
+    between = chance.choice(["", " ", ",", ", ", "event: x\ndata: ", "\ndata: "])
+    two = json.dumps(events[at]) + between + json.dumps(events[at + 1])
     return _lines([*events[:at], two, *events[at + 2 :], *ends])
 
 
@@ -215,7 +217,17 @@ def _redirect(fault, _):
 
 
 _WRONG_USAGE = {"prompt_tokens": -1, "completion_tokens": "x"}
-_HUGE = b'data: {"choices": [{"index": 0, "delta": {"content": "' + b"x" * 5_000_000 + b'"}}]}\n\n'
+_ERRORS = [
+    {"error": {"message": "overloaded", "code": 500}},
+    {"object": "error", "message": "too long"},
+    {"object": "error", "message": None, "choices": []},
+    {"message": {"detail": [{"msg": "no"}]}},
+    {"error": "broken"},
+    {"error": {}},
+    {"choices": [{"delta": {}, "error": {"code": 502}, "finish_reason": None}]},
+]
+_FAILURES = ["error", "network_error", "abort", "SAFETY", "sensitive", "content_filter"]
+_HUGE = b'data: {"choices": [{"index": 0, "delta": {"content": "' + b"x" * 1_200_000 + b'"}}]}\n\n'
 FAULTS = {
     "whole": _whole(lambda _, events, ends: _lines([*events, *ends])),
     "small packets": _whole(
@@ -266,15 +278,17 @@ FAULTS = {
             events,
             ends,
             chance.choice(
-                _lines(
-                    [
-                        {"error": {"message": "overloaded", "code": 500}},
-                        {"object": "error", "message": "too long"},
-                        {"error": "broken"},
-                    ]
-                )
+                [*_lines(_ERRORS), b"event: error\ndata: {}\n\n", b'error: {"code": 5}\n\n']
             ),
         )
+    ),
+    "a finish reason that names a failure": _broken(
+        lambda chance, events, _: _lines(
+            [*events, _chunk(finish=chance.choice(_FAILURES)), "[DONE]"]
+        )
+    ),
+    "pieces as lines of JSON": _broken(
+        lambda _, events, __: [json.dumps(event).encode() + b"\n" for event in events]
     ),
     "drip": _broken(_drip),
     "web page": _broken(lambda *_: [b"<html><body>Sign in</body></html>"]),
@@ -289,7 +303,7 @@ FAULTS = {
 
 
 def _steady():
-    pieces = _lines([_chunk("word ")] * 50)
+    pieces = _lines([_chunk("word ")] * STEADY_PIECES)
     parts = [part for piece in pieces for part in (piece, 0.02)]
     return _streamed(*parts, *_lines([_chunk(finish="stop"), "[DONE]"]))
 

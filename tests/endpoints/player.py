@@ -1,7 +1,7 @@
 """An endpoint that plays a file: what an endpoint of a public report answers.
 
 `.jsonl`: what it streams, an event a line (`_wait`: seconds; `_raw`: as it is; `_end`: a clean end; "$max_tokens": the reply limit
-of the request). `.json`: an answer until the request meets `unless_max_tokens` (at most so many), `unless_stream` (not streamed) or
+of the request; `_only` title: to requests for a title, to others the text in `_otherwise`). `.json`: an answer until the request meets `unless_max_tokens` (at most so many), `unless_stream` (not streamed) or
 `unless_role_missing`; then `reply`.
 """
 
@@ -25,6 +25,8 @@ class Player(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append(asked)
         answer = self.server.answer
+        if isinstance(answer, list) and "_only" in answer[0]:
+            answer = answer[1:] if is_for_title(asked) else streamed(answer[0]["_otherwise"])
         if isinstance(answer, list):
             self._stream(answer, asked)
         elif not _is_met(answer, asked):
@@ -32,8 +34,7 @@ class Player(BaseHTTPRequestHandler):
             text = body if isinstance(body, str) else json.dumps(body)
             self._send(answer["status"], text, answer.get("headers", {}))
         elif asked.get("stream"):
-            choice = {"delta": {"content": answer["reply"]}, "finish_reason": "stop"}
-            self._stream([{"choices": [choice]}, "[DONE]"], asked)
+            self._stream(streamed(answer["reply"]), asked)
         else:
             choice = {"message": {"content": answer["reply"]}, "finish_reason": "stop"}
             self._send(200, json.dumps({"choices": [choice]}), {"content-type": "application/json"})
@@ -54,7 +55,7 @@ class Player(BaseHTTPRequestHandler):
         for event in events:
             match event:
                 case {"_wait": seconds}:
-                    time.sleep(seconds)
+                    time.sleep(seconds / self.server.speed)
                 case {"_raw": text}:
                     self.wfile.write(text.encode())
                 case {"_end": _}:
@@ -65,6 +66,16 @@ class Player(BaseHTTPRequestHandler):
                     self.wfile.write(f"data: {text}\n\n".encode())
             self.wfile.flush()
         self.close_connection = True
+
+
+def streamed(text):
+    """Return the events of a reply of one piece."""
+    choice = {"delta": {"content": text}, "finish_reason": "stop"}
+    return [{"choices": [choice]}, "[DONE]"]
+
+
+def is_for_title(asked):
+    return "titles" in asked["messages"][0]["content"]
 
 
 def _is_met(answer, asked):
@@ -91,10 +102,10 @@ def read(name):
 
 
 @contextmanager
-def playing(answer):
-    """Yield a server that answers with *answer*, in a thread."""
+def playing(answer, speed=1):
+    """Yield a server that answers with *answer*, in a thread; its pauses are *speed* times as short."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Player)
-    server.answer, server.asked = answer, []
+    server.answer, server.asked, server.speed = answer, [], speed
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -1,13 +1,14 @@
 """What endpoints of public reports answer: each file has the right value here, and each kind a second input."""
 
 import json
+import re
 import sys
 from contextlib import closing
 
 import pytest
 
 from pages._parts.words import MODEL_FAILURES
-from services.domain import Role
+from services.domain import Purpose, Role
 from services.domain.context import ContextMessage
 from services.domain.model_failures import FailureDetails, ModelFailure, ModelUnavailable
 from services.llm import openai_model
@@ -15,8 +16,11 @@ from services.llm.model import LimitReached, SentAtOnce, Thought
 from services.llm.openai_model import OpenAIModel, connect
 from services.llm.refusals import RULES
 from services.llm.reply_text import text_of
-from tests.endpoints.player import playing, read
+from tests.chats import chat_factory, settled
+from tests.endpoints.player import FOLDER, is_for_title, playing, read
+from tests.fakes import INFO, MAYA
 from tests.stack.apps import ROOT
+from tests.stores import InMemoryDatabase
 
 LIMIT = 4_096  # tokens of a reply, as the app asks for them
 
@@ -27,10 +31,11 @@ def play(monkeypatch):
     monkeypatch.setattr(openai_model, "_PAUSES", (0.01, 0.01))
     opened = []
 
-    def begin(answer):
-        context = playing(read(answer) if isinstance(answer, str) else answer)
+    def begin(answer, speed=1, **limits):
+        context = playing(read(answer) if isinstance(answer, str) else answer, speed)
         server = context.__enter__()
-        model = OpenAIModel(connect(f"http://127.0.0.1:{server.server_port}/v1", "key"), "m")
+        client = connect(f"http://127.0.0.1:{server.server_port}/v1", "key")
+        model = OpenAIModel(client, "m", **limits)
         opened.extend((model.close, lambda: context.__exit__(None, None, None)))
 
         def ask(prompt="Hello", *before):
@@ -200,6 +205,9 @@ ALTERNATE = {
     "error": {"message": "Conversation roles must alternate user/assistant/user/assistant/..."}
 }
 
+AFFORDABLE = {
+    "error": {"message": "You requested up to 4096 tokens, but can only afford 2000.", "code": 402}
+}
 O1 = {"error": {"message": "'messages[0].role' does not support 'system' with this model."}}
 VLLM = {
     "message": "You passed 100 input tokens and requested 4096 output tokens. However, the model's context length is only 4096 tokens"
@@ -219,6 +227,7 @@ FASTAPI = {
         (refused(400, NAMELESS) | {"unless_max_tokens": 1024, "reply": "Short."}, "Short.", 2),
         (refused(400, NAMELESS) | {"unless_max_tokens": 1023, "reply": ""}, "", 2),
         ("05", "Short, but paid for.", 2),
+        (refused(402, AFFORDABLE) | {"unless_max_tokens": 2000, "reply": "Paid."}, "Paid.", 2),
         ("21", "Not streamed.", 2),
         (refused(422, STREAMLESS) | {"unless_stream": False, "reply": "At once."}, "At once.", 2),
         ("22", "No system message came.", 2),
@@ -294,6 +303,10 @@ HI = '{"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}'
     ("answer", "reply"),
     [
         ("15", "I can't help with that request."),
+        (
+            [event(delta={"content": [{"type": "refusal", "refusal": "No."}]}), STOP, "[DONE]"],
+            "No.",
+        ),
         ("19", "OK, a whole answer."),
         (
             {
@@ -309,7 +322,6 @@ HI = '{"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}'
             },
             "Whole.",
         ),
-        ("14", "Hello there, this is the rest."),
         (
             [
                 {
@@ -371,6 +383,28 @@ def test_reply_is_whole(play, answer, reply):
 
     assert (said(pieces), failure) == (reply, None)
     assert LimitReached() not in pieces
+
+
+# a finish reason, a pause that is longer than the wait for the usage, and the rest
+PAUSE = [
+    event(delta={"content": "Hel"}, finish_reason="end_turn"),
+    {"_wait": 9},
+    event(delta={"content": "lo."}, finish_reason=None),
+    "[DONE]",
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply"), [("14", "Hello there, this is the rest."), (PAUSE, "Hello.")]
+)
+def test_finish_reason_with_the_first_text_outlasts_a_pause(play, monkeypatch, answer, reply):
+    speed = 10  # of a clock by which all passes as it does in 7 or 9 seconds
+    monkeypatch.setattr(openai_model, "_ENDING_SECONDS", openai_model._ENDING_SECONDS / speed)
+    _, ask = play(answer, speed, between_tokens_seconds=30 / speed)
+
+    pieces, failure = ask()
+
+    assert (said(pieces), failure) == (reply, None)
 
 
 @pytest.mark.parametrize(
@@ -633,8 +667,16 @@ def test_text_that_may_begin_a_mark_is_not_lost_with_the_end_of_a_reply(play):
     assert ask() == (["1 ", "<"], ModelFailure.BROKEN)
 
 
-def test_stop_at_our_own_limit_is_a_cut(play):
-    _, ask = play("12")
+ABOVE = [
+    event(delta={"content": "Half "}, finish_reason="stop"),
+    {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": LIMIT + 1}},
+    "[DONE]",
+]
+
+
+@pytest.mark.parametrize("answer", ["12", ABOVE])
+def test_stop_at_our_own_limit_is_a_cut(play, answer):
+    _, ask = play(answer)
 
     pieces, failure = ask()
 
@@ -654,7 +696,33 @@ def test_packed_answer_is_unreadable(play):
     assert play(packed)[1]() == ([], ModelFailure.GARBLED)
 
 
-@pytest.mark.parametrize("name", ["@cf/moonshotai/kimi-k2.7-code", "@preset/support"])
+# thoughts in the text, up to the limit
+IN_TEXT = [
+    {"_only": "title", "_otherwise": "Peas."},
+    event(delta={"content": "<think>Hm."}, finish_reason="length"),
+    {"choices": [], "usage": {"prompt_tokens": 60, "completion_tokens": "$max_tokens"}},
+    "[DONE]",
+]
+
+
+@pytest.mark.parametrize("answer", ["28", IN_TEXT])
+def test_titles_that_only_think_are_given_up(answer):
+    answer, database = read(answer) if isinstance(answer, str) else answer, InMemoryDatabase(MAYA)
+    with playing(answer) as server:
+        client = connect(f"http://127.0.0.1:{server.server_port}/v1", "key")
+        with closing(OpenAIModel(client, INFO.name)) as model, chat_factory(model) as make:
+            chat = make(database.store(), database.sweep, purposes=(Purpose.TITLE,))
+            for number in range(4):
+                settled(chat, chat.begin(None, f"When do I sow peas in bed {number}?"))
+
+    limits = [asked["max_tokens"] for asked in server.asked if is_for_title(asked)]
+    assert limits == [24, 24, INFO.reply_tokens]
+
+
+NAMES = re.findall(r"=(@\S+)", (FOLDER / "29-model-names.txt").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", [*NAMES, "@hf/google/gemma-3:free"])
 def test_name_with_an_at_sign_arrives_unchanged(name):
     with playing([event(delta={"content": "Hello"}, finish_reason="stop"), "[DONE]"]) as server:
         model = OpenAIModel(connect(f"http://127.0.0.1:{server.server_port}/v1", "key"), name)

@@ -1,17 +1,22 @@
 """Replies of an endpoint that does everything wrong: none is stored as whole that was not, and no turn stays open."""
 
 import random
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import pairwise
+from statistics import median
 
 import psutil
 import pytest
 
-from services.domain import Outcome
+from services.domain import Outcome, Role
+from services.domain.context import ContextMessage
 from services.llm import openai_model
 from tests.chats import chat_factory, done
-from tests.endpoints.hostile import FAULTS, answer, hostile_model
+from tests.endpoints.hostile import FAULTS, STEADY, STEADY_PIECES, answer, hostile_model
 from tests.fakes import MAYA
 from tests.stores import InMemoryDatabase
 
@@ -33,11 +38,15 @@ def test_no_reply_of_a_hostile_endpoint_is_stored_as_whole_unless_it_was(
 ):
     monkeypatch.setattr(openai_model, "_PAUSES", (0.01, 0.01))
     seed = random.randrange(10**6) if seed is None else seed
-    process, until, played = psutil.Process(), time.monotonic() + seconds, Counter()
-    sizes = []
+    process, played = psutil.Process(), Counter()
+    sizes, beside, is_long, is_over = [], [], bool(seconds), threading.Event()
 
-    with hostile_model(seed) as model:
-        number = 0
+    with hostile_model(seed) as model, ThreadPoolExecutor(1) as other, ExitStack() as end:
+        end.callback(is_over.set)
+        alone = [gap for _ in range(5 * is_long) for gap in _gaps(model)]
+        # one round says little of a median
+        steady = other.submit(_measure, model, beside, is_over) if is_long else None
+        number, until = 0, time.monotonic() + seconds
         while not number or time.monotonic() < until:
             numbers = range(number, number + ROUND)
             number += ROUND
@@ -45,8 +54,25 @@ def test_no_reply_of_a_hostile_endpoint_is_stored_as_whole_unless_it_was(
             sizes.append(process.memory_info().rss)
 
     assert played.keys() == FAULTS.keys(), f"seed {seed}"
+    if steady:
+        steady.result()
+        assert median(beside) < 2 * median(alone), f"seed {seed}"
     if len(sizes) > 4:  # before, caches fill
         assert sizes[-1] - sizes[len(sizes) // 4] < MOST_GROWTH, f"seed {seed}: {sizes}"
+
+
+def _measure(model, gaps, is_over):
+    """Add the gaps of steady replies, one after the other, to *gaps*."""
+    while not is_over.is_set():
+        gaps.extend(_gaps(model))
+
+
+def _gaps(model):
+    """Return the seconds between the pieces of a steady reply, none of which may be lost."""
+    times, stream = [], model.start([ContextMessage(Role.USER, STEADY)], max_tokens=1000)
+    times.extend(time.perf_counter() for piece in stream if isinstance(piece, str))
+    assert len(times) == STEADY_PIECES
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
 def _play(model, seed, numbers, played):

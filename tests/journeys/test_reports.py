@@ -20,6 +20,7 @@ OTHERS = {
     "tex": "> Here \\[ a_1 +\n> b\n> \\] and \\(x\\), but \\[1\\] and \\[x\\](y) \\(as said there\\).",
     "cells": "| a | b |\n|---|---|\n| one<br>two<br />three | `<br>` <br onload=x> |\n\n"
     "- item\n\n  | a |\n  |---|\n  | **four<br>five** [six<br>seven](/x) |",
+    "notes": "A third note[^1] and a named one[^x].\n\n[^1]: Note one of the third.\n[^x]: The named note.",
     "fences": "~~~\n# a\n~~~sh\nls\n~~~\nb\n~~~\nOutside.",
 }
 TEXT = """(message) => {
@@ -88,9 +89,15 @@ def test_replies_are_drawn_as_they_were_written(replies):
     first, second = replies["44-footnotes-1"], replies["44-footnotes-2"]
     ids = first.page.locator("[id]").evaluate_all("all => all.map((one) => one.id)")
     assert len(ids) == len(set(ids))
-    link = second.locator("sup a").get_attribute("href")
-    assert second.locator(f"li{link}").inner_text().startswith("Note one of the second reply.")
-    assert first.locator("li").first.get_attribute("id") != link[1:]
+    for reply, notes in (
+        (second, ["Note one of the second reply."]),
+        (replies["notes"], ["Note one of the third.", "The named note."]),
+    ):
+        links = reply.locator("sup a")
+        for number, note in enumerate(notes):
+            link = links.nth(number).get_attribute("href")
+            assert reply.locator(f"li{link}").inner_text().startswith(note)
+            assert first.locator("li").first.get_attribute("id") != link[1:]
     label = second.locator("sup a").get_attribute("aria-describedby")
     assert second.locator(f"#{label}").text_content() == "Footnotes"
 
