@@ -35,6 +35,7 @@ _MESSAGES = {
     *("message", "msg", "detail", "errors", "error", "err", "errormessage", "errormsg", "fault"),
     "exception",
 }
+_ERRORS = ("error", "failed", "exception")  # the ends of the kinds of errors
 
 NEWER_LIMIT = "max_completion_tokens"
 STREAM_OPTIONS = "stream_options"
@@ -305,16 +306,17 @@ def is_refusal(event: object) -> bool:
     # MiniMax states each reply's success in a field of its own
     if chunk.get("error") or value_at(chunk, "base_resp.status_code"):
         return True
-    if any(kind and str(kind).casefold().endswith(("error", "failed")) for kind in kinds):
+    if any(kind and str(kind).casefold().endswith(_ERRORS) for kind in kinds):
         return True
     if chunk.get("choices") or str(chunk.get("code")).casefold() in {"0", "200", "ok", "success"}:
         return False
     found = {name.casefold().replace("_", ""): value for name, value in chunk.items()}
-    messages = (found.get(name) for name in _MESSAGES)
+    messages = [*map(found.get, _MESSAGES), value_at(found, "data.error"), found.get("code")]
     # Ollama's own protocol has replies under `message`
     is_message = any(text and value_at(text, "role") is None for text in messages)
-    is_empty_error = found.get("error") == {} and not found.get("usage")
-    stated = {str(found.get(name)) for name in ("code", "status", "statuscode")}
+    # a gateway may name all fields of a chunk, of which most are empty
+    is_empty_error = found.get("error") in ({}, [], "") and not found.keys() & {"object", "usage"}
+    stated = {str(found.get(name)) for name in ("status", "statuscode")}
     return is_message or is_empty_error or bool(stated & _STATUSES) or found.get("success") is False
 
 

@@ -29,6 +29,7 @@ _BROKEN = {
     *("error", "abort", "fail", "cancel", "timeout", "insufficient", "network", "unload"),
     *("malformed", "unexpected", "incomplete", "interrupt", "overload", "unavailable"),
     *("exhausted", "ratelimit", "exception", "disconnect", "killed", "expired", "preempt"),
+    *("internal", "rejected", "denied", "other"),
 }
 # by a content filter: OpenAI; Gemini; Zhipu; Bedrock; Anthropic; Cohere
 _FILTERED = {

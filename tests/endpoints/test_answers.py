@@ -479,6 +479,11 @@ ERRORS = [
     {"error_code": 110, "error_msg": "no"},  # Baidu
     {"errorMessage": "no"},
     {"code": "500"},
+    {"code": 1302, "msg": ""},  # Zhipu
+    {"code": "InternalError", "message": None, "choices": []},  # DashScope
+    {"error": "", "choices": []},
+    {"object": "exception"},
+    {"data": {"error": {"message": "no"}}},
     {"status": "failed"},
     {"type": "response.failed"},
     {"success": False, "errors": []},  # Cloudflare

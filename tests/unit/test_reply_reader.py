@@ -215,6 +215,7 @@ def test_finish_reasons_at_the_limit_are_recognised(reason):
         ("Hi", "sensitive", ModelFailure.FILTERED),  # Zhipu
         ("Hi", "guardrail_intervened", ModelFailure.FILTERED),  # Bedrock
         ("Hi", "network_error", ModelFailure.BROKEN),  # Zhipu
+        ("Hi", "OTHER", ModelFailure.BROKEN),  # Gemini
         ("Hi", "error", ModelFailure.BROKEN),  # Mistral
         ("Hi", "insufficient_system_resource", ModelFailure.BROKEN),  # DeepSeek
         ("Hi", {"type": "abort", "message": "out of memory"}, ModelFailure.BROKEN),  # SGLang
