@@ -138,7 +138,9 @@ def _draw(view: ThreadView, receipt: SentContext, tokens: int, counted: str) -> 
     instructions, facts, summary, kept, recalled, *_ = (name for name, *_ in _parts(receipt))
     if receipt.instructions:
         with st.expander(instructions):
-            if view.setup.offer.client.merges_instructions:
+            offer = view.setup.offer
+            # what another model took is not known any more
+            if receipt.model == offer.info.name and offer.client.merges_instructions:
                 st.caption(_MERGED)
             draw_plain_text(receipt.instructions)
     if receipt.facts:

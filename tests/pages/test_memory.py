@@ -21,8 +21,9 @@ from services.domain import (
 )
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.errors import NewerVersion
+from services.llm import Offer
 from tests.chats import done
-from tests.fakes import NOON, FakePerson, ScriptedModel, choose
+from tests.fakes import INFO, NOON, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import captions, html, in_composer, in_dialog, press, replace_the_run
 from tests.pages.test_chat_page import pairs, send
 from tests.stack.apps import until
@@ -215,6 +216,20 @@ def test_next_request_says_where_instructions_stand(open_app, maya, database):
     app.button(key="look-at-next").click().run()
 
     assert merged in captions(app)
+
+
+@pytest.mark.parametrize(("name", "is_said"), [(INFO.name, True), ("other", False)])
+def test_receipt_says_where_this_models_instructions_stand(open_app, maya, database, name, is_said):
+    choose(maya.store.profile, instructions="Be kind.")
+    garden = database.hold("Garden", *pairs(2))
+    send(open_app(maya, c=str(garden)), "And now?")
+    reply_id = database.thread(garden).messages[-1].id
+    first = Offer(replace(INFO, name=name), ScriptedModel(merges_instructions=True))
+
+    app = open_app(FakePerson(database, ScriptedModel(), first=first), c=str(garden))
+    in_dialog(app, seen_dialog, garden, reply_id).run()
+
+    assert ("sent in front of the first message." in captions(app)) is is_said
 
 
 def test_message_recalled_from_another_chat_is_marked(open_app, maya, database):
