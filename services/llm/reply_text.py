@@ -24,6 +24,7 @@ _LONGEST_HEADER = 3  # words of the header of a channel: a role, a name and a re
 # characters of white space before or behind a mark; after more, the mark is text
 _LONGEST_BLANK = 64
 _LONGEST_NAME = 256  # characters of the name of a channel
+_SLICE = 512  # characters that are read at once, so that a text full of marks takes linear time
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class ReplyText:
     """Reads the text of one reply piece by piece. What may be a part of a mark waits for the next piece."""
 
     def __init__(self) -> None:
-        self._pending = ""
+        self._pending = self._rest = ""
         self._read: Callable[[str], list[Part]] = self._read_beginning
         # the marks that may still come at the beginning, each kind once
         self._first_marks = [_END_MARKS, _ROLE_MARKS]
@@ -48,8 +49,13 @@ class ReplyText:
 
     def read(self, content: str) -> list[Part]:
         """Return the parts of *content*, the next piece of the text, and of what has waited."""
-        content, self._pending = self._pending + content, ""
-        return [part for part in self._read(content) if part.text]
+        parts: list[Part] = []
+        for start in range(0, len(content), _SLICE):
+            self._rest, self._pending = self._pending + content[start : start + _SLICE], ""
+            while self._rest:
+                now, self._rest = self._rest, ""
+                parts += self._read(now)
+        return [part for part in parts if part.text]
 
     def finish(self) -> list[Part]:
         """Return what has waited, at the end of the reply, without one end mark of a template."""
@@ -146,8 +152,9 @@ class ReplyText:
         return [Part(mark), *self._goes_on(self._read_final, content.removeprefix(mark))]
 
     def _goes_on(self, read: Callable[[str], list[Part]], content: str) -> list[Part]:
-        self._read = read
-        return read(content)
+        """Let `read` go on with *content* in the state *read*."""
+        self._read, self._rest = read, content
+        return []
 
     def _keep_back(self, content: str, marks: Iterable[str], *, keeps_whole: bool = False) -> str:
         """Keep the end of *content* if it may become one of *marks*, or is one (*keeps_whole*); return the rest."""

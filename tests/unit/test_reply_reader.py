@@ -116,6 +116,15 @@ def test_thoughts_at_the_beginning_of_the_text_are_no_text(text, thoughts, said)
         assert read_text(text, [cut]) == (thoughts, said)
 
 
+@pytest.mark.parametrize("unit", ["<|end|>x", "<|end|><|channel|>final<|message|>x", "<|channel|>"])
+def test_text_full_of_marks_is_read_without_recursion(unit):
+    text = f"<|channel|>analysis<|message|>{unit * (50_000 // len(unit))}"
+
+    thoughts, said = read_text(text)
+
+    assert (thoughts + said).count("x") == text.count("x")
+
+
 def test_unended_stream_keeps_the_begun_thought():
     chunk = {"choices": [{"delta": {"content": "<think>Hm. <"}}]}
 
