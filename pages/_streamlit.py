@@ -6,12 +6,12 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial, partialmethod
 from inspect import signature
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -64,6 +64,10 @@ _DISCONNECTED_TABS = 2_000
 _STALE_SECONDS = 5.0
 _known = WeakSet[AppSession]()  # the tabs, connected or not, at the last call of `forget_text`
 _closing = set[asyncio.Task[None]]()  # references to running tasks: asyncio's own are weak
+_current = threading.local()  # the thread's run and runner, and True once the run has been prepared
+_waiting = WeakSet[
+    PagesManager
+]()  # objects that each tab has once: the tabs whose runs wait for their turn
 
 
 def check() -> None:
@@ -238,11 +242,21 @@ class _PendingRuns:
             return pending.requests.on_scriptrunner_ready().rerun_data
 
 
-def bound_runs(
-    begin: Callable[[str, str, str, Callable[[], bool]], Callable[[], None]],
-) -> None:
+class _Run(Protocol):
+    """A run that has begun. All members are called in its thread."""
+
+    @property
+    def end(self) -> Callable[[], None]: ...
+
+    @property
+    def go_on(self) -> Callable[[Callable[[], bool]], None]:
+        """Wait until the run, which follows a reply, may draw again, or until the function returns True."""
+        ...
+
+
+def bound_runs(begin: Callable[[str, str, str, Callable[[], bool]], _Run]) -> None:
     """Let each script run wait in *begin*, called with the tab, the user's id or "", the network of a tab without a session, and
-    a function that returns True once the tab is gone. It returns a function that ends the run, called in the same thread.
+    a function that returns True once the tab is gone.
 
     A request for a run of a tab that waits is joined to the one that waits: a new thread for each, which Streamlit starts,
     would stop the event loop for some milliseconds.
@@ -251,7 +265,6 @@ def bound_runs(
     # Streamlit calls `prepare` before each run, also for one that takes the place of an interrupted one within `_run_script`
     prepare, run = ScriptRunner._install_event_loop, ScriptRunner._run_script
     runs = _PendingRuns()
-    current = threading.local()  # the end of the thread's run, and True once that has been prepared
 
     def create_or_join(session: AppSession, rerun_data: RerunData) -> None:
         if not runs.join(session, rerun_data):
@@ -264,13 +277,18 @@ def bound_runs(
     def start(runner: ScriptRunner, is_gone: Callable[[], bool]) -> None:
         user = runner._user_info
         user_id, network = str(user.get("user_id") or ""), str(user.get("network") or "")
-        current.end = begin(runner._session_id, user_id, network, is_gone)
+        _waiting.add(runner._pages_manager)
+        try:
+            _current.run = begin(runner._session_id, user_id, network, is_gone)
+        finally:
+            _waiting.discard(runner._pages_manager)
+        _current.runner = runner
 
     def prepare_bounded(runner: ScriptRunner) -> None:
-        if getattr(current, "is_prepared", False):  # the run was interrupted, for another one
-            current.end()
+        if getattr(_current, "is_prepared", False):  # the run was interrupted, for another one
+            _current.run.end()
             start(runner, lambda: runner._requests._state is ScriptRequestType.STOP)
-        current.is_prepared = True
+        _current.is_prepared = True
         prepare(runner)
 
     def run_bounded(runner: ScriptRunner, rerun_data: RerunData) -> None:
@@ -278,17 +296,31 @@ def bound_runs(
         start(runner, lambda: pending.is_stopped)
         try:
             if joined := runs.take(runner, pending):
-                current.is_prepared = False
+                _current.is_prepared = False
                 run(runner, joined)
             else:
                 stop(runner)
         finally:
-            current.end()
+            _current.run.end()
 
     setattr(AppSession, "_create_scriptrunner", create_or_join)  # noqa: B010
     setattr(ScriptRunner, "request_stop", stop_or_note)  # noqa: B010
     setattr(ScriptRunner, "_install_event_loop", prepare_bounded)  # noqa: B010
     setattr(ScriptRunner, "_run_script", run_bounded)  # noqa: B010
+
+
+def follow_in_turn(texts: Iterator[str]) -> Iterator[str]:
+    """Yield *texts*, each once the shares of this thread's run allow that it is drawn; while it waits, other runs may begin."""
+    run: _Run | None = getattr(_current, "run", None)
+    while True:
+        if run:
+            # the tab is closed, or another run is to take this one's place
+            run.go_on(lambda: _current.runner._requests._state is not ScriptRequestType.CONTINUE)
+        try:
+            text = next(texts)
+        except StopIteration:
+            return
+        yield text
 
 
 def keep_users_tabs() -> None:
@@ -412,7 +444,9 @@ def _forget_text(deleted_at: Callable[[UserId], float]) -> None:
         if here is None or not user_id:
             continue
         here.drop_ended_lines()
-        _drop_stale_widgets(here, session.session_state)
+        # a run that waits may have yet to call the callbacks of presses
+        if session._pages_manager not in _waiting:
+            _drop_stale_widgets(here, session.session_state)
         is_outdated = here.drawn_at < deleted_at(UserId(UUID(str(user_id))))
         if not server.is_active_session(session.id):
             if is_outdated or (here.temporary and here.temporary.is_over):

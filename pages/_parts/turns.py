@@ -13,6 +13,7 @@ from pages._parts import browser, new_conversation, temporary, words
 from pages._parts.elements import quiet_button
 from pages._parts.thoughts import StreamedReply
 from pages._session import address, find_user, keep_errors
+from pages._streamlit import follow_in_turn
 from pages._tab import Refusal, tab
 from services.bootstrap import Chat, ChatIsOver, LiveTurn, RemoteTurn, TemporaryChat, ThreadView
 from services.domain import (
@@ -257,7 +258,7 @@ def follow(
     """
     tab().followed = turn.conversation_id, None
     reply, is_whole, began_at = StreamedReply(turn, box, before), False, 0.0
-    for step, said in enumerate(turn.follow()):
+    for step, said in enumerate(follow_in_turn(turn.follow())):
         reply.draw(said)
         if is_whole or not (said or step):
             continue

@@ -148,6 +148,7 @@ class KnownTab:
     def __init__(self, *, is_connected, **fields):
         self.id, self.is_connected, self.happened = uuid4(), is_connected, []
         self._user_info, self._client_state = {"user_id": str(uuid4())}, None
+        self._pages_manager = Mock()
         self._session_state = SessionState()
         self._session_state[KEY] = Tab(**fields)
 
@@ -234,7 +235,7 @@ def pressed(*ids):
 
 @pytest.fixture
 def bounded(monkeypatch):
-    """Return a function that makes a tab whose runs wait in *begin*, and a runner of it. What ran is in `ran`."""
+    """Return a function that makes a tab whose runs wait in *begin*, and a runner that calls *draw*. What ran is in `ran`."""
     ran, made = [], []
 
     class Runner:
@@ -249,6 +250,7 @@ def bounded(monkeypatch):
         def _run_script(self, data):
             self._install_event_loop()
             ran.append([widget.id for widget in data.widget_states.widgets])
+            self.draw()
 
         def request_stop(self):
             self._requests.request_stop()
@@ -260,7 +262,8 @@ def bounded(monkeypatch):
         def _create_scriptrunner(self, data):
             made.append(data)
 
-    def bounded(begin):
+    def bounded(begin, draw=lambda: None):
+        monkeypatch.setattr(Runner, "draw", lambda _: draw(), raising=False)
         monkeypatch.setattr(_streamlit, "ScriptRunner", Runner)
         monkeypatch.setattr(_streamlit, "AppSession", Session)
         _streamlit.bound_runs(begin)
@@ -273,15 +276,49 @@ def bounded(monkeypatch):
 
 
 def test_run_waits_for_its_turn_and_is_ended(bounded):
-    end = Mock()
-    begin = Mock(return_value=end)
+    begin = Mock()
     tab = bounded(begin)
 
     tab.runner._run_script(pressed("a"))
 
     assert begin.call_args.args[:3] == ("tab", "maya", "")
     assert tab.ran == [["a"]]
-    end.assert_called_once_with()
+    begin.return_value.end.assert_called_once_with()
+
+
+def test_callbacks_of_a_tab_whose_run_waits_are_kept(bounded, forget, monkeypatch):
+    monkeypatch.setattr(_streamlit, "_STALE_SECONDS", 0.0)
+    stale = object()
+    known = KnownTab(is_connected=True, drawn_at=DELETED_AT + 1, stale_widgets={"a": (stale, 0.0)})
+    callbacks = known.session_state._new_widget_state.widget_metadata
+    callbacks["a"] = stale
+
+    def begin(*_):
+        forget(known)
+        assert "a" in callbacks
+        return Mock()
+
+    tab = bounded(begin)
+    known._pages_manager = tab.runner._pages_manager
+    tab.runner._run_script(pressed("a"))
+    forget(known)
+
+    assert "a" not in callbacks
+
+
+def test_run_that_follows_waits_until_another_is_asked_for(bounded):
+    happened, begin = [], Mock()
+    begin.return_value.go_on = lambda is_gone: happened.append(is_gone())
+
+    def follow():
+        yield "one"
+        tab.runner._requests.request_rerun(pressed("b"))
+        yield "two"
+
+    tab = bounded(begin, lambda: happened.extend(_streamlit.follow_in_turn(follow())))
+    tab.runner._run_script(pressed("a"))
+
+    assert happened == [False, "one", False, "two", True]
 
 
 def test_requests_while_a_run_waits_are_joined_to_it(bounded):
