@@ -263,11 +263,12 @@ class App:
         backend.start_upkeep(report)
         self._shared, cache = shared, shared.session_cache
         acts = (
-            *(cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted),
             partial(self._forget_text, shared.deleted_text.latest),
-            shared.background.begin_due,
+            *(cache.forget_idle, shared.temporary.end_deserted, shared.background.begin_due),
         )
         in_thread("forgetting", lambda: keep_forgetting(*acts))
+        # in a thread of its own: a call that hangs would keep deleted text in memory
+        in_thread("session-ends", lambda: keep_forgetting(cache.forget_ended))
         self._once_checked("recall-imports", lambda: import_module("services.memory.recall"))
 
     def _once_checked(self, name: str, call: Callable[[], Result]) -> Future[Result]:

@@ -28,6 +28,8 @@ class UserAccess:
     # raises SignedOut if another process has replaced the cookie of the admin's session; not needed in routes, which
     # check this themselves
     confirm: Callable[[], object] = lambda: None
+    # forgets a user's sessions of this process that have ended
+    forget: Callable[[UserId], object] = lambda _: None
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Suspend the account and end its sessions and live turns, or lift the suspension.
@@ -37,11 +39,13 @@ class UserAccess:
         if is_suspended:
             self._stop_turns(user_id, is_shut=True)
         self.administration.suspend(user_id, is_suspended=is_suspended)
+        self.forget(user_id)
 
     def sign_out(self, user_id: UserId) -> None:
         """End all sessions and live turns of a user."""
         self._stop_turns(user_id, is_shut=False)
         self.administration.sign_out(user_id)
+        self.forget(user_id)
 
     def delete(self, user_id: UserId) -> None:
         """Delete an account: its keys immediately, its rows soon after. Its usage figures are kept.
@@ -50,6 +54,7 @@ class UserAccess:
         """
         self._stop_turns(user_id, is_shut=True)
         self.administration.delete(user_id)
+        self.forget(user_id)
 
     def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
         # the checks come first, so that a refused change stops no turn

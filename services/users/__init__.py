@@ -260,7 +260,8 @@ class UserServices(ChatParts):
         ending = partial(shared.ending, session.id)
         stop_turns = partial(shared.stop_turns_of, StopCause.ADMIN)
         confirm = partial(shared.session_cache.confirm, session.id)
-        self.access = UserAccess(administration, stop_turns, confirm)
+        forget = shared.session_cache.forget_ended_of
+        self.access = UserAccess(administration, stop_turns, confirm, forget)
         self.devices = Devices(session, partial(ending, StopCause.USER))
         self.models = ModelAdministration(administration, shared.model_settings)
         self.sign_ups = SignUpAdministration(

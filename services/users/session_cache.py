@@ -311,6 +311,16 @@ class SessionCache:
                 sessions = [entry.session for entry in self._entries.values()]
             self.forget_if_ended(sessions)
 
+    def forget_ended_of(self, user_id: UserId) -> None:
+        """Forget the sessions of a user that have just been ended."""
+        with self._lock:
+            entries = list(self._entries.values())
+        # the end is stored, so it must not fail any more; the upkeep thread forgets ended sessions, too
+        with suppress(StoreUnavailable):
+            self.forget_if_ended(
+                [entry.session for entry in entries if entry.session.user_id == user_id]
+            )
+
     def forget_if_ended(self, sessions: Sequence[AppSession]) -> None:
         """Forget the *sessions* that have ended. May raise StoreUnavailable."""
         ended = self.accounts.ended(sessions) if sessions else {}

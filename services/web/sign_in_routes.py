@@ -289,8 +289,11 @@ class SignInRoutes:
                     return RedirectResponse(
                         with_query(with_form(request, self._page), reason="email"), 303
                     )
-                stop_turns = partial(self.start.shared().stop_turns_of, StopCause.USER)
-                access = UserAccess(session.backend.administration, stop_turns)
+                shared = self.start.shared()
+                stop_turns = partial(shared.stop_turns_of, StopCause.USER)
+                administration = session.backend.administration
+                forget = shared.session_cache.forget_ended_of
+                access = UserAccess(administration, stop_turns, forget=forget)
                 await run_sync(access.delete, session.user_id)
         except errors.AppError as error:
             if session and isinstance(error, errors.ProofNeeded):
@@ -298,9 +301,6 @@ class SignInRoutes:
             return RedirectResponse(with_reason(with_form(request, self._page), error), 303)
         log_event("account.deleted", user=session.user_id)
         self.start.notices.mail_of_deletion(request, session)
-        if cookie := self.start.origin.session_cookie(request):
-            with suppress(errors.StoreUnavailable):  # the database has already ended the session
-                await run_sync(self.start.shared().session_cache.leave, cookie)
         answer = RedirectResponse("/?reason=deleted", 303)
         for name in ("sid", "device"):
             self.start.origin.set_cookie(answer, request, name, "", 0)

@@ -1,4 +1,4 @@
-"""The check of the store, and the thread that drops abandoned temporary chats and idle or ended sessions."""
+"""The check of the store, and the threads that drop abandoned temporary chats and idle or ended sessions."""
 
 import logging
 import time

@@ -450,7 +450,9 @@ def built(monkeypatch, **options):
     return app.shared(), threads
 
 
-def started(monkeypatch, *, is_hosted=False, health=None, broken=None, error=None):
+def started(
+    monkeypatch, *, is_hosted=False, health=None, broken=None, error=None, forget_text=bool
+):
     """Return a process, and its maintenance threads by name; none of them is started, one may be *broken* by *error*."""
     threads, url = {}, "https://database.test"
 
@@ -474,7 +476,7 @@ def started(monkeypatch, *, is_hosted=False, health=None, broken=None, error=Non
     for module in (services_app, supabase_backend):
         monkeypatch.setattr(module, "in_thread", not_begun)
     backend = open_backend(begun.settings, begun.endpoints, begun.root_keys)
-    app = App(begun, lambda _: None, lambda _: None)
+    app = App(begun, lambda _: None, forget_text)
     app.start(backend)
     return app, threads
 
@@ -615,6 +617,25 @@ def test_idle_session_leaves_memory_though_no_request_comes(monkeypatch):
         threads["forgetting"]()
 
     assert shared.session_cache.count == 0
+
+
+def test_text_is_dropped_while_the_look_up_of_ended_sessions_hangs(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        session_cache.SessionCache, "forget_ended", lambda _: calls.append("look-up")
+    )
+    _, threads = built(monkeypatch, forget_text=lambda _: calls.append("drop"))
+
+    def look(name):
+        naps = iter([None])
+        monkeypatch.setattr(upkeep, "time", SimpleNamespace(sleep=lambda _: next(naps)))
+        with pytest.raises(StopIteration):
+            threads[name]()
+
+    look("forgetting")
+    assert calls == ["drop"]
+    look("session-ends")
+    assert calls == ["drop", "look-up"]
 
 
 def test_stopping_a_users_turns_leaves_temporary_chats(shared, maya):
@@ -1055,5 +1076,7 @@ def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept
         threads["database-probe"]()
 
     imports = {"models", "recall-imports"}
-    assert set(threads) == {"database-probe", "log-erasures", "forgetting"} | imports
+    assert (
+        set(threads) == {"database-probe", "log-erasures", "forgetting", "session-ends"} | imports
+    )
     assert calls == Counter(open_session=asked, sweep_turns=swept + 1)

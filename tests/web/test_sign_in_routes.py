@@ -712,6 +712,15 @@ def test_turns_stop_after_the_proof_and_before_the_sessions(session_cache, stack
     assert not sessions.backend.is_alive(cookie.hash)
 
 
+def test_deleted_account_leaves_no_session_in_this_process(session_cache, account, delete):
+    other = session_cache.accounts.sign_in_with(account[1], PASSWORD)
+    session_cache.add(*other)
+
+    assert delete().headers["location"] == "/?reason=deleted"
+
+    assert session_cache.count == 0
+
+
 def test_last_admin_is_told_why_the_account_stays(delete, monkeypatch):
     def refuse(*_):
         raise errors.LastAdmin
