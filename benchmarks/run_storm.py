@@ -3,7 +3,7 @@
 python -m benchmarks.run_storm [--rounds N] [--nginx] [--json]
 
 The attacking tabs are those of nobody, or of one user on a chat of 1 MB, and each asks for a run five times a second; `deaf` tabs
-read nothing. The downloads are of the page's largest script, uncompressed. For each attack, and without one: the median and the longest time of another user's page (a run of the script), the
+read nothing, and the `expensive chat` consists of formulas that take seconds to draw. The downloads are of the page's largest script, uncompressed. For each attack, and without one: the median and the longest time of another user's page (a run of the script), the
 median times to the first character of a reply in a browser and from there to its end, and the longest answer of /healthz. The
 attack, the browser and the model share the machine with the app. With --nginx all of them go through nginx, which must be
 installed, with the lines of docs/deploy.md, but for TLS and the second app process.
@@ -49,6 +49,7 @@ _ATTACK_SECONDS = 5  # of an attack before the first look: bursts are over by th
 _ATTACKER = "attacker@daybook.test"
 _MARK, _LAST = "[[tokens=61 rate=20]]", "word61"  # a reply that streams for three seconds
 _LARGE_CHAT = [(f"prompt {number}", "lorem ipsum dolor sit " * 2_400) for number in range(20)]
+_EXPENSIVE_CHAT = [(f"prompt {number}", "$a$ \n" * 39_000) for number in range(10)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class _Attack:
     tabs: int = 0
     has_session: bool = False
     is_deaf: bool = False
+    is_expensive: bool = False  # the chat takes seconds to draw
     downloads: int = 0
 
 
@@ -64,6 +66,7 @@ _ATTACKS = {
     "19 of nobody": _Attack(tabs=19),
     "40 of a user": _Attack(tabs=40, has_session=True),
     "40 of a user, deaf": _Attack(tabs=40, has_session=True, is_deaf=True),
+    "40 of a user, expensive chat": _Attack(tabs=40, has_session=True, is_expensive=True),
     "50 downloads": _Attack(downloads=50),
 }
 
@@ -104,9 +107,12 @@ def measure(rounds: int, *, is_proxied: bool) -> Figures:
     ):
         with second_process(app) as sessions:
             _, session = sessions.sign_up_with(_ATTACKER, PASSWORD)
-            chat = converse(session, _LARGE_CHAT)
             sessions.sign_up_with(EMAIL, PASSWORD)
             let_talk_fast(app)
+            # edited, because a model's replies are cut
+            chats = [
+                converse(session, turns, is_edited=True) for turns in (_LARGE_CHAT, _EXPENSIVE_CHAT)
+            ]
             cookie, attacker = (
                 rig.new_cookie(app, sessions, email) for email in (EMAIL, _ATTACKER)
             )
@@ -115,7 +121,7 @@ def measure(rounds: int, *, is_proxied: bool) -> Figures:
         page.goto(front.url)
         rig.settle(page)
         for name, attack in _ATTACKS.items():
-            who = (f"c={chat}", attacker) if attack.has_session else ("", "")
+            who = (f"c={chats[attack.is_expensive]}", attacker) if attack.has_session else ("", "")
             with _attacked(front, attack, *who):
                 for kind, value in _look(front, cookie, page, rounds).items():
                     figures[f"{name}: {kind} (ms)"] = value

@@ -133,8 +133,11 @@ class _Echo:
         pass
 
 
-def converse(session, turns, policy=None):
-    """Store a conversation with these prompts and replies, marked as read, with a window or with *policy*; return its id."""
+def converse(session, turns, policy=None, *, is_edited=False):
+    """Store a conversation with these prompts and replies, marked as read, with a window or with *policy*; return its id.
+
+    *is_edited*: the user wrote the replies, which may then be longer than a model's.
+    """
     model, store, policy = _Echo(), store_of(session), policy or Window()
     choices = Choices(
         store=store,
@@ -153,11 +156,14 @@ def converse(session, turns, policy=None):
     )
     conversation_id = None
     for prompt, reply in turns:
-        model.reply = reply
+        model.reply = "reply" if is_edited else reply
         turn = chat.begin(conversation_id, prompt)
         assert turn.wait(_SECONDS)
         conversation_id = turn.conversation_id
-        chat.open(conversation_id)
+        thread = chat.open(conversation_id)
+        if is_edited:
+            chat.edit_reply(conversation_id, thread.tip.id, reply)
+            chat.open(conversation_id)
     assert conversation_id
     store.conversations.mark_read(chat.open(conversation_id))
     return conversation_id

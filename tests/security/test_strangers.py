@@ -6,8 +6,9 @@ For identity headers see tests/web/test_session_middleware.py.
 import io
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -23,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
+from services.web import streamlit_assets
 from tests.journeys.conftest import sign_up
 from tests.journeys.people import PASSWORD, SECONDS
 from tests.journeys.seeds import converse, second_process
@@ -348,3 +350,44 @@ def test_unfinished_messages_of_strangers_take_little_memory(app):
             list(senders.map(send, visits, kinds * (len(visits) // len(kinds))))
         assert app.health()[0] == 200
         assert process.memory_info().rss - before < 20 * MB
+
+
+@contextmanager
+def connections_that_take_a_file(app, count):
+    """Yield *count* connections that have asked for the page's largest file, uncompressed, and have read nothing."""
+    path = f"/static/js/{largest_script().name}"
+    ask = f"GET {path} HTTP/1.1\r\nHost: localhost:{app.port}\r\n\r\n".encode()
+    with ExitStack() as left:
+        clients = []
+        for _ in range(count):
+            clients.append(left.enter_context(socket.create_connection(("127.0.0.1", app.port))))
+            clients[-1].settimeout(SECONDS)
+            clients[-1].sendall(ask)
+        yield clients
+
+
+def largest_script():
+    scripts = (streamlit_assets.folder() / "static" / "js").iterdir()
+    return max(scripts, key=lambda file: file.stat().st_size)
+
+
+@pytest.mark.long_run
+def test_files_that_are_taken_slowly_take_little_memory(app):
+    process = psutil.Process(app.process.pid)
+    with connections_that_take_a_file(app, 1) as [client]:
+        assert client.recv(1)  # the file is in memory now
+    before = process.memory_info().rss
+
+    for _ in range(8):
+        with connections_that_take_a_file(app, 100) as clients:
+            for client in clients:
+                assert client.recv(1, socket.MSG_PEEK)
+            assert process.memory_info().rss - before < 60 * MB
+    with connections_that_take_a_file(app, 300) as clients:
+        for _ in range(8):  # 16 kB in 25 seconds
+            for client in clients:
+                assert client.recv(2_048)
+            assert process.memory_info().rss - before < 60 * MB
+            time.sleep(25 / 8)
+    assert app.health()[0] == 200
+    assert process.memory_info().rss - before < 60 * MB

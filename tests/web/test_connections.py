@@ -4,14 +4,17 @@ import asyncio
 import socket
 import threading
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
+from itertools import repeat
 from types import SimpleNamespace
+from uuid import uuid4
 
 import httpx
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
@@ -20,7 +23,11 @@ from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
 
 from services.errors import Misconfigured
-from services.web import connections
+from services.store.accounts import Cookie
+from services.web import connections, streamlit_assets
+from services.web.export_route import ExportRoutes
+from services.web.origin import Origin
+from services.web.page_assets import PageAssets
 from tests.stack.apps import SECONDS, until
 
 SOON, LONG = 0.3, 20.0  # seconds after which a connection is ended, and never within a test
@@ -43,9 +50,19 @@ async def large(_):
     return PlainTextResponse(bytes(LARGE))
 
 
+def exporting():
+    """Return the shared state of a process whose only user has an export without an end."""
+    export = SimpleNamespace(parts=lambda: repeat(bytes(100_000)))
+    session = SimpleNamespace(user_id=uuid4())
+    return SimpleNamespace(
+        session_cache=SimpleNamespace(find=lambda _: session),
+        user_of=lambda _: SimpleNamespace(begin_export=lambda _: export),
+    )
+
+
 @contextmanager
 def serving(http):
-    """Yield the port of a server, and the events in its app, with a function that begins the shutdown."""
+    """Yield the port of a server, the events in its app and its connections, and a function that begins the shutdown."""
     events = ("is_over", "is_asked", "is_shut_down")
     seen = SimpleNamespace(taken=0, **{name: threading.Event() for name in events})
 
@@ -107,10 +124,11 @@ def serving(http):
         Route("/endless", endless),
         Route("/large", large),
         WebSocketRoute("/tab", tab),
+        *ExportRoutes(exporting, Origin(None, 0)).routes(),
     ]
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        Starlette(routes=routes, lifespan=lifespan),
+        Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(PageAssets, pages=())]),
         http=http,
         ws="websockets-sansio",
         ws_max_size=50_000_000,
@@ -124,6 +142,7 @@ def serving(http):
         until(lambda: server.started or not thread.is_alive())
         assert server.started
         seen.shut_down = lambda: setattr(server, "should_exit", True)
+        seen.connections = server.server_state.connections
         yield listener.getsockname()[1], seen
     finally:
         server.should_exit = True
@@ -397,6 +416,46 @@ def test_download_goes_on_while_it_is_taken_slowly(server, times):
     port, seen = server
     with connected(port, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n") as client:
         assert_goes_on_while_read_slowly(client, seen)
+
+
+LARGEST = max(
+    (streamlit_assets.folder() / "static" / "js").iterdir(), key=lambda file: file.stat().st_size
+)
+REAL = {"file": f"/static/js/{LARGEST.name}", "export": "/export/everything.zip"}
+
+
+@contextmanager
+def taking(port, path):
+    """Yield a client that has asked for *path*, and whose kernel buffers little."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        client.settimeout(SECONDS)
+        client.connect(("127.0.0.1", port))
+        cookie = f"Cookie: __Host-sid={Cookie.new()}; sid={Cookie.new()}"
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{cookie}\r\n\r\n".encode())
+        assert client.recv(12) == b"HTTP/1.1 200"
+        yield client
+
+
+@pytest.mark.parametrize("path", REAL.values(), ids=REAL)
+def test_twenty_stalled_clients_are_cut_soon(server, times, path):
+    times(STALLED_SECONDS=1.2)
+    port, seen = server
+    with ExitStack() as open_clients:
+        for _ in range(20):
+            open_clients.enter_context(taking(port, path))
+        until(lambda: not seen.connections)
+
+
+@pytest.mark.parametrize("path", REAL.values(), ids=REAL)
+def test_client_that_takes_little_is_not_cut(server, times, path):
+    times(STALLED_SECONDS=1.2)
+    port, seen = server
+    with taking(port, path) as client:
+        for _ in range(40):  # 250 kB/s for four seconds: 5 kB/s by the real time
+            assert client.recv(25_000)
+            time.sleep(0.1)
+        assert seen.connections
 
 
 def test_large_response_is_sent_whole_to_a_slow_client(server, times):
