@@ -19,7 +19,7 @@ from tests import leaks
 from tests.chats import SMALL, done, settled
 from tests.fakes import choose
 from tests.store.conformance.talk import NOON, a_fact
-from tests.store.conftest import ledger
+from tests.store.conftest import PASSWORD, ledger
 
 # the backend does not matter for the memory of a process
 pytestmark = [
@@ -191,6 +191,21 @@ def test_ended_account_leaves_nothing_in_another_process(
     assert leaks.found(canary, key) == set()
     ends = {"delete": SessionEnd.DELETED, "suspend": SessionEnd.SUSPENDED}
     assert other.session_cache.why_ended(cookie) is ends[end]
+
+
+def test_deleted_account_leaves_nothing_in_its_process(sessions, shared, sign_up, server):
+    cookie, here = sign_up()
+    shared.session_cache.add(cookie, here)
+    session_id, user_id, canary = here.id, here.user_id, a_canary()
+    other, there = sessions.sign_in_with(here.email, PASSWORD)
+    shared.session_cache.add(other, there)  # another browser, whose tabs are closed
+    fill(shared.find(there.id), Retrieval(), server, canary)
+    del here, there
+    assert leaks.found(canary, in_new=True)
+
+    shared.find(session_id).access.delete(user_id)
+
+    assert leaks.found(canary) == set()
 
 
 def test_recall_switched_off_elsewhere_is_off_after_a_poll(shared, sign_up, process, model):
