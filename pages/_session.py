@@ -24,6 +24,20 @@ _OUTCOMES = {  # what was done, keyed by the reason in the URL of any page
     "cleared": "This browser is cleared.",
     "password-reset": "Your password was reset. All other devices are signed out.",
 }
+_CHANGES = {  # likewise, of the forms on the page Account
+    "app-removed": "Signing in asks for no code from your app any more. It still asks for a passkey as your second step.",
+    "changed": "Password changed. You are signed out everywhere else.",
+    "factor-removed": "Two-step verification is off. Signing in asks for no code from your app any more.",
+    "identity-added": "Sign-in added. It opens your account from now on.",
+    "identity-linked": "You have added this sign-in already.",
+    "identity-removed": "Sign-in removed. It no longer opens your account.",
+    "last-passkey-removed": "Passkey removed. Two-step verification is off, and your recovery codes no longer work.",
+    "passkey-added": "Passkey added. You can use it now.",
+    "passkey-asked": "Signing in now asks for a passkey as your second step.",
+    "passkey-not-asked": "Signing in no longer asks for a passkey as your second step.",
+    "passkey-removed": "Passkey removed. It no longer works here.",
+    "password-added": "Password added. You can sign in with it now.",
+}
 _NEWS = UUID(int=0)  # the id of the line of news in the bar
 _NEWS_SECONDS = 8.0  # assets/style.css hides the line after this time
 TEMPORARY = {"temporary": "1"}  # the URL query of a page with a temporary chat
@@ -173,7 +187,8 @@ def tell(news: str) -> None:
 
 def tell_outcome() -> None:
     """Show in the bar what the form has done that led to this page; its reason leaves the URL."""
-    if news := _OUTCOMES.get(st.query_params.get("reason", "")):
+    outcomes = _OUTCOMES | _CHANGES
+    if news := outcomes.get(st.query_params.get("reason", "")):
         del st.query_params["reason"]
         tell(news)
 

@@ -41,13 +41,6 @@ _PLACEHOLDER = (
 )
 _CHANGE_IT = "Change it to your own email."
 _STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
-_OUTCOMES = {  # messages on the page, keyed by the reason in its URL
-    "changed": "Password changed. You are signed out everywhere else.",
-    "password-added": "Password added. You can sign in with it now.",
-    **passkeys.OUTCOMES,
-    **second_factor.OUTCOMES,
-    **identities.OUTCOMES,
-}
 
 
 def _form(email: str, button: str) -> str:
@@ -96,10 +89,8 @@ def _has(method: SignInMethod) -> bool:
 
 def _draw_outcome(scope: ProofScope) -> None:
     reason = st.query_params.get("reason", "")
-    if reason in _OUTCOMES:
-        st.info(_OUTCOMES[reason])
-    # a refused form is open, and shows the reason itself
-    elif not proof.draw_outcome(reason, scope) and not proven_actions.is_form_open():
+    # an open form shows itself why it was refused
+    if not proven_actions.is_form_open() and not proof.draw_outcome(reason, scope):
         draw_refused_change(reason)
 
 

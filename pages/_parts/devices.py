@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages._parts import editing, words
+from pages._parts import editing, proof, words
 from pages._parts.elements import row
-from pages._parts.proven_actions import Actions
+from pages._parts.proven_actions import Actions, ask
 from pages._session import find_user, run_to_end, show_errors, tell
 from services.domain.accounts import Device
+from services.errors import ProofNeeded
 
-_OTHERS = "Sign out everywhere else"
+_OTHERS, _END_OTHERS = "Sign out everywhere else", "end-others"
 # the HTML of a checkbox in forms that change a sign-in method; if ticked, all other devices are signed out
 OTHERS_FIELD = """<label class="db-check"><input type="checkbox" name="others" value="yes">
         Sign out my other devices</label>"""
@@ -22,15 +23,19 @@ def draw(devices: Sequence[Device], actions: Actions) -> None:
     st.markdown("Where you are signed in.")
     with st.container(key="devices", gap="small"):
         for device in devices:
+            end = f"end-{device.id}"
             with row(f"device-{device.id}", wrap=False):
                 with st.container(gap=None, width="stretch"):
                     st.text(_capitalized(device.browser))
                     st.caption(_times(device))
                 if not device.is_this_one:
                     label = f"{words.SIGN_OUT}: {device.browser}"
-                    actions.draw_act(label, "logout", f"end-{device.id}", _end, device)
+                    actions.draw_act(label, "logout", end, _end, device)
+            if end == actions.opens:  # assets/page/reveal.js scrolls to it
+                reveal = f'role="status" class="db-news" data-reveal="{end}"'
+                st.html(f"<p {reveal}>{proof.CONFIRMED}</p>")
     if len(devices) > 1:
-        actions.draw_dialog(_OTHERS, "logout", "end-others", others_dialog)
+        actions.draw_dialog(_OTHERS, "logout", _END_OTHERS, others_dialog)
 
 
 @st.dialog(_OTHERS, width="small", on_dismiss="rerun")
@@ -42,8 +47,11 @@ def others_dialog() -> None:
     )
     if editing.is_confirmed(words.SIGN_OUT, "end-others"):
         with st.spinner("Signing out…"), run_to_end():
-            ended = find_user().devices.end_others()
-            tell(f"Signed out on {words.count(ended, 'device')}.")
+            try:
+                ended = find_user().devices.end_others()
+                tell(f"Signed out on {words.count(ended, 'device')}.")
+            except ProofNeeded:
+                ask(_END_OTHERS)
         st.rerun()
 
 

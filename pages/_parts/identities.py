@@ -11,16 +11,11 @@ from pages._parts import proven_actions, providers, words
 from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, row
 from pages._parts.passkey_forms import name_field
-from pages._parts.proven_actions import Actions
+from pages._parts.proven_actions import Actions, draw_dialog_form
 from pages._session import find_user
 from services.domain.single_sign_on import MOST_IDENTITIES, LinkedIdentity, OfferedProvider
 from services.errors import LastWayIn
 
-OUTCOMES = {  # messages on the page, keyed by the reason in its URL
-    "identity-added": "Sign-in added. It opens your account from now on.",
-    "identity-linked": "You have added this sign-in already.",
-    "identity-removed": "Sign-in removed. It no longer opens your account.",
-}
 _RENAME, _REMOVE = "Rename sign-in", "Remove sign-in"
 
 
@@ -46,7 +41,7 @@ def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], actions: 
         with st.container(gap=None, width="stretch"):
             st.text(label if one.name == label else f"{label}: {one.name}")
             st.caption(_times(one))
-        rename, remove = f"rename-{one.identity.mark}", f"remove-{one.identity.mark}"
+        rename, remove = _name("rename", one), _name("remove", one)
         actions.draw_dialog(words.RENAME, "edit", rename, rename_identity_dialog, one)
         actions.draw_dialog(words.REMOVE, "link_off", remove, remove_identity_dialog, one, label)
 
@@ -54,13 +49,9 @@ def _draw_one(one: LinkedIdentity, offered: Sequence[OfferedProvider], actions: 
 @st.dialog(_RENAME, width="small", on_dismiss="rerun")
 def rename_identity_dialog(one: LinkedIdentity) -> None:
     """Ask for a new name for a sign-in through a provider."""
-    st.html(f"""
-      <form class="db-form" method="post" action="/identity/rename">
-        {_mark_field(one)}
-        {name_field(one.name, "identity_name")}
-        <button type="submit">{words.SAVE}</button>
-      </form>""")
-    draw_cancel("cancel-identity")
+    button = f'<button type="submit">{words.SAVE}</button>'
+    content = f"{_mark_field(one)}{name_field(one.name, 'identity_name')}{button}"
+    draw_dialog_form(_name("rename", one), "/identity/rename", content)
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
@@ -72,13 +63,14 @@ def remove_identity_dialog(one: LinkedIdentity, label: str) -> None:
         return
     st.markdown("It will no longer open your account. You can add it again.")
     st.text(label if one.name == label else f"{label}: {one.name}")
-    st.html(f"""
-      <form class="db-form" method="post" action="/identity/remove">
-        {_mark_field(one)}
-        {OTHERS_FIELD}
-        <button type="submit" class="db-danger">{_REMOVE}</button>
-      </form>""")
-    draw_cancel("cancel-identity")
+    button = f'<button type="submit" class="db-danger">{_REMOVE}</button>'
+    content = f"{_mark_field(one)}{OTHERS_FIELD}{button}"
+    draw_dialog_form(_name("remove", one), "/identity/remove", content)
+
+
+def _name(act: str, one: LinkedIdentity) -> str:
+    """Return the name of the action *act* for *one*, as in `Actions`."""
+    return f"{act}-{one.identity.mark}"
 
 
 def _mark_field(one: LinkedIdentity) -> str:

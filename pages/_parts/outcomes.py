@@ -31,14 +31,18 @@ def act_at(place: str, act: Callable[[], str]) -> None:
             found = Outcome(place, of_fields=error.sentences)
         except AppError as error:
             found = Outcome(place, refusal=error.public)
-        tab().outcome = found
+        keep(found)
 
     forget()
     attempt(act_and_keep)
 
 
+def keep(found: Outcome) -> None:
+    tab().outcome = found
+
+
 def forget() -> None:
-    tab().outcome = Outcome()
+    keep(Outcome())
 
 
 def draw(place: str) -> None:

@@ -9,18 +9,13 @@ from pages._parts import proven_actions, second_factor, words
 from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, row
 from pages._parts.passkey_forms import add_form, is_on, name_field, party_here
-from pages._parts.proven_actions import Actions
+from pages._parts.proven_actions import Actions, draw_dialog_form
 from pages._session import find_user
 from services.domain.accounts import ProofScope
 from services.domain.browsers import UNKNOWN_BROWSER, browser_name
 from services.domain.passkeys import MOST_PASSKEYS, Passkey, RelyingParty
 from services.errors import LastWayIn, PasskeysUnusable, TooManyPasskeys
 
-OUTCOMES = {  # messages on the page, keyed by the reason in its URL
-    "passkey-added": "Passkey added. You can use it now.",
-    "passkey-removed": "Passkey removed. It no longer works here.",
-    "last-passkey-removed": "Passkey removed. Two-step verification is off, and your recovery codes no longer work.",
-}
 _WHAT = "Sign in with your fingerprint, face, screen lock or security key, without a password or a code."
 _OF_PROVIDER = (
     "Your organization's provider signs you in. A passkey can be your second step after it."
@@ -72,7 +67,7 @@ def _draw_passkey(
             st.caption(_details(passkey))
             if party is None or passkey.rp_id != party.id:
                 st.text(f"Works at {passkey.rp_id} only, not at this address.")
-        rename, remove = f"rename-passkey-{number}", f"remove-passkey-{number}"
+        rename, remove = _name("rename", passkey), _name("remove", passkey)
         actions.draw_dialog(words.RENAME, "edit", rename, rename_passkey_dialog, passkey)
         actions.draw_dialog(
             words.REMOVE, "delete", remove, remove_passkey_dialog, passkey, is_last_step
@@ -91,13 +86,9 @@ def _details(passkey: Passkey) -> str:
 @st.dialog(_RENAME, width="small", on_dismiss="rerun")
 def rename_passkey_dialog(passkey: Passkey) -> None:
     """Ask for a new name for a passkey."""
-    st.html(f"""
-      <form class="db-form" method="post" action="/passkey/rename">
-        {_id_field(passkey)}
-        {name_field(passkey.name)}
-        <button type="submit">{words.SAVE}</button>
-      </form>""")
-    draw_cancel("cancel-passkey")
+    button = f'<button type="submit">{words.SAVE}</button>'
+    content = f"{_id_field(passkey)}{name_field(passkey.name)}{button}"
+    draw_dialog_form(_name("rename", passkey), "/passkey/rename", content)
 
 
 @st.dialog(_REMOVE, width="small", on_dismiss="rerun")
@@ -121,18 +112,22 @@ def remove_passkey_dialog(passkey: Passkey, is_last_step: bool = False) -> None:
     st.markdown(
         "Delete it on your device or in your password manager, too: Daybook cannot do that."
     )
-    st.html(f"""
-      <form class="db-form" method="post" action="/passkey/remove">
-        {_id_field(passkey)}
-        {OTHERS_FIELD}
-        <button type="submit" class="db-danger">{words.REMOVE}</button>
-      </form>""")
-    draw_cancel("cancel-passkey")
+    button = f'<button type="submit" class="db-danger">{words.REMOVE}</button>'
+    content = f"{_id_field(passkey)}{OTHERS_FIELD}{button}"
+    draw_dialog_form(_name("remove", passkey), "/passkey/remove", content)
+
+
+def _name(act: str, passkey: Passkey) -> str:
+    """Return the name of the action *act* for *passkey*, as in `Actions`."""
+    return f"{act}-passkey-{_encoded(passkey)}"
 
 
 def _id_field(passkey: Passkey) -> str:
-    encoded = urlsafe_b64encode(passkey.credential_id).decode().rstrip("=")
-    return f'<input type="hidden" name="passkey" value="{encoded}">'
+    return f'<input type="hidden" name="passkey" value="{_encoded(passkey)}">'
+
+
+def _encoded(passkey: Passkey) -> str:
+    return urlsafe_b64encode(passkey.credential_id).decode().rstrip("=")
 
 
 def _suggested_name(names: Collection[str]) -> str:

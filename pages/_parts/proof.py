@@ -18,7 +18,7 @@ from services.domain.mails import CodePurpose
 
 # reason code in the URL: a proof is missing. Where the forms for a proof are drawn, they say so themselves
 MISSING = "prove"
-_CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
+CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
 _IN_PART = "Confirmed, but not for all changes."
 # shown after a partial proof (ProofScope.PART): says which changes the proof allows
 _SO_FAR = (
@@ -94,16 +94,24 @@ def draw_outcome(reason: str, scope: ProofScope) -> bool:
         elif codes.open_step():
             st.info(f"We sent a code to your email. {codes.SENT}")
         return True
-    match reason:
-        case "proved" if scope is ProofScope.FULL:
-            st.info(_CONFIRMED)
-        case "proved-in-part" if scope is ProofScope.PART:
-            st.info(_IN_PART)
-        case "wrong":
-            st.error("Wrong password.")
-        case _:
-            return False
+    if confirmed := confirmation(reason, scope):
+        st.info(confirmed)
+    elif reason == "wrong":
+        st.error("Wrong password.")
+    else:
+        return False
     return True
+
+
+def confirmation(reason: str, scope: ProofScope) -> str:
+    """Return the sentence for *reason* if it is a proof, and *scope*, the scope of the recent proof, confirms it; else ""."""
+    match reason, scope:
+        case "proved", ProofScope.FULL:
+            return CONFIRMED
+        case "proved-in-part", ProofScope.PART:
+            return _IN_PART
+        case _:
+            return ""
 
 
 def _form(email: str, then: str, factor_field: str, style: str) -> str:

@@ -5,17 +5,20 @@ action meanwhile, and as long as its form is open.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import codes, proof, words
-from pages._parts.elements import draw_switch, quiet_button
-from pages._parts.refusals import draw_refused_change
-from pages._session import ask_for
+from pages._parts import codes, outcomes, proof, words
+from pages._parts.elements import draw_cancel, draw_switch, quiet_button
+from pages._parts.refusals import draw_refused_change, refused_change
+from pages._session import ask_for, find_user
+from pages._tab import Outcome
 from services.bootstrap import UserServices
 from services.domain.accounts import ProofScope
+from services.errors import ProofNeeded
 
 PASSWORD, PASSKEY, APP, IDENTITY, END = "password", "passkey", "app", "identity", "end"
 # actions whose form is drawn in the page, not in a dialog
@@ -29,7 +32,7 @@ class Actions:
 
     user: UserServices
     scope: ProofScope
-    # the action whose dialog opens in this run, because the user has come back from its proof
+    # the action to whose button the user has come back in this run, from its proof or after a refusal
     opens: str = ""
     # the actions whose forms, or the buttons that open them, are drawn
     drawn: set[str] = field(default_factory=set[str])
@@ -38,15 +41,18 @@ class Actions:
     def of(cls, user: UserServices, scope: ProofScope) -> "Actions":
         """Return the actions; the URL parameter `then` of a dialog is removed once the proof is given."""
         actions, name = cls(user, scope), _asked()
-        if name in _FORMS or not name or not actions._is_proven(name):
+        if name in _FORMS or not name or not actions.is_proven(name):
             return actions
+        reason = st.query_params.pop("reason", "")
         del st.query_params["then"]
+        news = proof.confirmation(reason, scope)
+        outcomes.keep(Outcome(name, news=news, refusal=refused_change(reason)))
         return cls(user, scope, name)
 
     def draw_proof(self) -> bool:
         """If the URL asks for an action whose proof is missing, draw the forms for the proof, and return True."""
         name, reason = _asked(), st.query_params.get("reason", "")
-        if not (name or proof.is_by_code()) or self._is_proven(name):
+        if not (name or proof.is_by_code()) or self.is_proven(name):
             return False
         if not proof.draw_outcome(reason, self.scope) and reason != proof.MISSING:
             draw_refused_change(reason)
@@ -57,9 +63,11 @@ class Actions:
         """Draw the button *label*; or, if the URL names this action, the *form* (HTML) and why it was refused, if it was."""
         self.drawn.add(name)
         if _asked() != name:
-            st.button(label, key=f"open-{name}", on_click=_go_to, args=[name])
+            st.button(label, key=f"open-{name}", on_click=ask, args=[name])
             return
-        draw_refused_change(st.query_params.get("reason", ""))
+        reason = st.query_params.get("reason", "")
+        if not proof.draw_outcome(reason, self.scope):
+            draw_refused_change(reason)
         st.html(f'<div data-reveal="{name}">{form}</div>', width=384)
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 
@@ -67,6 +75,8 @@ class Actions:
         """Draw why a form was refused that is not offered any more. Call this after all forms."""
         if _asked() in _FORMS and _asked() not in self.drawn:
             draw_refused_change(st.query_params.get("reason", ""))
+        if self.opens and self.opens not in self.drawn:
+            outcomes.draw(self.opens)
 
     def draw_dialog(
         self, label: str, icon: str, key: str, dialog: Callable[..., None], *args: object
@@ -80,27 +90,20 @@ class Actions:
         self, label: str, icon: str, key: str, act: Callable[..., object], *args: object
     ) -> None:
         """Draw a button that calls *act*; after a proof it has to be pressed again."""
-        if self._is_proven(key):
-            quiet_button(label, icon, key, act, *args)
-        else:
-            quiet_button(label, icon, key, _go_to, key)
+        self.drawn.add(key)
+        quiet_button(label, icon, key, _act, key, act, *args)
 
     def draw_switch(
         self, label: str, key: str, dialog: Callable[..., None], form_id: UUID, *, is_on: bool
     ) -> None:
         """Draw a switch that opens *dialog* with the new value and *form_id*; after the proof for it, open the dialog."""
-
-        def act(is_on: bool) -> None:
-            if self._is_proven(key):
-                ask_for(dialog, is_on, form_id)
-            else:
-                _go_to(key)
-
-        draw_switch(label, is_on, act)
+        self.drawn.add(key)
+        with st.container(key=key):
+            draw_switch(label, is_on, lambda is_on: _act(key, ask_for, dialog, is_on, form_id))
         if key == self.opens:
             ask_for(dialog, not is_on, form_id)
 
-    def _is_proven(self, name: str) -> bool:
+    def is_proven(self, name: str) -> bool:
         """Return True if the recent proof is enough for the action *name*; a partial one is for what adds or deletes."""
         own = self.user.sign_in_details
         adds = {
@@ -111,6 +114,14 @@ class Actions:
         }
         is_part_enough = adds.get(name, False) and self.scope is ProofScope.PART
         return is_part_enough or self.scope is ProofScope.FULL
+
+
+def draw_dialog_form(name: str, path: str, content: str) -> None:
+    """Draw the form of a dialog, which posts *content* (HTML) to *path*, and how the proof or form before it ended."""
+    outcomes.draw(name)
+    address = form_address(path, name)
+    st.html(f'<form class="db-form" method="post" action="{address}">{content}</form>')
+    draw_cancel(f"cancel-{name}")
 
 
 def form_address(path: str, name: str) -> str:
@@ -127,7 +138,19 @@ def _asked() -> str:
     return st.query_params.get("then", "")
 
 
-def _go_to(name: str) -> None:
+def _act(name: str, act: Callable[..., object], *args: object) -> None:
+    """Call *act*; if the action *name* has no recent proof by now, ask for the proof instead. For use in callbacks."""
+    codes.go_to("")
+    outcomes.forget()
+    user = find_user()
+    with suppress(ProofNeeded):  # the proof may become too old meanwhile
+        if Actions(user, proof.scope_of(user.devices.all())).is_proven(name):
+            act(*args)
+            return
+    ask(name)
+
+
+def ask(name: str) -> None:
     """Make the next run show the form of the action *name*, or the proof for it. For use in callbacks."""
     codes.go_to("")
     st.query_params["then"] = name

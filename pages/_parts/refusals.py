@@ -24,13 +24,18 @@ def refusal(reason: str) -> str | None:
             return error.public.replace("@", f"@{_JOINER}") if error else None
 
 
-def draw_refused_change(reason: str) -> None:
-    """Draw the sentence of the error that *reason* names, if any, after a change of the account."""
+def refused_change(reason: str) -> str:
+    """Return the sentence of the error that *reason* names, after a change of the account; "" if it names none."""
     if reason == "unavailable":  # the change may have been stored, although the response was lost
         maybe_saved = "Your change may not have been saved. Try again in a moment."
-        st.error(f"{StoreUnavailable.outage} {maybe_saved}")
-    elif refused := refusal(reason):
-        st.error(f"Nothing was changed. {refused}")
+        return f"{StoreUnavailable.outage} {maybe_saved}"
+    refused = refusal(reason)
+    return f"Nothing was changed. {refused}" if refused else ""
+
+
+def draw_refused_change(reason: str) -> None:
+    if refused := refused_change(reason):
+        st.error(refused)
 
 
 def draw_failed_sign_out() -> None:

@@ -12,20 +12,17 @@ import streamlit as st
 from pages._parts import proven_actions, words
 from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, row
-from pages._parts.proven_actions import Actions
+from pages._parts.form_fields import hidden_fields
+from pages._parts.proven_actions import Actions, draw_dialog_form
 from pages._session import find_user
 from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, SecondFactor
 from services.errors import FactorRequired
 
-OUTCOMES = {  # messages on the page, keyed by the reason in its URL
-    "factor-removed": "Two-step verification is off. Signing in asks for no code from your app any more.",
-    "app-removed": "Signing in asks for no code from your app any more. It still asks for a passkey as your second step.",
-    "passkey-asked": "Signing in now asks for a passkey as your second step.",
-    "passkey-not-asked": "Signing in no longer asks for a passkey as your second step.",
-}
 _ASK = "Ask for a passkey as my second step"
 _REPLACE, _NEW_CODES = "Replace authenticator app", "New recovery codes"
 _TURN_OFF = "Turn off two-step verification"
+# names of actions, as in `Actions`
+_PASSKEY, _REPLACED, _CODES, _OFF = "ask-passkey", "replace-factor", "new-codes", "remove-factor"
 _FORM = "factor-form"
 _SHOWN = "You get a setup key for your app, then recovery codes. Both are shown once."
 
@@ -47,11 +44,12 @@ def draw(actions: Actions) -> None:
         label = "Set up an authenticator app too" if factor else "Set up"
         action = proven_actions.form_address("/account/factor", proven_actions.APP)
         button = '<button type="submit">Show setup key</button>'
-        form = f"<p>{_SHOWN}</p>{_form(action, st.session_state[_FORM], button)}"
-        actions.draw_form(proven_actions.APP, label, form)
+        form_id = hidden_fields({"once": st.session_state[_FORM]})
+        form = f'<form class="db-form" method="post" action="{action}">{form_id}{button}</form>'
+        actions.draw_form(proven_actions.APP, label, f"<p>{_SHOWN}</p>{form}")
     is_asked = factor is not None and factor.asks_passkey
     if is_asked or own.passkeys:
-        actions.draw_switch(_ASK, "ask-passkey", passkey_dialog, uuid4(), is_on=is_asked)
+        actions.draw_switch(_ASK, _PASSKEY, passkey_dialog, uuid4(), is_on=is_asked)
 
 
 @st.dialog(_ASK, width="small", on_dismiss="rerun")
@@ -67,15 +65,14 @@ def passkey_dialog(is_on: bool, form_id: UUID) -> None:
             "recovery codes yet, you get them now: they are shown once, so have a place ready to save them."
         )
         button = f'{OTHERS_FIELD}<button type="submit">Turn on</button>'
-        st.html(_form("/account/factor/passkey", form_id, button))
+        _draw_form(_PASSKEY, "/account/factor/passkey", form_id, button)
     else:
         st.markdown(
             "Your passkeys stay. Without an authenticator app, Daybook will ask for no second step, and your recovery codes "
             "stop working."
         )
         button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'
-        st.html(_form("/account/factor/passkey/off", form_id, button))
-    draw_cancel("cancel-factor")
+        _draw_form(_PASSKEY, "/account/factor/passkey/off", form_id, button)
 
 
 def _draw_factor(factor: SecondFactor, actions: Actions) -> None:
@@ -86,14 +83,12 @@ def _draw_factor(factor: SecondFactor, actions: Actions) -> None:
                 st.caption(detail)
         with row():
             if factor.since:
-                actions.draw_dialog(
-                    "Replace app", "sync", "replace-factor", replace_dialog, uuid4()
-                )
-            actions.draw_dialog(_NEW_CODES, "refresh", "new-codes", codes_dialog, uuid4())
+                actions.draw_dialog("Replace app", "sync", _REPLACED, replace_dialog, uuid4())
+            actions.draw_dialog(_NEW_CODES, "refresh", _CODES, codes_dialog, uuid4())
             if factor.since:
                 asks = factor.asks_passkey
                 off = "Turn off app" if asks else "Turn off"
-                actions.draw_dialog(off, "no_encryption", "remove-factor", remove_dialog, asks)
+                actions.draw_dialog(off, "no_encryption", _OFF, remove_dialog, asks)
 
 
 def _parts(factor: SecondFactor) -> Iterator[tuple[str, str]]:
@@ -114,10 +109,8 @@ def replace_dialog(form_id: UUID) -> None:
         "You get a setup key for the new app and new recovery codes. Your current app and codes keep working until you enter "
         "a code from the new app."
     )
-    st.html(
-        _form("/account/factor/replace", form_id, '<button type="submit">Set up new app</button>')
-    )
-    draw_cancel("cancel-factor")
+    button = '<button type="submit">Set up new app</button>'
+    _draw_form(_REPLACED, "/account/factor/replace", form_id, button)
 
 
 @st.dialog(_NEW_CODES, width="small", on_dismiss="rerun")
@@ -127,8 +120,7 @@ def codes_dialog(form_id: UUID) -> None:
         "The old codes stop working. The new ones are shown once, so have a place ready to save them."
     )
     button = f'{OTHERS_FIELD}<button type="submit">Make new codes</button>'
-    st.html(_form("/account/factor/codes", form_id, button))
-    draw_cancel("cancel-factor")
+    _draw_form(_CODES, "/account/factor/codes", form_id, button)
 
 
 @st.dialog(_TURN_OFF, width="small", on_dismiss="rerun")
@@ -143,8 +135,7 @@ def remove_dialog(asks_passkey: bool = False) -> None:
         "working."
     )
     button = f'{OTHERS_FIELD}<button type="submit" class="db-danger">Turn off</button>'
-    st.html(_form("/account/factor/remove", uuid4(), button))
-    draw_cancel("cancel-factor")
+    _draw_form(_OFF, "/account/factor/remove", uuid4(), button)
 
 
 def is_refused(advice: str) -> bool:
@@ -156,9 +147,5 @@ def is_refused(advice: str) -> bool:
     return is_required
 
 
-def _form(action: str, form_id: UUID, content: str) -> str:
-    return f"""
-      <form class="db-form" method="post" action="{action}">
-        <input type="hidden" name="once" value="{form_id}">
-        {content}
-      </form>"""
+def _draw_form(name: str, path: str, form_id: UUID, button: str) -> None:
+    draw_dialog_form(name, path, hidden_fields({"once": form_id}) + button)

@@ -300,7 +300,7 @@ class OwnFactor:
         enrolment = Enrolment(
             secret=bytes.fromhex(step.contents),
             address=asked.current.credentials.address,
-            action=_CONFIRM,
+            action=with_form(asked.request, _CONFIRM),
             hidden={"step": str(step.id), "replaces": asked.factor_mark},
             cancel=_PAGE,
             refusal=refusal,

@@ -41,13 +41,15 @@ from services.users import Shared
 from services.web.changes import change_listed, require_proof
 from services.web.current_session import SignedIn, current_session
 from services.web.factor_check import REFUSED_FACTOR, FactorCheck
-from services.web.forms import fields, with_query, with_reason
+from services.web.forms import fields, with_form, with_query, with_reason
 from services.web.oidc_pages import add_page, factor_page
 from services.web.oidc_steps import SignOnSteps, WaitingAnswer
 from services.web.proofs import Proof
 
 _PAGE = "/account"
 _ADD, _PROOF = "/identity/add", "/identity/proof"
+# after a refusal, the page Account shows the forms that add a sign-in
+_ADD_FORM = f"{_ADD}?then=identity"
 _ADD_STEP, _PROOF_STEP = "add_identity", "proof_by_identity"
 # values of the query parameter `reason`
 ADDED, LINKED, REMOVED = "identity-added", "identity-linked", "identity-removed"
@@ -157,7 +159,7 @@ class OwnIdentities:
     async def _show_add(self, request: Request) -> Response:
         def page(signed_in: SignedIn) -> Response:
             step, waiting = self.steps.show(request, _ADD_STEP, signed_in.session)
-            return add_page(self.steps.question(step, waiting, _ADD))
+            return add_page(self.steps.question(step, waiting, _ADD_FORM))
 
         return await self._answer(request, page)
 
@@ -265,7 +267,7 @@ class OwnIdentities:
         except SignedOut:
             return _to_page()
         except AppError as error:
-            return RedirectResponse(with_reason(_PAGE, error), 303)
+            return RedirectResponse(with_reason(with_form(request, _PAGE), error), 303)
 
     @property
     def _shared(self) -> Shared:

@@ -37,7 +37,7 @@ from services.store.steps import read_contents
 from services.users import Shared
 from services.web.changes import change_listed, require_proof
 from services.web.current_session import SignedIn, current_session
-from services.web.forms import fields, with_query, with_reason
+from services.web.forms import fields, with_form, with_query, with_reason
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.passkey_routes import Asked, Given, Offer
@@ -151,7 +151,7 @@ class OwnPasskeys:
             except SignedOut:
                 return RedirectResponse(_PAGE, 303)
             except AppError as error:
-                return RedirectResponse(with_reason(_PAGE, error), 303)
+                return RedirectResponse(with_reason(with_form(request, _PAGE), error), 303)
             return RedirectResponse(with_query(_PAGE, reason=reason), 303)
 
         return Route(path, answer, methods=["POST"])

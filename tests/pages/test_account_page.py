@@ -24,6 +24,8 @@ from tests.pages.conftest import audit, html, in_dialog, press, pressed, replace
 from tests.pages.test_conversation_list import undo_lines
 from tests.unit.test_passkeys import LAPTOP
 
+ID = "bGFwdG9w"  # the id of LAPTOP in forms
+
 
 @pytest.fixture
 def open_account(open_app, maya):
@@ -42,7 +44,8 @@ def form(app, action="/account/password"):
 
 
 def said(app):
-    return [one.value for one in (*app.error, *app.info)]
+    """Return what is said of the last form, on the page and in the bar."""
+    return [*(one.value for one in (*app.error, *app.info)), *undo_lines(app)]
 
 
 def test_page_shows_the_address_of_the_account(open_account):
@@ -121,8 +124,8 @@ def test_nothing_is_done_by_itself_after_a_proof(open_account, database, maya, p
         ("replace-factor", second_factor.replace_dialog),
         ("new-codes", second_factor.codes_dialog),
         ("remove-factor", second_factor.remove_dialog),
-        ("remove-passkey-0", passkeys.remove_passkey_dialog),
-        ("rename-passkey-0", passkeys.rename_passkey_dialog),
+        (f"remove-passkey-{ID}", passkeys.remove_passkey_dialog),
+        (f"rename-passkey-{ID}", passkeys.rename_passkey_dialog),
         ("end-others", devices.others_dialog),
         ("ask-passkey", second_factor.passkey_dialog),
     ],
@@ -144,17 +147,43 @@ def opened_dialogs(monkeypatch):
     return opened
 
 
-@pytest.mark.usefixtures("later")
 @pytest.mark.parametrize(
-    "key", ["replace-factor", "new-codes", "remove-factor", "remove-passkey-0", "rename-passkey-0"]
+    "key", ["replace-factor", "new-codes", "remove-factor", f"remove-passkey-{ID}", "end-others"]
 )
-def test_button_of_a_dialog_leads_to_the_proof(open_account, maya, opened_dialogs, key):
+@pytest.mark.parametrize("is_drawn_before", [True, False])
+def test_button_of_a_dialog_leads_to_the_proof(
+    open_account, database, maya, phone, opened_dialogs, key, is_drawn_before
+):
+    """Also if the proof became too old while the page was open."""
     maya.sign_in_details.factor, maya.sign_in_details.passkeys = FACTOR, (LAPTOP,)
+    if not is_drawn_before:
+        database.let_pass(601)
+    app = open_account()
+    database.let_pass(601)
 
-    app = pressed(open_account(), key)
+    app = pressed(app, key)
 
     assert form(app, "/proof")[1]["then"]["value"] == key
     assert opened_dialogs == []
+    assert not app.warning
+
+
+@pytest.mark.usefixtures("later")
+def test_device_stays_signed_in_until_its_button_is_pressed_after_the_proof(
+    open_account, database, phone
+):
+    database.let_pass(-601)
+    app = open_account()
+    database.let_pass(601)
+
+    app = press(app, "Sign out: Safari on iPhone")
+    then = form(app, "/proof")[1]["then"]["value"]
+    database.let_pass(-601)
+
+    app = open_account(then=then, reason="proved")
+    assert len(listed(app)) == 2
+    assert f'data-reveal="{then}">Confirmed.' in html(app)
+    assert list(listed(press(app, "Sign out: Safari on iPhone"))) == ["An unknown browser"]
 
 
 @pytest.mark.parametrize("name", ["password", "app", "end"])
@@ -261,14 +290,16 @@ def test_sign_out_whose_dialog_is_closed_meanwhile_is_told(open_account, phone, 
     assert undo_lines(app) == ["Signed out on 1 device."]
 
 
-def test_device_is_not_signed_out_by_a_proof_that_has_become_old(open_account, database, phone):
-    app = open_account()
+def test_devices_are_signed_out_after_another_proof_once_the_dialog_was_open_too_long(
+    open_account, database, phone, maya
+):
+    app = in_dialog(open_account(), devices.others_dialog).run()
     database.let_pass(601)
 
-    press(app, "Sign out: Safari on iPhone")
+    app = press(in_dialog(app, devices.others_dialog), "Sign out")
 
-    assert [one.value for one in app.warning] == [ProofNeeded.public]
-    assert len(listed(app)) == 2
+    assert form(app, "/proof")[1]["then"]["value"] == "end-others"
+    assert len(maya.devices.all()) == 2
 
 
 def test_password_managers_are_told_the_account(open_account, database, model):
@@ -577,7 +608,7 @@ def test_dialog_says_that_the_last_required_step_stays(
 
     is_refused = is_required and has_app is not asks_passkey
     assert any(FactorRequired.public in one.value for one in app.markdown) is is_refused
-    assert (f'action="{action}"' in html(app)) is not is_refused
+    assert (f'action="{action}?then=' in html(app)) is not is_refused
 
 
 def test_page_says_that_two_step_verification_is_off(open_account):

@@ -13,7 +13,8 @@ from services.domain.accounts import SecondFactor
 from services.domain.passkeys import MOST_PASSKEYS, Passkey
 from services.domain.sign_in_methods import SignInMethod
 from services.errors import LastWayIn, PasskeyCopied, PasskeysUnusable, TooManyPasskeys
-from tests.pages.conftest import captions, html, in_dialog, keys, pressed
+from tests.pages.conftest import captions, html, in_dialog, keys, pressed, refusals
+from tests.pages.test_conversation_list import undo_lines
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 LAPTOP = Passkey(
@@ -26,6 +27,7 @@ LAPTOP = Passkey(
 )
 PHONE = replace(LAPTOP, credential_id=b"phone", name="Phone", is_synced=True, last_used_at=NOON)
 OLD = replace(LAPTOP, credential_id=b"old", name="Tablet", rp_id="old.daybook.test")
+ID = "__4gbGFwdG9w"  # the id of LAPTOP in forms
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_passkey_is_added_with_the_name_of_the_browser(open_account):
 
 
 def test_suggested_name_is_not_taken(open_account):
-    taken = (replace(LAPTOP, name=name) for name in ("Passkey", "Passkey 2"))
+    taken = (replace(LAPTOP, credential_id=n.encode(), name=n) for n in ("Passkey", "Passkey 2"))
     app = open_account(*taken, then="passkey")
 
     assert forms(app, "create")["add"]["passkey_name"] == "Passkey 3"
@@ -150,7 +152,7 @@ def test_user_with_a_passkey_alone_can_prove(open_account, maya):
 
 
 def test_user_with_all_passkeys_adds_none(open_account):
-    app = open_account(*(replace(LAPTOP, name=str(n)) for n in range(MOST_PASSKEYS)))
+    app = open_account(*(replace(LAPTOP, credential_id=bytes([n])) for n in range(MOST_PASSKEYS)))
 
     assert "open-passkey" not in keys(app)
     assert TooManyPasskeys.public in captions(app)
@@ -168,7 +170,7 @@ def test_page_at_an_ip_address_says_to_open_localhost(open_account):
 def test_passkeys_that_are_off_can_be_removed_alone(open_account):
     turn_off()
 
-    assert "remove-passkey-0" in keys(open_account(LAPTOP))
+    assert f"remove-passkey-{ID}" in keys(open_account(LAPTOP))
     assert "open-passkey" not in keys(open_account(LAPTOP))
     assert not any("Sign in with" in one.value for one in open_account(LAPTOP).markdown)
     assert "Passkeys" not in [one.value for one in open_account().header]
@@ -181,8 +183,11 @@ def test_passkeys_that_are_off_can_be_removed_alone(open_account):
 def test_dialog_is_about_one_passkey(open_account, dialog, action):
     app = in_dialog(open_account(LAPTOP, PHONE), dialog, LAPTOP).run()
 
-    (found,) = re.findall(rf'<form [^>]*action="/passkey/{action}".*?</form>', html(app), re.DOTALL)
-    assert 'name="passkey" value="__4gbGFwdG9w"' in found
+    (found,) = re.findall(
+        rf'<form [^>]*action="/passkey/{action}[?"].*?</form>', html(app), re.DOTALL
+    )
+    assert f'name="passkey" value="{ID}"' in found
+    assert f'action="/passkey/{action}?then={action}-passkey-{ID}"' in found
     assert ("My *laptop* &lt;b&gt;" in found) is (action == "rename")
     assert ('name="others"' in found) is (action == "remove")
 
@@ -192,9 +197,9 @@ def test_last_way_in_has_a_reason_and_no_button(open_account, maya):
 
     app = open_account(LAPTOP, PHONE)
 
-    assert 'action="/passkey/remove"' in html(pressed(app, "remove-passkey-1"))
-    app = pressed(open_account(LAPTOP, PHONE), "remove-passkey-0")
-    assert 'action="/passkey/remove"' not in html(app)
+    assert 'action="/passkey/remove?' in html(pressed(app, "remove-passkey-cGhvbmU"))
+    app = pressed(open_account(LAPTOP, PHONE), f"remove-passkey-{ID}")
+    assert 'action="/passkey/remove?' not in html(app)
     assert LastWayIn.public in [one.value for one in app.markdown]
 
 
@@ -226,7 +231,7 @@ def test_last_passkey_of_the_second_step_is_known(
     asked = []
     monkeypatch.setattr(proven_actions, "ask_for", lambda *values: asked.append(values))
 
-    open_account(LAPTOP, *others).button(key="remove-passkey-0").click().run()
+    open_account(LAPTOP, *others).button(key=f"remove-passkey-{ID}").click().run()
 
     assert asked == [(passkeys.remove_passkey_dialog, LAPTOP, is_last_step)]
 
@@ -240,6 +245,26 @@ def test_last_passkey_of_the_second_step_is_known(
     ],
 )
 def test_outcome_is_said(open_account, reason, said):
-    (info,) = open_account(reason=reason).info
+    (line,) = undo_lines(open_account(reason=reason))
 
-    assert info.value.startswith(said)
+    assert line.startswith(said)
+
+
+@pytest.mark.parametrize("act", ["rename", "remove"])
+def test_refused_dialog_is_open_and_says_why(open_account, act):
+    app = open_account(LAPTOP, PHONE, then=f"{act}-passkey-{ID}", reason="busy")
+
+    assert f'action="/passkey/{act}?then={act}-passkey-{ID}"' in html(app)
+    assert refusals(app) == ["Nothing was changed. Daybook is busy. Try again in a minute."]
+    assert not app.error
+
+    app = pressed(app, "remove-passkey-cGhvbmU")
+
+    assert 'action="/passkey/remove?then=remove-passkey-cGhvbmU"' in html(app)
+    assert refusals(app) == []
+
+
+def test_refusal_of_a_dialog_that_is_gone_is_told(open_account):
+    app = open_account(then=f"rename-passkey-{ID}", reason="busy")
+
+    assert refusals(app) == ["Nothing was changed. Daybook is busy. Try again in a minute."]

@@ -1363,10 +1363,12 @@ def test_answer_of_a_session_is_good_once(corp, noor):
 
 
 def test_refused_addition_is_noted_and_ends_no_step(site, noor):
-    adds(noor)
+    page = adds(noor).text
     site.change_sessions(proved_at=datetime.now(UTC) - timedelta(minutes=11))
-    noor.post("/identity/add", step=noor.step)
+    [address] = re.findall('action="(/identity/add.*?)"', page)
+    refused = noor.post(address, step=noor.step)
 
+    assert said(refused) == {"then": "identity", "reason": "prove"}
     until(lambda: Failure.CHANGE in site.audited())
     site.change_sessions(proved_at=datetime.now(UTC))
     assert said(noor.post("/identity/add", step=noor.step)) == {"reason": "identity-added"}
@@ -1496,6 +1498,8 @@ def test_user_renames_a_sign_in(site, noor):
     assert (stored.generation, stored.uses) == (before.generation, before.uses)
     assert said(renames(noor, own.mark, "x" * 61))["reason"] == "name"
     assert said(renames(noor, "of nobody"))["reason"] == "expired"
+    refused = noor.post("/identity/remove?then=remove-x", identity="of nobody")
+    assert said(refused) == {"then": "remove-x", "reason": "expired"}
     assert site.found(OTHER).credentials.identities == (after,)
 
 

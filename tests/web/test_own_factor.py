@@ -278,10 +278,13 @@ def test_nothing_is_changed_or_shown_without_a_recent_proof(site, browser, act):
 
 
 def test_factor_is_not_confirmed_by_a_proof_that_has_become_old(site, browser):
-    begins(browser)
+    page = begins(browser, "/account/factor?then=app").text
     site.change_sessions(proved_at=None)
+    [address] = re.findall('action="(/account/factor/confirm.*?)"', page)
 
-    assert said(confirms(browser)) == {"reason": "prove"}
+    refused = browser.post(address, step=browser.step, code=digits(browser.key))
+
+    assert said(refused) == {"then": "app", "reason": "prove"}
     assert site.factor(browser) is None
 
 

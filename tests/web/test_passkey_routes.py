@@ -607,6 +607,13 @@ def test_passkey_is_changed_after_a_recent_proof_alone(site, browser, key, act):
     assert failures(browser.session) == {Failure.CHANGE: 1}
 
 
+@pytest.mark.parametrize("act", ["rename", "remove"])
+def test_refused_change_of_a_passkey_leads_back_to_its_form(browser, act):
+    answer = browser.post(f"/passkey/{act}?then={act}-passkey-x", passkey="")
+
+    assert said(answer) == {"then": f"{act}-passkey-x", "reason": "passkey-missing"}
+
+
 @pytest.mark.parametrize("act", [renames, removes])
 def test_passkey_of_another_user_is_not_changed(site, browser, key, act):
     omar = site.signed_in(new_user(site))
