@@ -31,7 +31,7 @@ from pages._parts.refusals import draw_failed_sign_out, draw_refused_change, ref
 from pages._session import show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
-from services.domain.accounts import ProofScope
+from services.domain.accounts import SIGN_IN_STEPS, ProofScope
 from services.domain.addresses import has_mailbox
 from services.domain.mails import CodePurpose
 from services.domain.sign_in_methods import SignInMethod
@@ -142,7 +142,9 @@ def _draw_end(actions: Actions) -> None:
     """Draw the parts that every account has: recent activity, export and deletion."""
     st.header("Recent activity", anchor=False)
     if st.toggle("Show changes and failed attempts", key="show-activity"):
-        audit_table.draw(actions.user.activity(), names_users=False)
+        # sign-ins are among the devices
+        shown = [one for one in actions.user.activity() if one.action not in SIGN_IN_STEPS]
+        audit_table.draw(shown, names_users=False)
     st.header(words.EXPORT, anchor=False)
     st.markdown("All chats, memories, spaces, preferences and usage as a zip file, not encrypted.")
     full_export.draw_button()

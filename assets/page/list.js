@@ -1,9 +1,10 @@
 // Keeps the focus of the keyboard: if a focused button of the list or of a message is redrawn or removed,
 // the focus moves to the redrawn button or to the button that takes its place. The openers of menus and the
-// switch of a temporary chat are redrawn, too.
+// switch of a temporary chat are redrawn, too. After the last notice, what follows it has the focus.
 
 const KEPT = [
   ".db-list button, .db-versions button, .st-key-earlier button, .st-key-is-temporary input",
+  '[class*="st-key-notice-"] button',
   daybook.OPENERS,
 ].join();
 
@@ -34,6 +35,8 @@ function successor() {
     const { length } = focused.closest(".db-list").querySelectorAll(".db-row");
     return document.querySelectorAll('[data-act="open"]')[length]; // the first added row
   }
+  if (focused.closest('[class*="st-key-notice-"]'))
+    return daybook.composer() ?? document.querySelector(`#stMain :is(button, ${daybook.FIELD}):enabled`);
   if (act?.endsWith("archive")) return document.querySelector('[data-act$="archive"]');
   return first && !act && !options ? daybook.redrawn(first) : null;
 }

@@ -79,6 +79,7 @@ daybook.capture(window, "keydown", (event) => {
     all = items(),
     here = all.indexOf(document.activeElement);
   const isLetter = key.length === 1 && key !== " " && !event.ctrlKey && !event.metaKey && !event.altKey;
+  const isLink = key === " " && document.activeElement.href !== undefined; // buttons hear Space by themselves
   const to = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: -1 }[key];
   if (to !== undefined) all.at(to % all.length).focus();
   else if (isLetter) {
@@ -86,11 +87,12 @@ daybook.capture(window, "keydown", (event) => {
     inOrder
       .find(({ textContent }) => textContent.trim().toLowerCase().startsWith(key.toLowerCase()))
       ?.focus();
-  } else if (["Escape", "Tab"].includes(key)) {
+  } else if (isLink) document.activeElement.click();
+  else if (["Escape", "Tab"].includes(key)) {
     menu.hidePopover();
     forgetMenu(); // the toggle event comes later, and the next key may press the same button again
   }
-  if (to === undefined && !isLetter && key !== "Escape") return;
+  if (to === undefined && !isLetter && !isLink && key !== "Escape") return;
   event.preventDefault();
   event.stopPropagation(); // otherwise Escape would stop a reply, and a letter be a shortcut of Streamlit
 });

@@ -248,7 +248,7 @@ begin
     limit least(at_most, 500);
 end $$;
 
--- Return the newest 100 failures and the newest 100 other entries of the audit about the caller: so failures, which
+-- Return the newest 100 failures and the newest 500 other entries of the audit about the caller: so failures, which
 -- strangers can cause, do not hide the others. No other user is named; a session and the sealed name of its browser are the
 -- caller's own. The result is one JSON value, because the API's
 -- "max rows" limit would truncate a list of rows. The call needs no proof, because it returns only the caller's entries.
@@ -263,7 +263,7 @@ begin
     from unnest('{true, false}'::boolean[]) is_failure, lateral (
       select * from private.audit
       where audit.target = person and (audit.action like '%.fail') = is_failure
-      order by audit.id desc limit 100
+      order by audit.id desc limit case when is_failure then 100 else 500 end
     ) entry
   );
 end $$;

@@ -20,6 +20,11 @@ def hidden_fields(values: Mapping[str, object]) -> str:
     )
 
 
+def revealed(name: str, form: str) -> str:
+    """Return the HTML of *form* so that assets/page/reveal.js gives it the focus, and gives it back to the button *name* or open-*name*."""
+    return f'<div data-reveal="{escape(name)}">{form}</div>'
+
+
 def email_field(label: str = words.EMAIL, autocomplete: str = "username", state: str = "") -> str:
     """Return the HTML of a field for an email address, which assets/page/check.js checks; *state*: more attributes."""
     return f"""<label>{label}<input name="email" type="email" autocomplete="{autocomplete}" required {state}

@@ -6,7 +6,7 @@ from uuid import UUID
 import streamlit as st
 
 from pages._parts import codes, proof, words
-from pages._parts.form_fields import email_field
+from pages._parts.form_fields import email_field, revealed
 from pages._parts.refusals import refusal
 from services import bootstrap
 from services.bootstrap import UserServices
@@ -43,7 +43,7 @@ def draw_button() -> None:
         takes_back = SignInMethod.CODE in bootstrap.current_app().methods
         st.info(_CHANGED.format(_UNDO if takes_back else ""))
     if _sends_codes():
-        st.button("Change email", on_click=codes.go_to, args=[_PURPOSE])
+        st.button("Change email", key=f"open-{_PURPOSE}", on_click=codes.go_to, args=[_PURPOSE])
 
 
 def draw_forms(user: UserServices, scope: ProofScope) -> None:
@@ -61,10 +61,11 @@ def draw_forms(user: UserServices, scope: ProofScope) -> None:
     if step is None:
         st.markdown("We will send a code to your new email.")
         field = email_field("New email", "off")
-        st.html(_FORMS.send(words.SEND_CODE, field), width=384)
+        st.html(revealed(_PURPOSE, _FORMS.send(words.SEND_CODE, field)), width=384)
     else:
         st.markdown(f"If your new email can be used, we sent a code to it. {codes.SENT}")
-        st.html(_SENT_TO + _FORMS.redeem(step, "Change email"), width=384)
+        form = _SENT_TO + _FORMS.redeem(step, "Change email")
+        st.html(revealed(_PURPOSE, form), width=384)
     st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 
 

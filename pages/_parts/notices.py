@@ -19,7 +19,9 @@ from services.domain.mails import NoticeKind
 from services.errors import AppError
 
 _TO_ACCOUNT = '<a href="/account" target="_self">Account</a>'
-_IF_NOT_YOU = f"Not you? Check your password, sign-in methods and devices on {_TO_ACCOUNT}."
+_IF_NOT_YOU = (
+    f"Not you? Check your sign-in methods, password (if you have one) and devices on {_TO_ACCOUNT}."
+)
 _TITLES: Mapping[NoticeKind, str] = {  # titles of the notices with the advice _IF_NOT_YOU
     NoticeKind.NEW_DEVICE: "New sign-in to your account",
     NoticeKind.FACTOR_ADDED: "An authenticator app was set up",

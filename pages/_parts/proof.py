@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from pages._parts import codes, factor, passkey_forms, providers, words
-from pages._parts.form_fields import password_field, show_button
+from pages._parts.form_fields import password_field, revealed, show_button
 from pages._parts.refusals import refusal
 from services.bootstrap import UserServices
 from services.domain.accounts import Device, ProofScope
@@ -20,12 +20,12 @@ from services.domain.mails import CodePurpose
 MISSING = "prove"
 CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
 _IN_PART = "Confirmed, but not for all changes."
-# shown after a partial proof (ProofScope.PART): says which changes the proof allows
+# shown after a partial proof (ProofScope.PART), where it is not enough
 _SO_FAR = (
-    "Your sign-in provider does not tell us when you signed in. For ten minutes you can add what is offered on this page, or delete "
-    "your account."
+    "Your sign-in provider does not tell us when you signed in. That is enough to add a passkey, a first password or a first "
+    "authenticator app, and to delete your account, but not for this change."
 )
-_OTHERWISE = "For other changes, confirm another way: with a password, a passkey or a code sent to your email."
+_OTHERWISE = "Confirm another way: with a password, a passkey or a code sent to your email."
 _BY_CODE = "Have a code sent to your email."
 _WITHOUT = (
     "Your account has no password, so this is not possible here. Ask your admin to set one: "
@@ -55,25 +55,29 @@ def draw(user: UserServices, scope: ProofScope, why: str, then: str = "") -> Non
     forms = codes.CodeForms(CodePurpose.PROVE, back_to)
     if takes_code and is_by_code() and (step := codes.open_step()):
         st.markdown("Enter the code in the email. Then you can make changes for ten minutes.")
-        st.html(forms.redeem(step, words.CONFIRM, factor_field), width=384)
+        st.html(revealed(then, forms.redeem(step, words.CONFIRM, factor_field)), width=384)
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
         return
     so_far = _SO_FAR if user.is_of_provider else f"{_SO_FAR} {_OTHERWISE}"
     st.markdown(so_far if scope is ProofScope.PART else f"{why} This is good for ten minutes.")
+    ways: list[tuple[str, str]] = []  # the forms, each with the sentence above it
     if by_passkey := passkey_forms.proof_form(user, back_to):
-        st.html(by_passkey, width=384)
+        ways.append(("", by_passkey))
     if own.has_password:
-        if by_passkey:
-            st.markdown("Or enter your password.")
-        style = ' class="db-second"' if by_passkey else ""
-        st.html(_form(user.email, then, factor_field, style), width=384)
-    elif not takes_code and not by_passkey and not providers.proving(user):
-        st.markdown(_WITHOUT)
+        style = ' class="db-second"' if ways else ""
+        by_password = _form(user.email, then, factor_field, style)
+        ways.append(("Or enter your password." if ways else "", by_password))
     if takes_code:
-        is_second = own.has_password or by_passkey != ""
-        st.markdown("Or have a code sent to your email." if is_second else _BY_CODE)
-        st.html(forms.send(words.SEND_CODE, is_second=is_second), width=384)
-    providers.draw_proofs(user, then)
+        by_code = forms.send(words.SEND_CODE, is_second=bool(ways))
+        ways.append(("Or have a code sent to your email." if ways else _BY_CODE, by_code))
+    if by_provider := providers.proof_forms(user, then):
+        ways.append(("", by_provider))
+    if not ways:
+        st.markdown(_WITHOUT)
+    for number, (sentence, form) in enumerate(ways):
+        if sentence:
+            st.markdown(sentence)
+        st.html(form if number else revealed(then, form), width=384)
     if then:
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 

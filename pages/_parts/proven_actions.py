@@ -13,6 +13,7 @@ import streamlit as st
 
 from pages._parts import codes, outcomes, proof, words
 from pages._parts.elements import draw_cancel, draw_switch, quiet_button
+from pages._parts.form_fields import revealed
 from pages._parts.refusals import draw_refused_change, refused_change
 from pages._session import ask_for, find_user
 from pages._tab import Outcome
@@ -68,7 +69,7 @@ class Actions:
         reason = st.query_params.get("reason", "")
         if not proof.draw_outcome(reason, self.scope):
             draw_refused_change(reason)
-        st.html(f'<div data-reveal="{name}">{form}</div>', width=384)
+        st.html(revealed(name, form), width=384)
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 
     def draw_refusal_without_form(self) -> None:

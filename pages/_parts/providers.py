@@ -73,10 +73,9 @@ def proving(user: UserServices) -> list[OfferedProvider]:
     return [one for one in offered() if one.issuer in issuers]
 
 
-def draw_proofs(user: UserServices, then: str) -> None:
-    """Draw a button for each provider through which *user* can prove their identity; *then*: as in `proof.draw`."""
-    if own := proving(user):
-        st.html(forms("prove", own, "Confirm with", then), width=384)
+def proof_forms(user: UserServices, then: str) -> str:
+    """Return the HTML of a form for each provider through which *user* can prove their identity; *then*: as in `proof.draw`."""
+    return forms("prove", proving(user), "Confirm with", then)
 
 
 def forms(act: str, to: Sequence[OfferedProvider], verb: str, then: str = "") -> str:

@@ -91,6 +91,17 @@ class Exemption(StrEnum):
     OPERATOR_PASSWORD = "sign_in.operator"  # noqa: S105 - a sign-in with a password that an operator set
 
 
+# successful steps of a sign-in or a proof, named as in the audit log
+SIGN_IN_STEPS = frozenset(
+    {
+        CredentialsAction.FACTOR_USED,
+        CredentialsAction.IDENTITY_USED,
+        CredentialsAction.PASSKEY_USED,
+        Exemption.OPERATOR_PASSWORD,
+    }
+)
+
+
 class SessionEnd(StrEnum):
     """The reasons for the end of an app session."""
 

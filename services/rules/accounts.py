@@ -53,8 +53,9 @@ MOST_TRIES = 5
 MOST_NOTICES = 3  # maximum notices of one kind that are stored for a user
 # for this long, the session that follows another in its browser does not show the notices of the other's changes
 FOLLOWED_LIFE = timedelta(minutes=10)
-# maximum audit entries that a user sees about changes, and also the maximum about failures, which strangers can cause
-MOST_CHANGES = 100
+# maximum audit entries that a user gets about changes, among them steps of sign-ins, which the page leaves out
+MOST_CHANGES = 500
+MOST_FAILURES = 100  # the maximum about failures, which strangers can cause
 FORMER_LIFE = timedelta(hours=72)  # for this long, a user may take a former address back
 # the time from setting a new or shorter retention period until the first deletion, during which users are warned
 WARNING = timedelta(days=14)

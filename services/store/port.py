@@ -386,7 +386,7 @@ class UserFigures(Protocol):
         ...
 
     def account_changes(self) -> list[ActivityRow]:
-        """Return the newest audit entries about the user: at most 100 changes and 100 failures."""
+        """Return the newest audit entries about the user: at most 500 changes and 100 failures."""
         ...
 
     def stored(self) -> StoredData:

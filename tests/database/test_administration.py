@@ -331,9 +331,9 @@ def test_failures_do_not_hide_changes_of_the_own_account(world, maya):
     seen = [row["action"] for row in maya.call("my_audit")]
     assert seen == ["proof.fail"] * 100 + ["key.put", "account.begin"]
 
-    world.admin.execute(insertion, [maya.id, 101, ["session.prove", "proof.fail"]])
+    world.admin.execute(insertion, [maya.id, 501, ["session.prove", "proof.fail"]])
     seen = [row["action"] for row in maya.call("my_audit")]
-    assert sorted(seen) == ["proof.fail"] * 100 + ["session.prove"] * 100
+    assert sorted(seen) == ["proof.fail"] * 100 + ["session.prove"] * 500
 
 
 def age(world, conversation, days):

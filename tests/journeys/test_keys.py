@@ -209,7 +209,7 @@ def test_menu_has_items_alone_and_gives_the_focus_back(browser):
 
 @pytest.mark.parametrize(
     ("key", "path"),
-    [("", "/memory"), ("ctrlKey", "/"), ("metaKey", "/"), ("shiftKey", "/")],
+    [("", "/memory"), (" ", "/memory"), ("ctrlKey", "/"), ("metaKey", "/"), ("shiftKey", "/")],
 )
 def test_link_of_a_menu_opens_its_page(browser, key, path):
     page = browser.new_page()
@@ -226,10 +226,14 @@ def test_link_of_a_menu_opens_its_page(browser, key, path):
       });
     }""")
 
-    page.get_by_role("menuitem", name="Memory").dispatch_event("click", {key: True} if key else {})
+    memory = page.get_by_role("menuitem", name="Memory")
+    if key == " ":
+        memory.press(key)
+    else:
+        memory.dispatch_event("click", {key: True} if key else {})
 
     expect(page).to_have_url(f"http://app.test{path}")
-    assert page.evaluate("heard") == ["left to the browser" if key else "popstate"]
+    assert page.evaluate("heard") == ["left to the browser" if key.strip() else "popstate"]
     page.close()
 
 

@@ -41,6 +41,7 @@ def test_account_tells_of_a_second_browser_and_of_failures_until_it_ends(app, pe
     dismiss.focus()
     maya.page.keyboard.press("Enter")
     expect(notices(maya)).to_have_count(0)
+    expect(maya.page.locator("main :focus")).to_have_count(1)
 
     for _ in range(2):
         wrong = {"password": "not the password"}

@@ -11,7 +11,7 @@ import pytest
 from pages._parts import devices, passkeys, proven_actions, second_factor, words
 from services import bootstrap
 from services.domain import AccountRole
-from services.domain.accounts import SIGN_IN_REASONS, ProofScope, SecondFactor
+from services.domain.accounts import SIGN_IN_REASONS, SIGN_IN_STEPS, ProofScope, SecondFactor
 from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
 from services.domain.sign_in_methods import SignInMethod
@@ -737,6 +737,7 @@ def test_recent_activity_is_read_once_it_is_asked_for(open_account, database, ma
             an_entry(4, "recovery.use"), actor="You", session=here.session_id, device=here.sealed
         ),
         replace(change, at=later),
+        *(an_entry(5, step) for step in SIGN_IN_STEPS),
     ]
     app = open_account()
     assert "Role changed" not in html(app)
@@ -856,7 +857,7 @@ def in_part(database, maya):
     database.tables.run(change)
 
 
-_PART = "For ten minutes you can add what is offered on this page, or delete your account."
+_PART = "but not for this change."
 
 
 @pytest.mark.usefixtures("in_part")
@@ -871,6 +872,8 @@ def test_proof_in_part_offers_what_it_covers(open_account, database, maya, phone
     app = press(open_account(), "Sign out: Safari on iPhone")
 
     assert len([one for one in app.markdown if _PART in one.value]) == 1
+    # the page of a proof offers nothing else
+    assert not any("this page" in one.value for one in app.markdown)
     assert words.CONFIRM_IDENTITY in [one.value for one in app.header]
     assert len(maya.devices.all()) == 2
 
@@ -881,7 +884,7 @@ def test_proof_in_part_names_only_ways_that_there_are(open_account, maya, is_of_
     maya.is_of_provider = is_of_provider
 
     app = open_account(then="end-others")
-    said_so = [one for one in app.markdown if "confirm another way" in one.value]
+    said_so = [one for one in app.markdown if "Confirm another way" in one.value]
 
     assert bool(said_so) is not is_of_provider
 

@@ -48,7 +48,7 @@ def test_notice_is_shown_on_each_page(open_app, maya, tell, page):
     [(title, when, advice)] = shown(app)
     assert title == "New sign-in to your account"
     assert when.endswith(f", in {FIREFOX}")
-    assert advice.startswith("Not you? Check your password")
+    assert advice.startswith("Not you? Check your sign-in methods, password (if you have one)")
 
 
 def test_notice_is_gone_once_it_is_dismissed(open_app, maya, tell):

@@ -21,7 +21,7 @@ from services.domain.usage import (
     UsageSum,
 )
 from services.rules import part_of
-from services.rules.accounts import MOST_CHANGES
+from services.rules.accounts import MOST_CHANGES, MOST_FAILURES
 from services.rules.turns import Entry
 from services.store.tables import schema
 from services.store.tables.blocks import atomic, found
@@ -177,7 +177,8 @@ class TablesUsage:
     def account_changes(self, block: Block) -> list[ActivityRow]:
         def newest(*, is_failure: bool) -> list[AuditRow]:
             where = {"target": self.user_id, "is_failure": is_failure}
-            return block.select(schema.AUDIT, where, order=("-id",), limit=MOST_CHANGES)
+            limit = MOST_FAILURES if is_failure else MOST_CHANGES
+            return block.select(schema.AUDIT, where, order=("-id",), limit=limit)
 
         rows = newest(is_failure=True) + newest(is_failure=False)
         names = {None: None, self.user_id: "You"}
