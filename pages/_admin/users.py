@@ -219,7 +219,7 @@ def _draw_user(admin: UserServices, user: UserUsage) -> None:
     opened = tab().opened_rows
     # assets/page/reveal.js scrolls to the user
     reveal = f' data-reveal="{opened}"' if opened else ""
-    st.html(f'<h3 class="db-who"{reveal}>{escape(user.email)}</h3>')
+    st.html(f'<h2 class="db-who"{reveal}>{escape(user.email)}</h2>')
     with show_errors():
         st.caption(" · ".join(account_phrases(user, admin.sign_in_state_of(user.user_id))))
     with row("user-actions"):

@@ -46,6 +46,6 @@ def draw_failed_sign_out() -> None:
 
 def draw_form_title(title: str) -> None:
     """Draw the *title* of a form for signing in and, if the last entry was refused, the reason in the URL."""
-    st.subheader(title, anchor=False)
+    st.title(title, anchor=False)
     if sentence := refusal(st.query_params.get("reason", "")):
         st.error(sentence)

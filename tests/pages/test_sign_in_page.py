@@ -349,7 +349,7 @@ def test_link_leads_to_the_form_for_the_email_and_back(open_app, mailer, link, p
 
     app = press(app, link)
 
-    assert [one.value for one in app.subheader] == [title]
+    assert [one.value for one in app.title] == [title]
     form = html_of(app)
     assert 'method="post" action="/code"' in form
     assert 'name="email"' in form
@@ -363,7 +363,7 @@ def test_link_leads_to_the_form_for_the_email_and_back(open_app, mailer, link, p
 def test_change_of_address_is_undone_behind_the_forgotten_password(open_app, mailer):
     app = press(press(open_app(None), "Forgot your password?"), UNDO_CHANGE)
 
-    assert [one.value for one in app.subheader] == [UNDO_CHANGE]
+    assert [one.value for one in app.title] == [UNDO_CHANGE]
     assert 'name="purpose" value="restore_address"' in html_of(app)
 
 
@@ -437,7 +437,7 @@ def test_purpose_without_a_sign_in_shows_the_forms_of_passwords(open_app, mailer
 def test_sign_up_waits_for_its_code(open_app, mailer):
     app = open_app(None, c="some-id", code="sign_up", step=STEP, reason="wrong-code")
 
-    assert [one.value for one in app.subheader] == ["Confirm your email"]
+    assert [one.value for one in app.title] == ["Confirm your email"]
     assert [one.value for one in app.error] == [WrongCode.public]
     redeem, _, again = html_of(app).partition("</form>")
     assert 'action="/code/redeem"' in redeem
@@ -564,7 +564,7 @@ def test_form_for_the_factor_is_native_and_leads_to_the_other(open_app, code, ti
     app = open_app(None, c="some-id", code=code, step=STEP)
 
     form = html_of(app)
-    assert [one.value for one in app.subheader] == [title]
+    assert [one.value for one in app.title] == [title]
     assert 'method="post" action="/factor"' in form
     is_app = code == "factor"
     assert ('inputmode="numeric"' in form) is is_app
@@ -574,7 +574,7 @@ def test_form_for_the_factor_is_native_and_leads_to_the_other(open_app, code, ti
     assert "checkbox" not in form
     assert not app.text_input
     app = press(app, "Use a recovery code" if is_app else "Use the app")
-    assert (FACTOR_TITLE in [one.value for one in app.subheader]) is not is_app
+    assert (FACTOR_TITLE in [one.value for one in app.title]) is not is_app
     assert f'name="step" value="{STEP}"' in html_of(app)
     app = press(app, "Back to sign in")
     assert [*forms(app)] == ["Sign in", "Create account"]
@@ -585,7 +585,7 @@ def test_form_for_a_passkey_leads_to_the_others(open_app, by):
     app = open_app(None, c="some-id", code="passkey_factor", step=STEP, by=by)
 
     form = html_of(app)
-    assert [one.value for one in app.subheader] == ["Use your passkey"]
+    assert [one.value for one in app.title] == ["Use your passkey"]
     assert 'action="/passkey" data-passkey="get"' in form
     for name, value in (("use", "factor"), ("entry", STEP), ("by", by), ("next", "/?c=some-id")):
         assert f'name="{name}" value="{value}"' in form
@@ -594,7 +594,7 @@ def test_form_for_a_passkey_leads_to_the_others(open_app, by):
     assert f'name="step" value="{STEP}"' in html_of(app)
     assert f'name="by" value="{by}"' in html_of(app)
     app = press(app, "Use a passkey")
-    assert [one.value for one in app.subheader] == ["Use your passkey"]
+    assert [one.value for one in app.title] == ["Use your passkey"]
     app = press(app, "Back to sign in")
     assert "by" not in app.query_params
 
@@ -656,7 +656,7 @@ def test_reset_lists_passkeys_and_sign_ins_with_their_dates(open_app):
 def test_second_step_of_a_reset_says_that_the_password_is_not_changed_yet(open_app, query, asked):
     app = open_app(None, step=STEP, ways="passkey.2025-03-09T12:30Z", **query)
 
-    assert [one.value for one in app.subheader] == ["Reset your password"]
+    assert [one.value for one in app.title] == ["Reset your password"]
     assert f"{asked}Your password changes after this step." in [one.value for one in app.markdown]
     if "by" not in query:
         assert ">Reset password</button>" in html_of(app)
@@ -702,7 +702,7 @@ def test_required_factor_leads_to_the_setup_key(open_app):
     app = open_app(None, **query, reason="slow", wait="60")
 
     form = html_of(app)
-    assert [one.value for one in app.subheader] == ["Set up an authenticator app"]
+    assert [one.value for one in app.title] == ["Set up an authenticator app"]
     assert 'method="post" action="/factor/enrol"' in form
     given = ("step", STEP), ("next", "/?c=some-id"), ("new", "yes"), ("invite", "a code")
     for name, value in given:
