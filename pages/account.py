@@ -143,7 +143,8 @@ def _draw_end(actions: Actions) -> None:
     st.header("Recent activity", anchor=False)
     if st.toggle("Show changes and failed attempts", key="show-activity"):
         # sign-ins are among the devices
-        shown = [one for one in actions.user.activity() if one.action not in SIGN_IN_STEPS]
+        entries = actions.user.activity()
+        shown = [entry for entry in entries if entry.action not in SIGN_IN_STEPS]
         audit_table.draw(shown, names_users=False)
     st.header(words.EXPORT, anchor=False)
     st.markdown("All chats, memories, spaces, preferences and usage as a zip file, not encrypted.")

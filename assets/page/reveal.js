@@ -7,7 +7,7 @@
 const REVEALED = '[data-reveal], .stApp:not(:has(.st-key-composer)) [class*="st-key-refusal-"]';
 const FIELDS = 'input:not([hidden], [type="hidden"], [type="checkbox"]), [type="submit"]';
 let revealed = new Set();
-let gone = ""; // the last of them that disappeared, until the next key or press; its button may be drawn later
+let gone = ""; // the last that disappeared, until the next key or press: its button may be drawn later
 
 for (const type of ["keydown", "pointerdown"]) daybook.capture(window, type, () => (gone = ""));
 

@@ -873,7 +873,7 @@ def test_proof_in_part_offers_what_it_covers(open_account, database, maya, phone
 
     assert len([one for one in app.markdown if _PART in one.value]) == 1
     # the page of a proof offers nothing else
-    assert not any("this page" in one.value for one in app.markdown)
+    assert not any("this page" in text.value for text in app.markdown)
     assert words.CONFIRM_IDENTITY in [one.value for one in app.header]
     assert len(maya.devices.all()) == 2
 
