@@ -5,6 +5,7 @@ import re
 from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from playwright.sync_api import (
     Error,
@@ -21,6 +22,7 @@ FOR_EVER = "[[tokens=9000 rate=12]]"  # longer than any journey, for replies tha
 MESSAGE = '.stChatMessage, .db-message, [class*="st-key-past-"] .stMarkdown:not(.stChatMessage *)'
 _BETWEEN_LOADS = 1500  # milliseconds: a load of the page takes more CPU time than all else
 _numbers = itertools.count()
+_idle = WeakKeyDictionary()  # by browser: the contexts of users who left, by their options
 
 expect.set_options(timeout=SECONDS * 1000)
 
@@ -439,10 +441,15 @@ class Person(Tab):
         self.hosts = set()
         self.sites = {urlsplit(url).netloc}
         options = {"viewport": DESK, "accept_downloads": True} | context
-        self.context = browser.new_context(**options)
+        self._idle = _idle.setdefault(browser, {}).setdefault(repr(sorted(options.items())), [])
+        self.context = self._idle.pop() if self._idle else browser.new_context(**options)
         self.context.set_default_timeout(SECONDS * 1000)
         self.context.on("request", self._note_request)
-        super().__init__(self._new_page(), url)
+        page = self._new_page()
+        stored = self.context.new_cdp_session(page)
+        stored.send("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
+        stored.detach()
+        super().__init__(page, url)
 
     def new_tab(self, url=""):
         """Open another tab of this app, or of another process of it at *url*."""
@@ -472,7 +479,13 @@ class Person(Tab):
         self.is_welcome()
 
     def leaves(self):
-        self.context.close()
+        """Close the tabs, and leave the context to the next user with its options: it has loaded and compiled Streamlit's scripts."""
+        self.context.remove_listener("request", self._note_request)
+        for page in self.context.pages:
+            page.close()
+        self.context.clear_cookies()
+        self.context.clear_permissions()
+        self._idle.append(self.context)
 
     def complaints(self):
         """Return the page errors and CSP violations of the console, and requests to other sites."""
