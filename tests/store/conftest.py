@@ -29,7 +29,13 @@ def _cheap_hashes():
         yield
 
 
-@pytest.fixture(scope="session", params=["embedded_stack", "hosted"], ids=["embedded", "hosted"])
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param("embedded_stack", id="embedded"),
+        pytest.param("hosted", id="hosted", marks=pytest.mark.long_run),
+    ],
+)
 def stack(request):
     """Each backend in turn, in place of the embedded stack of other tests."""
     return request.getfixturevalue(request.param)
