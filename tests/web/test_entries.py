@@ -134,7 +134,7 @@ def user_of(site):
     return User(site, email, Authenticator().enrol(site.accounts, session))
 
 
-@pytest.fixture(params=["in-memory", "embedded"])
+@pytest.fixture(params=["in-memory", pytest.param("embedded", marks=pytest.mark.long_run)])
 def site(request):
     if request.param == "in-memory":
         return FactorSite(accounts_in_memory(InMemoryStore()))
