@@ -20,6 +20,8 @@ from tests.mail_server import mail_server
 from tests.stack.apps import running, until
 from tests.store.conftest import new_email
 
+pytestmark = pytest.mark.long_run
+
 
 @pytest.fixture(scope="module")
 def site(make_hosted_app, cache, tmp_path_factory):
@@ -34,17 +36,14 @@ def app(site):
     return site.app
 
 
-@pytest.mark.long_run
 def test_required_factor_of_a_provider_here_too(person, site):
     meets_a_required_factor(person, site, CORP, f"noor-7@{DOMAIN}")
 
 
-@pytest.mark.long_run
 def test_rules_of_a_provider_here_too(person, site):
     goes_by_the_rules(person, site)
 
 
-@pytest.mark.long_run
 def test_codes_alone_here_too(make_hosted_app, person):
     with started_app(make_hosted_app) as app:
         operator_of(app).grant_admin(OLD)

@@ -21,6 +21,8 @@ from tests.journeys.test_passkeys import (
 from tests.journeys.test_single_sign_on import goes_all_ways, started_site
 from tests.mail_server import mail_server
 
+pytestmark = pytest.mark.long_run
+
 
 @pytest.fixture(scope="module")
 def site(make_hosted_app, cache, tmp_path_factory):
@@ -34,7 +36,6 @@ def app(site):
     return site.app
 
 
-@pytest.mark.long_run
 def test_providers_here_too(person, site):
     goes_all_ways(person, site)
 
@@ -50,7 +51,6 @@ def lea(app, person, site):
     return lea
 
 
-@pytest.mark.long_run
 def test_passkey_here_too(app, lea):
     goes_through(lea, app)
 
