@@ -35,6 +35,11 @@ class Storm:
         with self._lock:
             self.events[event] += count
 
+    def has_all(self, expected):
+        """Return True if all *expected* events have happened; those of the ledger are counted after the storm."""
+        with self._lock:
+            return all(self.events[name] for name in expected if not name.startswith("ledger"))
+
     def start(self, act):
         """Repeat *act* on a connection of its own, in a thread, also after an error, until the storm is over."""
 
@@ -167,8 +172,11 @@ class Worker:
         return self.random.random() < probability
 
 
-def run_storm(admin, address, proof, seconds):
-    """Return the broken promises with their counts, and what happened."""
+def run_storm(admin, address, proof, seconds, expected):
+    """Return the broken promises with their counts, and what happened, once all *expected* events have.
+
+    *seconds*: how long it lasts at least and at most.
+    """
     storm, world = Storm(address), psycopg_world(admin, proof)
     people = [world.person() for _ in range(PEOPLE)]
     ids = [person.id for person in people]
@@ -193,7 +201,7 @@ def run_storm(admin, address, proof, seconds):
     workers = [Worker(storm, conversations, seed).talk for seed in range(WORKERS)]
     threads = [storm.start(act) for act in [*workers, *[sweep] * SWEEPERS, forget]]
     try:
-        overspent = observe(admin, ids, seconds)
+        overspent = observe(admin, ids, seconds, lambda: storm.has_all(expected))
     finally:
         storm.stop.set()
         for thread in threads:
@@ -226,10 +234,12 @@ def tighten_caps(admin, people):
     admin.execute("update private.deployment set monthly_cap_micro = 100000")
 
 
-def observe(admin, ids, seconds):
+def observe(admin, ids, seconds, is_complete):
     """Look for overspending, and raise the caps a little, four times a second; return the number of overspends."""
-    end, overspent, samples = time.monotonic() + seconds, 0, 0
-    while time.monotonic() < end:
+    (least, most), begun, overspent, samples = seconds, time.monotonic(), 0, 0
+    while (passed := time.monotonic() - begun) < most:
+        if passed > least and is_complete():
+            break
         overspent += admin.execute(OVERSPENT).fetchone()[0]
         samples += 1
         if samples % 5 == 0:

@@ -38,6 +38,7 @@ CHAOS = 0.08  # the share of turns for each kind of fault
 NO_CAP = 10**9
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)  # far from the end of a day
 
+LEAST_SECONDS = 2  # of a storm
 HAPPENED = {
     *(
         "begun",
@@ -80,6 +81,11 @@ class Storm:
 
     def all(self, user, table):
         return self.tables.of(user.turns.user_id).run(lambda block: block.select(table))
+
+    def has_all(self):
+        """Return True if all has happened; entries of the ledger are counted after the storm."""
+        with self._lock:
+            return all(self.events[name] for name in HAPPENED if not name.startswith("ledger"))
 
     def start(self, act):
         def repeat():
@@ -218,7 +224,7 @@ class Worker:
 
 
 def run_storm(tables, seconds, workers=WORKERS, sweepers=SWEEPERS):
-    """Return the broken promises with their counts, and what happened."""
+    """Return the broken promises with their counts, and what happened, after LEAST_SECONDS to *seconds*, once all has happened."""
     storm = Storm(tables)
 
     def sweep_once():
@@ -228,8 +234,10 @@ def run_storm(tables, seconds, workers=WORKERS, sweepers=SWEEPERS):
 
     acts = [Worker(storm, seed).talk for seed in range(workers)] + [sweep_once] * sweepers
     threads = [storm.start(act) for act in acts]
-    overspent, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
+    overspent, begun = 0, time.monotonic()
+    while (passed := time.monotonic() - begun) < seconds:
+        if passed > LEAST_SECONDS and storm.has_all():
+            break
         overspent += storm.overspent()
         storm.raise_caps()
         storm.stop.wait(0.1)
