@@ -31,7 +31,8 @@ DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 
 def files(*places: str) -> Iterator[Path]:
     """Yield the files of *places* that git knows."""
-    command = ["git", "ls-files", "-z", *places]
+    # another user may own the checkout: git then reads it only if it is told so
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", *places]
     for name in subprocess.check_output(command, cwd=ROOT, text=True).split("\0"):
         if name:
             yield ROOT / name

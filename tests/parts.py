@@ -1,4 +1,4 @@
-"""The parts of the tests that are packages of Debian: Chromium, Postgres, a library of the local model, and other browsers.
+"""The parts of the tests that are packages of Debian: Git, Chromium, Postgres, a library of the local model, and other browsers.
 
 `python -m tests.parts` prints the packages that this machine lacks for the run, with DAYBOOK_TESTS=all for the long run.
 """
@@ -64,6 +64,7 @@ def library(name):
     return name
 
 
+GIT = Part(name="Git", package="git", found=shutil.which("git"))
 CHROMIUM = Part(
     name="Chromium",
     package="chromium-headless-shell",
@@ -78,7 +79,7 @@ WEBKIT = Part(name="WebKitGTK", package="webkit2gtk-driver", found=shutil.which(
 XVFB = Part(name="Xvfb", package="xvfb", found=shutil.which("Xvfb"))
 PDFTOTEXT = Part(name="pdftotext", package="poppler-utils", found=shutil.which("pdftotext"))
 _LONG_RUN = (FIREFOX, WEBKIT, XVFB, PDFTOTEXT)
-PARTS = (CHROMIUM, POSTGRES, OPENMP, *(_LONG_RUN if IS_WHOLE else ()))
+PARTS = (GIT, CHROMIUM, POSTGRES, OPENMP, *(_LONG_RUN if IS_WHOLE else ()))
 
 
 if __name__ == "__main__":

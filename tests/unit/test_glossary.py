@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.prose import prose
 from benchmarks.structure import PRODUCT, files
+from tests.parts import GIT
 
 ROOT = Path(__file__).parents[2]
 SUFFIXES = {".py", ".js", ".mjs", ".sql", ".css"}
@@ -27,6 +28,7 @@ RENAMED = [
 
 @cache
 def sources():
+    GIT.required()
     return [path for path in files(*PRODUCT) if path.suffix in SUFFIXES and path.exists()]
 
 

@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 
 from benchmarks.structure import PRODUCT, files
+from tests.parts import GIT
 from tests.stack.apps import ROOT
 
 PARTS = {"product": PRODUCT, "tests": ("tests",), "benchmarks": ("benchmarks",)}
@@ -33,6 +34,7 @@ def vague_variables(node):
 @cache
 def findings(part):
     """Return the file and the line of each starred literal in a call of *part*, and its number of vague variables."""
+    GIT.required()
     starred, vague = [], 0
     for path in files(*PARTS[part]):
         if path.suffix == ".py" and path.exists():
