@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,8 @@ def started(version, *, careless=True):
     user = "nobody" if os.geteuid() == 0 else None  # Postgres refuses to run as root
     if user:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+        for parent in programs.parents:  # of a checkout in root's own folder, as the product does
+            parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
     environment = {"PATH": os.defpath, "LC_ALL": "C"}
     surroundings = {"environment": environment, "folder": folder, "user": user}
     initdb = [programs / "initdb", "-D", folder / "data", "-U", _SUPERUSER, "-A", "trust"]
