@@ -1,6 +1,6 @@
 """CPU and wall seconds of a test run, by test file and by the servers that fixtures start.
 
-Each run ends with a line of its sums. `python -m tests.durations [arguments of pytest]` also writes the table tests/durations.md.
+The last line of a run has its sums. `python -m tests.durations [arguments of pytest]` also writes the table tests/durations.md.
 """
 
 import os
@@ -52,6 +52,7 @@ class Durations:
         self._load = os.getloadavg()[0]
         self._begun = self._at = time.monotonic()
         self._cpu = 0.0
+        self._terminal = None  # of the process that writes the summary
 
     def _switch(self, row):
         """Attribute what was used since the last call to the current row, and go on with *row*. Return the former row."""
@@ -105,12 +106,18 @@ class Durations:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter):
         yield
+        self._terminal = terminalreporter
+
+    def pytest_unconfigure(self):
+        """Write the sums, after the line of pytest's own that would otherwise be the last."""
+        if self._terminal is None:
+            return
         cpu = sum(figures[0] for figures in self._rows.values())
         wall = time.monotonic() - self._begun
         line = f"{wall:.0f} s, {cpu:.0f} CPU seconds, load {self._load:.1f} at the begin"
         if os.environ.get(_TABLE_WANTED):
             TABLE.write_text(_table(self._rows, line), encoding="utf-8")
-        terminalreporter.write_line(line)
+        self._terminal.write_line(line)
 
 
 def _table(rows, line):
