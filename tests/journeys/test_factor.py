@@ -14,7 +14,7 @@ from tests.journeys.test_codes import app as app  # a fixture: an app with mail
 from tests.stack.apps import until
 from tests.store.conftest import new_email
 
-pytestmark = pytest.mark.parametrize("store", STORES)
+pytestmark = [pytest.mark.long_run, pytest.mark.parametrize("store", STORES)]
 
 
 @pytest.fixture
@@ -76,7 +76,6 @@ def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, aut
         assert secret not in app.said()
 
 
-@pytest.mark.long_run
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_reset_lists_the_factor_and_asks_for_it(app, mails, person, authenticator, email, is_kept):
     phone = person(url=app.url, viewport=PHONE, has_touch=True)

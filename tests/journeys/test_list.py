@@ -102,6 +102,7 @@ def test_chat_is_renamed_in_place_deleted_and_restored(maya):
     maya.is_in("Broad beans")
 
 
+@pytest.mark.long_run
 def test_reply_that_came_elsewhere_is_marked_unread(maya, model):
     ask_each(maya, "Peas")
     maya.asks("Tell me more [[tokens=80 held=2]]")

@@ -211,6 +211,7 @@ def test_draft_stays_until_it_is_sent(maya):
     assert "next at this desk" not in maya.stored()
 
 
+@pytest.mark.long_run
 def test_a_title_comes_by_itself_and_disturbs_nobody(maya, model):
     model.script_titles(reply="Peas in wet soil", held=1)
 

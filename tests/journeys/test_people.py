@@ -104,6 +104,7 @@ def test_ended_session_costs_a_sign_in_and_no_word(app, maya, omar):
     assert "Bergen" not in maya.page.content()
 
 
+@pytest.mark.long_run
 def test_first_account_sees_usage_and_sets_limits(person, maya):
     maya.asks("Count me in")
     maya.hears_all_of("You said:")

@@ -1,5 +1,6 @@
 """Spaces: their instructions and notes, the conversations in them, and that deleting a space loses no conversation."""
 
+import pytest
 from playwright.sync_api import expect
 
 
@@ -8,6 +9,7 @@ def told(model):
     return model.requests[-1].body["messages"][0]["content"]
 
 
+@pytest.mark.long_run
 def test_space_from_its_creation_to_its_deletion(maya, model):
     maya.asks("Peas")
     maya.hears_all_of("You said: Peas")

@@ -138,7 +138,12 @@ class Firestore:
         return documents_in(self.database)
 
 
-@pytest.fixture(params=["json", pytest.param("firestore", marks=pytest.mark.long_run)])
+@pytest.fixture(
+    params=[
+        pytest.param("json", marks=pytest.mark.long_run(start=True)),
+        pytest.param("firestore", marks=pytest.mark.long_run),
+    ]
+)
 def kept(request, tmp_path):
     """A store for several users, in each kind."""
     if request.param == "json":
