@@ -1,6 +1,7 @@
 """Keyboard shortcuts: the list of them, and the way to a conversation without a mouse."""
 
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -285,26 +286,30 @@ def test_control_and_slash_open_the_shortcuts(browser, platform, search):
     page.close()
 
 
-@pytest.mark.parametrize("platform", ["Linux", "MacIntel"])
-@pytest.mark.parametrize("control", ["ctrlKey", "metaKey"])
+KEYS_OF_SEARCH = [  # key, code, and whether that is K
+    *(("k", "KeyK", True), ("K", "KeyK", True), ("k", "KeyV", True)),
+    *(("л", "KeyK", True), ("κ", "KeyK", True), ("ל", "KeyK", True), ("ن", "KeyK", True)),
+    *(("t", "KeyK", False), ("л", "KeyL", False), ("Unidentified", "KeyK", False)),
+]
+PRESS = "(event) => dispatchEvent(new KeyboardEvent('keydown', event))"
+
+
 @pytest.mark.parametrize(
-    ("key", "code", "is_k"),
+    ("platform", "ours"),
     [
-        *(("k", "KeyK", True), ("K", "KeyK", True), ("k", "KeyV", True)),
-        *(("л", "KeyK", True), ("κ", "KeyK", True), ("ל", "KeyK", True), ("ن", "KeyK", True)),
-        *(("t", "KeyK", False), ("л", "KeyL", False), ("Unidentified", "KeyK", False)),
-    ],
+        ("Linux", "ctrlKey"),
+        ("MacIntel", "metaKey"),
+    ],  # on a Mac, Ctrl+K deletes to the end of the line
 )
-def test_search_is_found_on_every_keyboard(browser, platform, control, key, code, is_k):
+def test_search_is_found_on_every_keyboard(browser, platform, ours):
     page = page_with(browser, "keys.js", FILTER, platform)
-    event = {"key": key, "code": code, control: True, "bubbles": True}
+    field = page.locator("input")
 
-    page.evaluate("(event) => dispatchEvent(new KeyboardEvent('keydown', event))", event)
-
-    # on a Mac, Ctrl+K deletes to the end of the line
-    is_ours = is_k and control == ("metaKey" if platform == "MacIntel" else "ctrlKey")
-    is_focused = page.locator("input").evaluate("(field) => field === document.activeElement")
-    assert is_focused is is_ours
+    for control, (key, code, is_k) in product(("ctrlKey", "metaKey"), KEYS_OF_SEARCH):
+        field.evaluate("(field) => field.blur()")
+        page.evaluate(PRESS, {"key": key, "code": code, control: True, "bubbles": True})
+        is_focused = field.evaluate("(field) => field === document.activeElement")
+        assert is_focused is (is_k and control == ours), (control, key, code)
     page.close()
 
 
@@ -313,7 +318,7 @@ def test_shortcuts_open_on_every_keyboard(browser, key, is_slash):
     page = page_with(browser, "keys.js", FILTER)
     event = {"key": key, "code": "Slash", "ctrlKey": True, "bubbles": True}
 
-    page.evaluate("(event) => dispatchEvent(new KeyboardEvent('keydown', event))", event)
+    page.evaluate(PRESS, event)
 
     assert page.get_by_role("dialog", name="Keyboard shortcuts").count() == is_slash
     page.close()
@@ -340,28 +345,36 @@ PRESSES = """() => {
 }"""
 
 
+SHORTCUTS = [  # key, code, what else of the event, and what it presses
+    *((",", "Comma", {}, ["Maya"]), (".", "Period", {}, ["Fold"])),
+    *((";", "Semicolon", {}, ["Copy 2"]), (";", "Comma", {"shiftKey": True}, ["Copy 2"])),
+    *(("ö", "Semicolon", {}, ["Copy 2"]), ("ב", "Comma", {}, ["Maya"])),
+    (";", "Semicolon", {"altKey": True}, []),  # AltGr
+    *((",", "Comma", {"ctrlKey": False}, []), (",", "Comma", {"metaKey": True}, [])),
+    *(("PageDown", "PageDown", {}, []), ("PageDown", "PageDown", {"altKey": True}, [])),
+]
+
+
 @pytest.mark.parametrize("platform", ["Linux", "MacIntel"])
-@pytest.mark.parametrize(
-    ("key", "code", "about", "presses"),
-    [
-        *((",", "Comma", {}, ["Maya"]), (".", "Period", {}, ["Fold"])),
-        *((";", "Semicolon", {}, ["Copy 2"]), (";", "Comma", {"shiftKey": True}, ["Copy 2"])),
-        *(("ö", "Semicolon", {}, ["Copy 2"]), ("ב", "Comma", {}, ["Maya"])),
-        (";", "Semicolon", {"altKey": True}, []),  # AltGr
-        *((",", "Comma", {"ctrlKey": False}, []), (",", "Comma", {"metaKey": True}, [])),
-        ("PageUp", "PageUp", {"ctrlKey": False, "altKey": True}, ["Roses"]),
-        ("PageDown", "PageDown", {"ctrlKey": False, "altKey": True}, ["Beans"]),
-        *(("PageDown", "PageDown", {}, []), ("PageDown", "PageDown", {"altKey": True}, [])),
-    ],
-)
-def test_shortcuts_act_on_every_keyboard(browser, platform, key, code, about, presses):
+def test_shortcuts_act_on_every_keyboard(browser, platform):
     page = page_with(browser, "keys.js", CHATS, platform)
     page.evaluate(PRESSES)
-    event = {"key": key, "code": code, "ctrlKey": True} | about
 
-    page.evaluate("(event) => dispatchEvent(new KeyboardEvent('keydown', event))", event)
+    for key, code, about, presses in SHORTCUTS:
+        page.evaluate(PRESS, {"key": key, "code": code, "ctrlKey": True} | about)
+        assert page.evaluate("pressed.splice(0)") == presses, (key, code, about)
+    page.close()
 
-    assert page.evaluate("pressed") == presses
+
+@pytest.mark.parametrize("platform", ["Linux", "MacIntel"])
+@pytest.mark.parametrize(("key", "chat"), [("PageUp", "Roses"), ("PageDown", "Beans")])
+def test_page_keys_open_the_chats_beside(browser, platform, key, chat):
+    page = page_with(browser, "keys.js", CHATS, platform)
+    page.evaluate(PRESSES)
+
+    page.evaluate(PRESS, {"key": key, "code": key, "altKey": True})
+
+    assert page.evaluate("pressed") == [chat]
     page.close()
 
 
