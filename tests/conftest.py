@@ -48,9 +48,10 @@ from tests.stack.starts import (  # noqa: F401
 )
 from tests.stores import cheap_hashes, folder_in_memory
 
-if "CI" not in os.environ:  # in CI, Hypothesis selects this profile itself
-    hypothesis.settings.register_profile("any-machine", deadline=None)
-    hypothesis.settings.load_profile("any-machine")
+# a run tries the same few examples each time, the long run others each time
+hypothesis.settings.register_profile("run", deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.register_profile("long run", deadline=None, derandomize=False, print_blob=True)
+hypothesis.settings.load_profile("long run" if runs.IS_WHOLE else "run")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

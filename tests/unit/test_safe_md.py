@@ -72,6 +72,7 @@ def text(markdown):
 
 
 @given(HOSTILE)
+@example("![a][b]\n\n[b]: http://e/i")
 @example("\u2028```mermaid\nA@{img: 'http://e/i'}")
 @example("x\n  ```\n```\n![a](http://e/i)\n```mermaid")
 @example("- a\n  ```\n![a](http://e/i)\n```")
