@@ -62,8 +62,8 @@ PAPER = {"light": "rgb(251, 249, 244)", "dark": "rgb(30, 27, 24)"}  # of assets/
 class Look:
     """Checks the page by axe in the light theme, on a desktop without axe in the dark one, or by turns the other way round.
 
-    A theme's colours are the same on a phone. *sizes*: of screens that each state is also checked on, in one theme, and by axe
-    with DAYBOOK_TESTS=all alone, without its contrast. *found*: the problems. *is_on*: False checks nothing, where another run
+    A theme's colours are the same on a phone. *sizes*: of screens that each state is also checked on, in the other theme, which a
+    desktop then has with DAYBOOK_TESTS=all alone, and by axe with DAYBOOK_TESTS=all alone, without its contrast. *found*: the problems. *is_on*: False checks nothing, where another run
     of the journey does. *has_contrast*: False leaves axe's contrast to another run of the journey; a plain run has it nowhere.
     """
 
@@ -83,7 +83,7 @@ class Look:
             self._page.evaluate(AXE_SCRIPT)
         first, *others = self._themes
         self._check(name, first, self._rules)
-        for theme in others:
+        for theme in others if IS_WHOLE or PICTURES or not self._sizes else ():
             self._check(name, theme)
         for size in self._sizes:
             self._page.set_viewport_size(size)
@@ -355,9 +355,9 @@ LONGEST_TRANSITION = """() => Math.max(...[...document.querySelectorAll("*")].fl
 
 
 def _look_at_rings(maya):
-    """Check that each field of the open preferences has a ring of focus, in both themes."""
+    """Check that each field of the open preferences has a ring of focus; in both themes with DAYBOOK_TESTS=all."""
     fields = maya.dialog.locator("input, textarea")
-    for theme in ("light", "dark"):
+    for theme in ("light", "dark") if IS_WHOLE else ("dark",):
         maya.page.emulate_media(color_scheme=theme)
         expect(maya.page.locator(".stApp")).to_have_css("color-scheme", theme)
 
