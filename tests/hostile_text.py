@@ -129,7 +129,7 @@ _PLAIN = {
     "services.domain.code_fences": "lengthened",
     "services.domain.safe_text": "has_many_marks is_readable pieces tick_pairs",
     "services.llm.known_models": "find_known",
-    "services.llm.model_spec": "normalized read_limits",
+    "services.llm.model_spec": "_ungrouped normalized read_limits",
     "services.llm.refusals": "_decoded",
     "services.memory.extracts": "_sentences count_words is_long",
     "services.memory.facts": "_is_fact _normalize _parse may_state_facts",
@@ -184,6 +184,8 @@ def _each_refusal(text: str) -> None:
 def _each_rule(text: str) -> None:
     refusal = refusals.read_refusal(400, text, "")
     assert refusal.failure
+    assert refusal.strict.failure
+    assert refusal.wait_seconds >= 0
     refusals.RequestForm().after(refusal)
     refusals.shorter_reply(refusal, 9_000)
 
@@ -243,6 +245,10 @@ READERS: dict[str, Reader] = {
     ),
     "services.llm.model_spec:_named": _each_refusal,
     "services.llm.refusals:read_refusal": _each_rule,
+    "services.llm.refusals:_shared_phrases": lambda text: refusals._shared_phrases(text, text),
+    "services.llm.refusals:_without_quotes": lambda text: refusals._without_quotes(
+        f": {text}", refusals._shared_phrases(text, text)
+    ),
     "services.memory.compaction:clean_summary": _with(
         "services.memory.compaction:clean_summary", 1_000_000
     ),

@@ -25,6 +25,10 @@ class ModelFailure(StrEnum):
     PROMPT_FILTERED = "prompt filtered"  # the provider's content filter refused the prompt
     # the prompt is too long for the model's context window
     TOO_LONG = "too long"
+    REPLY_LIMIT = "reply limit"  # replies of the requested length are not allowed
+    NO_STREAM = "no stream"  # the endpoint does not stream
+    NO_SYSTEM = "no system role"  # the model does not take the roles of the messages
+    PARAMETER = "parameter"  # the endpoint does not know a parameter of the request
     SILENT = "silent"  # a timeout at the start of the stream, or between two pieces of it
     DROPPED = "dropped"  # the connection ended in the middle of a reply
     FILTERED = "filtered"  # the provider's content filter ended the reply
@@ -96,6 +100,14 @@ _FAILURE_SENTENCES = {
     "Your message is saved. Edit the message to send it again.",
     ModelFailure.TOO_LONG: "This chat is too long for the model. Your message is saved; "
     "retry to send it with less of the earlier chat.",
+    ModelFailure.REPLY_LIMIT: "The model allows only shorter replies. Your message is saved; "
+    "lower “Max reply length” in Preferences, or choose another model.",
+    ModelFailure.NO_STREAM: "The model provider does not stream this model's replies. "
+    "Your message is saved; choose another model.",
+    ModelFailure.NO_SYSTEM: "The model does not accept the roles of the messages, such as that of the instructions. "
+    "Your message is saved; choose another model.",
+    ModelFailure.PARAMETER: "The model provider does not accept a parameter of the request. "
+    "Your message is saved; choose another model.",
     ModelFailure.SILENT: "The model stopped responding. Your message is saved; try again.",
     ModelFailure.DROPPED: "The connection to the model was lost. The partial reply is saved.",
     ModelFailure.FILTERED: "The model provider's content filter ended the reply. The partial reply is saved.",

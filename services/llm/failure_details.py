@@ -16,7 +16,10 @@ _ONE_LABEL = re.compile(r"[\w-]+")  # a host's name without a dot
 _WORD = re.compile(r"[^\s\"'<>]+")  # an address is within one
 _MOST_FAILURES = 50
 # failures whose reason is the user's own request; other sentences name keys, credit, and what others spent
-_REQUEST_FAILURES = {ModelFailure.TOO_LONG, ModelFailure.PROMPT_FILTERED}
+_REQUEST_FAILURES = {
+    *(ModelFailure.TOO_LONG, ModelFailure.PROMPT_FILTERED, ModelFailure.REPLY_LIMIT),
+    *(ModelFailure.NO_STREAM, ModelFailure.NO_SYSTEM, ModelFailure.PARAMETER),
+}
 # some of these name more than the request: the account's limits by the minute, and those of a team
 _OTHERS = re.compile(
     r"per (?:minute|hour|day)|\b(?:TPM|RPM|TPD)\b|organi[sz]ation|\borg[-_]|account|billing|credit|balance|spen[dt]|budget"

@@ -35,43 +35,73 @@ _INPUT_PRICE = ("input_cost_per_token", "pricing.prompt")
 _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
+# matches a number in digits that counts tokens; the group `below` is a limit that is not allowed itself
+_NUMBER = r"[`'\"(]{0,2}(\d+)(?!\d)(?! ?(?:k|[km]i?b|bytes?|char\w*|words?|messages|images|requests)\b)(?! \+)"
+# matches the name of the reply limit in any spelling ("max_tokens", "maxOutputTokens", "maximum completion tokens")
+LIMIT_NAME = r"max(?:imum)?[ _]?(?:(?:new|completion|output|response|reply)[ _]?)?tokens(?![a-z_])"
+# matches what is between a limit's name and a verb: not the name of the other limit
+_OF_PROMPT = r"(?:(?!max[ _]?(?:imum)?[ _]?[a-z]*[ _]?tokens|completion|output).){0,60}?"
+_OF_REPLY = r"(?:(?!context|prompt|input(?! should)|messages|[_-]tokens).){0,99}?"
+_ABOVE = r"(?:exceed(?:s|ed|ing)?|(?:long|larg|great|high|bigg)er than|more than|over|above|>)"
+_LIMIT_WORDS = (
+    "the|a|an|your|this|our|model(?:'s)?|configured|supported|available|allowed|maximum|max|upper|tokens?|length|size|limit"
+    "|count|number|value|of|is|only"
+)
+_CONTEXT_WORDS = rf"(?:,? (?:{_LIMIT_WORDS}|context|window|input|prompt)\b:?){{0,9}}"
+_REPLY_WORDS = rf"(?:,? (?:{_LIMIT_WORDS}|output|completion)\b:?){{0,9}}"
 # matches the size of the context window in an endpoint's error about a prompt that is too long. In the order of the
 # pattern: OpenAI, vLLM, DeepSeek, OpenRouter and SGLang; Mistral; Anthropic; llama-cpp-python; llama.cpp; Kimi; LM Studio;
 # SGLang (another wording); xAI; Cerebras; GitHub Models; TGI (two wordings); Gemini; gateways;
-# newer vLLM; DashScope; vLLM; Cohere
+# newer vLLM; DashScope; vLLM; Cohere; all others
 _NAMED_CONTEXT = re.compile(
     r"maximum context length (?:is|of) (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
-    r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
-    r"|model token limit: (\d+)|context length of only (\d+)|model's context length \((\d+)"
+    r"|prompt is too long: \d+ tokens > (\d+)|context window (?:of|limit) \(?(\d+)|n_ctx\W{1,3}(\d+)"
+    r"|model token limit ?: ?(\d+)|context length of only (\d+)|model's context length \((\d+)"
     r"|maximum prompt length is (\d+)|while limit is (\d+)|Max size: (\d+) tokens"
     r"|\+ `max_new_tokens` must be <= (\d+)|`inputs` must have less than (\d+) tokens"
     r"|maximum number of tokens allowed \((\d+)\)|maximum (?:input|prompt) (?:length|tokens) (?:is|of) (\d+)"
-    r"|context length is only (\d+)|[Rr]ange of input length should be \[\d+, ?(\d+)\]"
+    r"|context length is only (\d+)|range of input length should be \[\d+, ?(\d+)\]"
     r"|maximum model length of (\d+)|prompt cannot exceed (\d+)"
+    rf"|max(?:imum)? (?:context|prompt|input|sequence)(?: (?:window|length|size|limit|tokens))?(?: allowed)?(?: is| of|:) ?{_NUMBER}"
+    rf"|\b(?:prompt|input|request|messages?|conversation|chat|context|(?<!max )(?<!maximum )(?<!output )tokens)\b"
+    rf"{_OF_PROMPT}{_ABOVE}{_CONTEXT_WORDS} ?{_NUMBER}",
+    re.IGNORECASE,
 )
-# matches the maximum length of a reply in an endpoint's error: OpenAI; Anthropic; Groq; DeepSeek; Volcengine; TGI; DashScope;
-# Zhipu, Mistral and gateways
+# matches the maximum length of a reply in an endpoint's error: OpenAI; Bedrock; OpenAI's, Anthropic's, Groq's, DeepSeek's,
+# Volcengine's, TGI's, DashScope's, Zhipu's, Mistral's and FastAPI's words about the limit's name; Gemini
 _NAMED_REPLY = re.compile(
-    r"at most (\d+) completion tokens|max_tokens: \d+ > (\d+)"
-    r"|max_(?:completion_)?tokens\b.{0,99}? less than or equal to `?(\d+)"
-    r"|valid range of max_tokens is \[\d+, ?(\d+)\]"
-    r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)|(?<!\+ )`max_new_tokens` must be <= (\d+)"
-    r"|[Rr]ange of max_(?:completion_)?tokens should be \[\d+, ?(\d+)\]"
-    r"|max_(?:completion_|output_)?tokens\b.{0,60}? (?:between \d+ and|at most|up to|exceeds?(?: the)?(?: model's)? (?:maximum|limit) of|must be <=|<=) `?(\d+)"
+    r"at most (\d+) (?:completion|output|new|generated) tokens"
+    rf"|maximum (?:allowed )?value (?:for|of) .?{LIMIT_NAME}.? is {_NUMBER}"
+    rf"|(?<!\+ )(?<!\+ `)\b{LIMIT_NAME}.{{0,20}}?\d+ > (\d+)"
+    rf"|(?<!\+ )(?<!\+ `)\b{LIMIT_NAME}{_OF_REPLY}(?:"
+    r"(?:less|lower|smaller) than (?P<below>\d+)|to (?P<to>\d+) \(exclusive\)|to (\d+) \(inclusive\)"
+    r"|[\[(]\d+, ?(\d+)\]|[\[(]\d+, ?(?P<open>\d+)\)|between \d+ and "
+    rf"{_NUMBER}|(?:(?:less|lower|smaller) than or equal to|at most|up to|<=|≤|no (?:more|greater|larger|higher) than"
+    r"|(?:not|n't) (?:be )?(?:exceed|(?:great|larg|high)er than|more than|above)|limited to|only supports"
+    rf"|(?<!context )limit(?: is| of|:)|max(?:imum)?(?: allowed)?(?: value)?(?: is| of|:)|{_ABOVE}){_REPLY_WORDS} ?{_NUMBER})",
+    re.IGNORECASE,
 )
 # matches the exact number of prompt tokens in an endpoint's error: OpenAI, DeepSeek; old OpenAI; vLLM; OpenRouter;
-# Anthropic; Mistral; SGLang (two wordings); xAI; TGI. A newer vLLM states only a minimum ("at least"), which does not match
+# Anthropic; Mistral; SGLang (two wordings); xAI; TGI; llama.cpp. A newer vLLM states only a minimum ("at least"), which does
+# not match
 _NAMED_PROMPT = re.compile(
     r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
     r"|\((\d+) of text input|context limit: (\d+) \+|Prompt contains (\d+) tokens"
     r"|tokens: (\d+) tokens from the input|The input \((\d+) tokens|the request contains (\d+) tokens"
     r"|`inputs` must have less than \d+ tokens\. Given: (\d+)|Given: (\d+) `inputs` tokens"
     r"|You passed (\d+) input tokens|prompt is too long: (\d+) tokens|n_prompt_tokens\W{1,3}(\d+)"
-    r"|messages resulted in (\d+) tokens"
+    r"|messages resulted in (\d+) tokens|\brequest \((\d+) tokens\)|prompt \((?:length )?(\d+)",
+    re.IGNORECASE,
 )
 # matches errors of Groq and OpenAI about a request whose prompt and longest reply together exceed the tokens per minute. A
 # request that would fit later is refused with "Limit 12000, Used 9000, Requested 4000", which does not match
-_TOKENS_PER_MINUTE = re.compile(r"\(TPM\): Limit (\d{1,9}), Requested (\d{1,9})\b")
+_TOKENS_PER_MINUTE = re.compile(r"\(TPM\): Limit (\d{1,9}), Requested (\d{1,9})\b", re.IGNORECASE)
+# matches the words of a rate, whose numbers are no limits of the model
+_RATE = re.compile(
+    r"\bper[ -]?(?:second|min|minute|hour|day)\b|\b[rt]p[smd]\b|\brate[ _-]?limit", re.IGNORECASE
+)
+# matches digits in groups of three, but not the ends of a range ("[1,512]")
+_GROUPED = re.compile(r"(?<![\d,.\[])\d{1,3}(?:,\d{3})+(?![\d\]])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,18 +181,22 @@ class LimitRefusal:
 
 
 def read_limits(message: str, sent: str = "") -> LimitRefusal:
-    """Return the limits that the error *message* names, outside of what it quotes from *sent*, the request's `normalized` texts.
+    """Return the limits that the error *message* names, without numbers that stand in *sent*, the request's `normalized` texts.
 
     None if the text is too long to be only an error message.
     """
     if len(message) > LONGEST_ERROR:
         return LimitRefusal()
-    found = first_unquoted(_TOKENS_PER_MINUTE, message, sent)
+    message = _ungrouped(message)
+    minute = _TOKENS_PER_MINUTE.search(message)
+    excess = max(int(minute[2]) - int(minute[1]), 0) if minute else 0
+    if _RATE.search(message):
+        return LimitRefusal(excess_tokens=excess)
     return LimitRefusal(
         context_tokens=_named(message, _NAMED_CONTEXT, _LEAST_CONTEXT, sent),
         reply_tokens=_named(message, _NAMED_REPLY, _LEAST_REPLY, sent),
-        prompt_tokens=_named(message, _NAMED_PROMPT, 1, sent),
-        excess_tokens=max(int(found[2]) - int(found[1]), 0) if found else 0,
+        prompt_tokens=_named(message, _NAMED_PROMPT, 1, ""),
+        excess_tokens=excess,
     )
 
 
@@ -173,15 +207,24 @@ def first_unquoted(pattern: re.Pattern[str], message: str, sent: str) -> re.Matc
 
 
 def normalized(text: str) -> str:
-    """Return *text* in lower case, with one blank in place of all white space."""
-    return " ".join(text.casefold().split())
+    """Return *text* in lower case, with one blank in place of all white space, and numbers without commas."""
+    return _ungrouped(" ".join(text.casefold().split()))
+
+
+def _ungrouped(text: str) -> str:
+    return _GROUPED.sub(lambda found: found[0].replace(",", ""), text)
 
 
 def _named(message: str, pattern: re.Pattern[str], least: int, sent: str) -> int | None:
-    found = first_unquoted(pattern, message, sent)
-    digits = found[found.lastindex or 0] if found else ""
-    tokens = int(digits) if 0 < len(digits) < 10 else 0  # `int` refuses thousands of digits
-    return tokens if least <= tokens <= _MOST_TOKENS else None
+    """Return the first plausible number of tokens that *pattern* finds, and that *sent* does not contain."""
+    for found in pattern.finditer(message):
+        digits = found[found.lastindex or 0]
+        # `int` refuses thousands of digits
+        tokens = int(digits) if len(digits) < 10 and digits not in sent else 0
+        tokens -= found.lastgroup is not None  # a limit that is not allowed itself
+        if least <= tokens <= _MOST_TOKENS:
+            return tokens
+    return None
 
 
 def value_at(node: object, path: str) -> object:

@@ -8,7 +8,7 @@ import asyncio
 import copy
 import json
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -39,6 +39,7 @@ from services.llm.refusals import (
     STREAM_OPTIONS,
     Refusal,
     RequestForm,
+    Shortening,
     is_refusal,
     read_refusal,
     shorter_reply,
@@ -233,20 +234,22 @@ class OpenAIModel:
                     # not before a reply: a refusal may name a parameter merely by quoting the prompt
                     if reader.has_begun:
                         reader.emit_pending()  # also of a reply that is stopped, or that an error ends
-                        if attempt is not first:
+                        if attempt is not first and attempt.is_certain:
                             self._learn(attempt)
                 failure = reader.finish()
             except _EXPECTED as error:
                 refusal = _refusal(error, messages)
                 failure = _failure(error, refusal, has_begun=reader.has_begun)
-                retry_after = _retry_after(error)
+                retry_after = _retry_after(error) or refusal.wait_seconds
                 if not reader.has_response:
                     self._note(failure)
                 if left and not reader.has_begun and (again := attempt.after(refusal)):
                     attempt = again
                     continue
-                if failure is ModelFailure.TOO_LONG:  # the next prompt is made to fit
-                    self._report(LimitRefusal(context_tokens=refusal.limits.context_tokens))
+                if failure is ModelFailure.TOO_LONG:
+                    # no request of this prompt can obey the window: the next prompt is made to fit
+                    window = refusal.strict.limits.context_tokens
+                    self._report(LimitRefusal(context_tokens=window))
                 if reader.has_ended and failure in {ModelFailure.DROPPED, ModelFailure.SILENT}:
                     failure = reader.finish()
             if failure is None:
@@ -324,21 +327,31 @@ class _Attempt:
     form: RequestForm
     max_tokens: int
     learnt: LimitRefusal = field(default_factory=LimitRefusal)
-    # how often the reply limit was lowered for refusals that name no limit; twice once one has named it
-    shortened: int = 0
+    shortened: Set[Shortening] = frozenset()
+    is_certain: bool = True  # false: a refusal may merely have quoted the request
 
     def after(self, refusal: Refusal) -> "_Attempt | None":
         """Return the request that obeys *refusal*; None if there is nothing to change, or nothing more."""
-        shorter = shorter_reply(refusal, self.max_tokens, is_second=self.shortened == 1)
-        if shorter < self.max_tokens and self.shortened < 2:
-            limits = refusal.limits
-            is_named = shorter == refusal.affordable_tokens or limits != LimitRefusal()
-            # what is affordable, or allowed per minute, is so only now
-            learnt = limits if is_named else LimitRefusal(reply_tokens=shorter)
-            shortened = 2 if is_named else self.shortened + 1
-            return replace(self, max_tokens=shorter, learnt=learnt, shortened=shortened)
-        form = self.form.after(refusal)
-        return None if form == self.form else replace(self, form=form)
+        again = self._obeying(refusal)
+        is_certain = self.is_certain and self._obeying(refusal.strict) == again
+        return None if again == self else replace(again, is_certain=is_certain)
+
+    def _obeying(self, refusal: Refusal) -> "_Attempt":
+        shorter, reasons = shorter_reply(refusal, self.max_tokens, self.shortened)
+        if not reasons:
+            return replace(self, form=self.form.after(refusal))
+        # what is affordable, or allowed per minute, is so only now
+        limits, is_guess = refusal.limits, reasons & {Shortening.QUARTER, Shortening.LEAST}
+        return replace(
+            self,
+            max_tokens=shorter,
+            shortened=self.shortened | reasons,
+            learnt=LimitRefusal(
+                context_tokens=limits.context_tokens or self.learnt.context_tokens,
+                reply_tokens=(shorter if is_guess else limits.reply_tokens)
+                or self.learnt.reply_tokens,
+            ),
+        )
 
 
 def _sent(messages: Sequence[ContextMessage], *, has_system: bool) -> list[dict[str, str]]:

@@ -1,8 +1,9 @@
 """An endpoint that plays a file: what an endpoint of a public report answers.
 
 `.jsonl`: what it streams, an event a line (`_wait`: seconds; `_raw`: as it is; `_end`: a clean end; "$max_tokens": the reply limit
-of the request; `_only` title: to requests for a title, to others the text in `_otherwise`). `.json`: an answer until the request meets `unless_max_tokens` (at most so many), `unless_stream` (not streamed) or
-`unless_role_missing`; then `reply`.
+of the request; `_only` title: to requests for a title, to others the text in `_otherwise`). `.json`: an answer until the request
+meets `unless_max_tokens` (at most so many), `unless_stream` (not streamed), `unless_role_missing` or `unless_lacks` (a parameter);
+then `reply`.
 """
 
 import json
@@ -86,6 +87,7 @@ def _is_met(answer, asked):
             limit <= answer.get("unless_max_tokens", 0),
             "unless_stream" in answer and not asked.get("stream"),
             missing and missing not in [message["role"] for message in asked["messages"]],
+            "unless_lacks" in answer and answer["unless_lacks"] not in asked,
         )
     )
 

@@ -762,12 +762,15 @@ def table():
     lines = ["| reason | statuses | and one of: codes and types, words |", "|---|---|---|"]
     for rule in RULES:
         statuses = sorted(rule.statuses)
-        named = [str(status) for status in statuses if 0 < status < 500]
+        named = [
+            str(status) for status in statuses if 0 < status < (500 if 599 in statuses else 600)
+        ]
         named += ["5xx"] if 599 in statuses else []
         named += ["an event without status"] if 0 in statuses else []
         shown = ", ".join(named) + (", alone" if rule.is_for_all else "")
         codes = [f"`{code}`" for code in sorted(rule.codes)] + ["words"] * bool(rule.words)
-        if rule.failure is ModelFailure.TOO_LONG and not rule.is_for_all:
+        has_limit = rule.failure in {ModelFailure.TOO_LONG, ModelFailure.REPLY_LIMIT}
+        if has_limit and not rule.is_for_all:
             codes.append("a limit that it names")
         lines.append(f"| {MODEL_FAILURES[rule.failure]} | {shown} | {', '.join(codes)} |")
     return "\n".join(lines)
@@ -779,3 +782,40 @@ def test_docs_have_the_table_of_refusals():
     sys.stdout.write(table())  # shown if it differs, to be copied into the page
 
     assert f"\n{table()}\n" in page
+
+
+LESSONS = {
+    "the chat or the reply is longer than a limit that it names": (
+        refused(400, ANTHROPIC) | {"unless_max_tokens": 2048, "reply": "Hi"}
+    ),
+    "the reply is too long, without a number": (
+        refused(400, NAMELESS) | {"unless_max_tokens": 1024, "reply": "Hi"}
+    ),
+    "the account's credit pays for a shorter reply only": read("05"),
+    "it does not stream": read("21"),
+    "it takes no system role": read("22"),
+    "it knows no `stream_options` or `max_tokens`, or asks for `max_completion_tokens`": (
+        refused(400, {"error": {"message": "Unknown field: include_usage"}})
+        | {"unless_lacks": "stream_options", "reply": "Hi"}
+    ),
+}
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_docs_say_what_is_remembered(lesson):
+    page = (ROOT / "docs" / "models.md").read_text("utf-8")
+    lines = page.partition("| next request |")[2].partition("\n\n")[0].splitlines()[2:]
+    remembered = {
+        cells[1]: cells[3] for cells in (re.split(r"^\| | \| | \|$", line) for line in lines)
+    }
+    with playing(LESSONS[lesson]) as server:
+        learnt = []
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        model = OpenAIModel(connect(url, "key"), "m", on_refusal=lambda *said: learnt.append(said))
+        with closing(model):
+            for _ in range(2):
+                messages = [ContextMessage(role, "Hi") for role in (Role.SYSTEM, Role.USER)]
+                list(model.start(messages, max_tokens=LIMIT))
+
+    assert remembered.keys() == LESSONS.keys()
+    assert remembered[lesson].startswith("yes") == (bool(learnt) or len(server.asked) == 3)

@@ -15,6 +15,7 @@ from services.domain.context import ContextMessage
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.errors import ProxyUnusable
 from services.llm import openai_model
+from services.llm.model_spec import LimitRefusal
 from services.llm.openai_model import OpenAIModel, connect
 from tests.model_server import ModelServer
 
@@ -490,11 +491,11 @@ COUNTED = f"{CONTEXT_LENGTH}. You requested 9700 tokens (700 in the messages)"
         (COUNTED, 7492, [9000, 7492], None),
         (CONTEXT_LENGTH, 7492, [9000, 2048], None),
         # only one retry, and only if there is room for a reply
-        (REPLY_LIMIT, 1, [9000, 4096], ModelFailure.REJECTED),
+        (REPLY_LIMIT, 1, [9000, 4096], ModelFailure.REPLY_LIMIT),
         (f"{CONTEXT_LENGTH}. (8192 in the messages)", 1, [9000], ModelFailure.TOO_LONG),
         # without a number, a quarter is tried, then 1,024
         ("max_tokens is too large", 2250, [9000, 2250], None),
-        ("max_tokens is too large", 1, [9000, 2250, 1024], ModelFailure.REJECTED),
+        ("max_tokens is too large", 1, [9000, 2250, 1024], ModelFailure.REPLY_LIMIT),
     ],
 )
 def test_refused_length_is_retried_within_the_stated_limit(
@@ -578,6 +579,88 @@ def test_refusal_is_read_in_an_event_and_in_any_field(
     assert outcome(ask(model, max_tokens=9000)) == (text if failure else "Hi", failure)
     assert len(asked) == (1 if failure else 2)
     assert bool(learned) == (failure is None)
+
+
+@pytest.fixture
+def refused(make, monkeypatch):
+    """Let an endpoint answer with one *refusal* (a status and a message) after the other, then "Hi"; return what is asked and learnt."""
+    monkeypatch.setattr(openai_model, "_PAUSES", (0.01, 0.01))
+    whole = 'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+    whole_json = '{"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}'
+    answers, asked, learnt = [], [], []
+
+    async def answer(_, request):
+        asked.append(json.loads(await request.aread()))
+        if answers:
+            status, message = answers.pop(0)
+            return httpx2.Response(status, json={"error": {"message": message}})
+        text = whole if asked[-1]["stream"] else whole_json
+        return httpx2.Response(200, content=text.encode())
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+    model = make("http://llm.test/v1", on_refusal=lambda _, limits: learnt.append(limits))
+
+    def play(*refusals, prompt="Hello"):
+        answers[:], asked[:], learnt[:] = refusals, [], []
+        return outcome(ask(model, prompt, max_tokens=9000)), asked, learnt
+
+    return play
+
+
+def test_each_lesson_counts_once_and_none_blocks_another(refused):
+    at_most, window = "max_tokens must be at most 4096", f"{CONTEXT_LENGTH}. (7000 in the messages)"
+
+    told, asked, learnt = refused((400, at_most), (400, window), (402, "can only afford 391"))
+
+    assert told == ("Hi", None)
+    assert [body["max_tokens"] for body in asked] == [9000, 4096, 1192, 391]
+    assert learnt == [LimitRefusal(context_tokens=8192, reply_tokens=4096)]
+
+
+def test_prompt_leads_to_at_most_five_requests(refused):
+    lessons = ["max_tokens is at most 4096", "stream_options?", "no system role is supported"]
+    lessons += ["streaming is not supported", "can only afford 391"]
+
+    told, asked, learnt = refused(*((400, lesson) for lesson in lessons))
+
+    assert told == ("", ModelFailure.REJECTED)
+    assert (len(asked), learnt) == (5, [])
+
+
+@pytest.mark.parametrize(
+    ("lesson", "prompt"),
+    [
+        ("max_tokens must be at most 4096", "Is 4096 enough?"),
+        ("system role not supported", "Why is the system role not supported?"),
+    ],
+)
+def test_lesson_that_the_request_may_have_taught_is_not_remembered(refused, lesson, prompt):
+    told, asked, learnt = refused((400, lesson), prompt=prompt)
+    assert (told, len(asked), learnt) == (("Hi", None), 2, [])
+
+    _, asked, _ = refused(prompt=prompt)
+
+    assert (asked[0]["max_tokens"], len(asked[0]["messages"])) == (9000, 2)
+
+
+def test_window_without_room_is_remembered_at_once_unless_the_prompt_names_it(refused):
+    full = f"{CONTEXT_LENGTH}. (8192 in the messages)"
+
+    assert refused((400, full))[2] == [LimitRefusal(context_tokens=8192)]
+    assert refused((400, full), prompt="Is it 8192?")[2] == []
+
+
+def test_failure_has_the_wait_that_the_message_states(make, monkeypatch):
+    async def answer(*_):
+        error = {"error": {"message": "Rate limit reached. Please try again in 2m30s."}}
+        return httpx2.Response(429, json=error)
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+
+    with pytest.raises(ModelUnavailable) as failed:
+        list(ask(make("http://llm.test/v1")))
+
+    assert 147 < failed.value.wait_seconds <= 150
 
 
 def listing(model):
