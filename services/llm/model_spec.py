@@ -61,6 +61,7 @@ _NAMED_CONTEXT = re.compile(
     r"|\+ `max_new_tokens` must be <= (\d+)|`inputs` must have less than (\d+) tokens"
     r"|maximum number of tokens allowed \((\d+)\)|maximum (?:input|prompt) (?:length|tokens) (?:is|of) (\d+)"
     r"|context length is only (\d+)|range of input length should be \[\d+, ?(\d+)\]"
+    r"|requested \d+ tokens,? (?:but )?(?:the )?limit is (\d+)|only supports (\d+) tokens|max_model_len \(?(\d+)"
     r"|maximum model length of (\d+)|prompt cannot exceed (\d+)"
     rf"|max(?:imum)? (?:context|prompt|input|sequence)(?: (?:window|length|size|limit|tokens))?(?: allowed)?(?: is| of|:) ?{_NUMBER}"
     rf"|\b(?:prompt|input|request|messages?|conversation|chat|context|(?<!max )(?<!maximum )(?<!output )tokens)\b"
@@ -71,14 +72,14 @@ _NAMED_CONTEXT = re.compile(
 # Volcengine's, TGI's, DashScope's, Zhipu's, Mistral's and FastAPI's words about the limit's name; Gemini
 _NAMED_REPLY = re.compile(
     r"at most (\d+) (?:completion|output|new|generated) tokens"
-    rf"|maximum (?:allowed )?value (?:for|of) .?{LIMIT_NAME}.? is {_NUMBER}"
+    rf"|maximum (?:allowed )?(?:value (?:for|of) )?.?{LIMIT_NAME}.? is {_NUMBER}|output token limit (?:is|of) {_NUMBER}"
     rf"|(?<!\+ )(?<!\+ `)\b{LIMIT_NAME}.{{0,20}}?\d+ > (\d+)"
     rf"|(?<!\+ )(?<!\+ `)\b{LIMIT_NAME}{_OF_REPLY}(?:"
     r"(?:less|lower|smaller) than (?P<below>\d+)|to (?P<to>\d+) \(exclusive\)|to (\d+) \(inclusive\)"
     r"|[\[(]\d+, ?(\d+)\]|[\[(]\d+, ?(?P<open>\d+)\)|between \d+ and "
     rf"{_NUMBER}|(?:(?:less|lower|smaller) than or equal to|at most|up to|<=|≤|no (?:more|greater|larger|higher) than"
     r"|(?:not|n't) (?:be )?(?:exceed|(?:great|larg|high)er than|more than|above)|limited to|only supports"
-    rf"|(?<!context )limit(?: is| of|:)|max(?:imum)?(?: allowed)?(?: value)?(?: is| of|:)|{_ABOVE}){_REPLY_WORDS} ?{_NUMBER})",
+    rf"|(?<!context )limit(?: for (?:this|the) model)?(?: is| of|:)|range \d+ ?(?:-|to) ?|\(max(?:imum)?:?|max(?:imum)?(?: allowed)?(?: value)?(?: is| of|:)|{_ABOVE}){_REPLY_WORDS} ?{_NUMBER})",
     re.IGNORECASE,
 )
 # matches the exact number of prompt tokens in an endpoint's error: OpenAI, DeepSeek; old OpenAI; vLLM; OpenRouter;

@@ -169,7 +169,7 @@ RULES = (
         ModelFailure.BUDGET,
         {"budget_exceeded", "budget_exceeded_error", "exceededbudget", "setlimitexceeded"},
         _words(
-            r"(?<!thinking )(?<!reasoning )(?<!token )\bbudget(?!_).{0,40}\b(?:exceeded|exhausted|depleted|used up|reached|spent)\b",
+            r"(?<!thinking )(?<!reasoning )(?<!token )\bbudget(?!_).{0,40}\b(?:exceeded|exhausted|depleted|used up|reached|spent|run out|been hit)\b",
             r"(?:exceed\w{0,9}|exhausted|crossed|reached|used up|over|out of|no) ?(?:(?!thinking|reasoning|token).){0,20}budget(?!_)",
             r"spend(?:ing)? (?:limit|cap)\b.{0,30}\b(?:reached|exceeded|hit)\b",
             r"(?:reached|exceeded|hit) (?:your|the|this) .{0,20}\bspend(?:ing)? (?:limit|cap)",
@@ -190,7 +190,7 @@ RULES = (
             r"request (?:was|has been) flagged",
             r"(?:blocked|flagged|rejected|refused).{0,60}\b(?:safety|moderation|guardrail|(?:usage|content) polic)",
             r"violat\w{1,5}\b.{0,60}\b(?:polic(?:y|ies)|guidelines|terms of)",
-            r"inappropriate content|prohibited[ _]content|safety (?:system|polic|filter|setting|reason)|moderation polic",
+            r"content blocked|unsafe content|content[ _]moderation|(?:inappropriate|prohibited)[ _](?:content|words)|safety (?:system|polic|filter|setting|reason)|moderation polic",
             r"sensitive ?(?:content|information|words?)\b|sensitivecontentdetected|new_sensitive|block_?reason",
             r"不安全|敏感(?:内容|信息|词)",
         ),
@@ -223,7 +223,8 @@ RULES = (
             r"(?:no|without) system (?:role|message|prompt)s? (?:is |are )?(?:supported|allowed)",
             r"input should be 'user' or 'assistant'|valid role: user, model|messages[.\[]0\]?\.role\b",
             r"\brole\b.{0,20}(?:must|should|can only) be .{0,12}\buser\b(?!.{0,40}system)|first message must .{0,20}\buser",
-            r"only user.{0,40}roles are supported|roles must alternate",
+            r"\bsystem\W{1,3}is not (?:a valid role|one of)|\brole\b.{0,60}got .?system",
+            r"only \W?user.{0,40}roles are (?:supported|allowed)|roles must alternate",
         ),
         # llama.cpp refuses roles with the status 500
         statuses={0, 400, 422, 500},
@@ -235,6 +236,7 @@ RULES = (
             rf"\bstream(?:ing)?\b.{{0,60}}{_REFUSED}",
             r"(?:not support|unsupported|n't support|not allow|not implemented|disabled)\w*.{0,40}\bstream(?:ing)?\b",
             r"\bstream\W{0,3}(?: (?:to|as|must be|should be|has to be|parameter to))? ?\W{0,3}false\b",
+            r"\bstream\b.{0,20} be (?:set to )?\W?false|cannot stream|streaming is turned off",
             r"(?:remove|omit|without|no) (?:the )?\W?stream\b|only.{0,30}\bnon-?stream",
             rf"{_UNKNOWN}stream\b|\b(?:param|loc): (?:body\.)?stream(?=\n|$)",
         ),
@@ -257,6 +259,8 @@ RULES = (
             r"(?:prompt|input)\b.{0,60}\b(?:too (?:long|large)|exceed)",
             r"(?:prompt|input|request|messages?|conversation) (?:is |are )?too (?:long|large)",
             r"(?:longer|larger) than the (?:maximum|limit|model|context)|too many (?:\w+ )?tokens\b(?!, please wait)",
+            r"token limit exceeded|\btokens exceeds? the (?:model|limit|max)|\btoo long, please",
+            r"requested \d+ tokens,? but|only supports \d+ tokens",
             r"prompt cannot exceed|range of input length|reduce the length of|prompt ?超长|(?:输入|上下文).{0,12}(?:过长|超)",
         ),
         {0, 400, 422},
@@ -284,8 +288,10 @@ RULES = (
         | {"model_decommissioned", "model_not_supported", "model_not_available"}
         | {"unavailable_model", "unknown_model", "modelnotopen"},
         _words(
-            r"\bmodels?\b.{0,80}(?:not found|does ?n.?t exist|not exist|unknown|is not available)",
+            r"\bmodels?\b.{0,80}(?:not (?:be )?found|does ?n.?t exist|not exist|unknown|is not available)",
             r"(?:no such|unknown|invalid|not a valid|not found the) model|no endpoints found|no allowed providers",
+            r"(?:unsupported|unable to find|could not find|cannot find|not found:) (?:the )?model\b",
+            r"\bmodel\b\W{1,3}[^\s]{1,80} (?:is|was|has been) (?:not supported|not loaded|deprecated|retired)",
             r"model identifier is invalid|no models? (?:is |are )?loaded|not activated the model|模型不存在",
         ),
         {0, 400, 403, 404, 422},
@@ -317,7 +323,7 @@ _DURATION = re.compile(
     r"(\d{1,7}(?:\.\d{1,9})?) ?(ms|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|(?=\n|$))(?![a-z])"
 )
 _WAIT = re.compile(
-    rf"(?:try again|retry|wait|retry[ _-]?(?:delay|after))(?: in| after| for| about| at least){{0,3}}\W{{0,3}}(?:{_DURATION.pattern},? ?(?:and )?){{1,4}}"
+    rf"(?:try again|retry|wait|available again|resets|retry[ _-]?(?:delay|after)(?:[ _-]seconds)?)(?: in| after| for| about| at least){{0,3}}\W{{0,3}}(?:{_DURATION.pattern},? ?(?:and )?){{1,4}}"
 )
 _UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}  # seconds
 

@@ -40,6 +40,7 @@ SAID = {
     ModelFailure.BUDGET: [
         (429, "Your monthly budget has been used up"),
         (429, "Team budget exhausted"),
+        (429, "Your budget has run out"),
         (429, "Spend limit reached"),
         (429, "You have reached your monthly spending limit."),
         (400, "Budget limit reached"),
@@ -58,12 +59,15 @@ SAID = {
         (404, 'model "llama9" not found, try pulling it first'),
         (404, coded("ModelNotOpen", "Your account has not activated the model doubao.")),
         (404, "No models loaded. Please load a model"),
+        (404, "Model 'x' is not loaded"),
+        (400, "Unsupported model: x"),
         (403, coded("model_not_found", "Project `p` does not have access to model `gpt-5`")),
     ],
     ModelFailure.NO_STREAM: [
         (400, "Please set stream to false"),
         (400, "This model only supports stream=false"),
         (400, "Streaming not implemented"),
+        (400, "'stream' must be set to false"),
         (400, "Unknown parameter: 'stream'"),
         (400, "Streaming completion is not support yet, please remove 'stream' key"),
         (400, "Only non-streaming requests are supported"),
@@ -76,6 +80,8 @@ SAID = {
     ModelFailure.NO_SYSTEM: [
         (400, "Invalid role: system"),
         (400, "Unsupported role: system"),
+        (400, "'system' is not one of ['user', 'assistant']"),
+        (400, "Only 'user' and 'assistant' roles are allowed"),
         (400, "Invalid value: 'system'. Supported values are: 'user' and 'assistant'"),
         (400, "message role not supported yet: system"),
         (400, "Please use a valid role: user, model."),
@@ -128,6 +134,7 @@ def test_failure_is_known_by_the_words_of_endpoints(failure, status, error):
     [
         "max tokens must be less than or equal to 4096",
         "max_tokens must be in range [1, 4096]",
+        "max_tokens is too large: 9000 (max 4096)",
         "max_tokens must be no more than 4096",
         "max_tokens exceeds the maximum of 4,096",
         "max_tokens is too high, limit is 4096",
