@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 # tokens of chat templates around a reply: ChatML; Llama 3; Gemma; GLM and Phi; Llama 2 and Mistral
 _ROLE_MARKS = (
@@ -55,7 +57,11 @@ class ReplyText:
             while self._rest:
                 now, self._rest = self._rest, ""
                 parts += self._read(now)
-        return [part for part in parts if part.text]
+        return [
+            Part(text, is_thought)
+            for is_thought, run in groupby(parts, attrgetter("is_thought"))
+            if (text := "".join(part.text for part in run))
+        ]
 
     def finish(self) -> list[Part]:
         """Return what has waited, at the end of the reply, without one end mark of a template."""

@@ -158,7 +158,7 @@ def test_answer_is_good_once_and_a_step_five_times(key, browser):
     for _ in range(4):
         gives(browser, key, flags=PRESENT)
 
-    assert said(gives(browser, key))["reason"] == "expired"
+    assert said(gives(browser, key))["reason"] == "tries"
     assert not is_signed_in(browser)
 
 
