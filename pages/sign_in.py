@@ -6,7 +6,7 @@ session. Every URL of the app shows this page to users who are signed out, and t
 
 from html import escape
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 import streamlit as st
@@ -265,7 +265,7 @@ def _draw_invitation_code() -> None:
     draw_form_title("Use your invitation")
     st.html(f"""
       <form class="db-form">
-        {hidden_fields(dict(parse_qsl(urlsplit(_here()).query)))}
+        {hidden_fields(_query())}
         {_invitation_field()}
         <button type="submit">Continue</button>
       </form>""")
@@ -415,8 +415,10 @@ def _form(
 
 def _here() -> str:
     """Return the path and query of the current URL, without the parameters of the sign-in page itself."""
-    query = st.query_params.to_dict()
-    for name in REDIRECT_PARAMETERS:
-        query.pop(name, None)
-    path = urlsplit(st.context.url or "").path or "/"
+    query, path = _query(), urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path
+
+
+def _query() -> dict[str, str]:
+    query = st.query_params.to_dict()
+    return {name: value for name, value in query.items() if name not in REDIRECT_PARAMETERS}

@@ -15,7 +15,7 @@ PasswordKind = Literal["current-password", "new-password"]  # values of the attr
 def hidden_fields(values: Mapping[str, object]) -> str:
     """Return the HTML of the hidden fields of a form that send *values*."""
     return "".join(
-        f'<input type="hidden" name="{name}" value="{escape(str(value))}">'
+        f'<input type="hidden" name="{escape(name)}" value="{escape(str(value))}">'
         for name, value in values.items()
     )
 

@@ -193,7 +193,7 @@ def test_mailed_code_leads_to_the_page_of_its_link(open_app, tab, mode, off_too)
     """Whoever has no link: in each mode, and where only a provider signs in."""
     tab.sign_ups = mode
     tab.invitations["pear"] = OpenInvitation(email="omar@daybook.test", invited_by="r@daybook.test")
-    app = open_app(None, c="1", reason="no-invitation")
+    app = open_app(None, **{"c": "1", "reason": "no-invitation", '"><h2>': "2"})
     off(*off_too)
     bootstrap.current_app().providers = (CORP,)
 
@@ -201,6 +201,7 @@ def test_mailed_code_leads_to_the_page_of_its_link(open_app, tab, mode, off_too)
 
     assert re.search(r'<form class="db-form">\s*<input type="hidden" name="c" value="1">', form)
     assert '<input name="invite" autocomplete="off" required>' in form
+    assert '"><h2>' not in form
     app = open_app(None, c="1", invite=" pear ")
     shown = html_of(app)
     assert [text.value for text in app.text] == ["r@daybook.test invites you."]
