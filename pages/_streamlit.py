@@ -65,9 +65,7 @@ _STALE_SECONDS = 5.0
 _known = WeakSet[AppSession]()  # the tabs, connected or not, at the last call of `forget_text`
 _closing = set[asyncio.Task[None]]()  # references to running tasks: asyncio's own are weak
 _current = threading.local()  # the thread's run and runner, and True once the run has been prepared
-_waiting = WeakSet[
-    PagesManager
-]()  # objects that each tab has once: the tabs whose runs wait for their turn
+_waiting = WeakSet[ScriptRunner]()  # those whose runs wait for their turn
 
 
 def check() -> None:
@@ -277,11 +275,11 @@ def bound_runs(begin: Callable[[str, str, str, Callable[[], bool]], _Run]) -> No
     def start(runner: ScriptRunner, is_gone: Callable[[], bool]) -> None:
         user = runner._user_info
         user_id, network = str(user.get("user_id") or ""), str(user.get("network") or "")
-        _waiting.add(runner._pages_manager)
+        _waiting.add(runner)
         try:
             _current.run = begin(runner._session_id, user_id, network, is_gone)
         finally:
-            _waiting.discard(runner._pages_manager)
+            _waiting.discard(runner)
         _current.runner = runner
 
     def prepare_bounded(runner: ScriptRunner) -> None:
@@ -312,10 +310,18 @@ def bound_runs(begin: Callable[[str, str, str, Callable[[], bool]], _Run]) -> No
 def follow_in_turn(texts: Iterator[str]) -> Iterator[str]:
     """Yield *texts*, each once the shares of this thread's run allow that it is drawn; while it waits, other runs may begin."""
     run: _Run | None = getattr(_current, "run", None)
+
+    def is_over() -> bool:
+        """Return True if the tab is closed, or another run is to take the place of this one, as no fragment's run does."""
+        requests = _current.runner._requests
+        is_fragment = (
+            requests._state is ScriptRequestType.RERUN and requests._rerun_data.fragment_id_queue
+        )
+        return requests._state is not ScriptRequestType.CONTINUE and not is_fragment
+
     while True:
         if run:
-            # the tab is closed, or another run is to take this one's place
-            run.go_on(lambda: _current.runner._requests._state is not ScriptRequestType.CONTINUE)
+            run.go_on(is_over)
         try:
             text = next(texts)
         except StopIteration:
@@ -439,13 +445,14 @@ def _forget_text(deleted_at: Callable[[UserId], float]) -> None:
     for session in _known - sessions:
         _close(server, session)
     _known = sessions
+    waiting = {runner._pages_manager for runner in _waiting.copy()}
     for session in list(sessions):
         here, user_id = _tab_of(session.session_state), session._user_info.get("user_id")
         if here is None or not user_id:
             continue
         here.drop_ended_lines()
         # a run that waits may have yet to call the callbacks of presses
-        if session._pages_manager not in _waiting:
+        if session._pages_manager not in waiting:
             _drop_stale_widgets(here, session.session_state)
         is_outdated = here.drawn_at < deleted_at(UserId(UUID(str(user_id))))
         if not server.is_active_session(session.id):

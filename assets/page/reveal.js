@@ -18,7 +18,7 @@ daybook.onDraw(() => {
       value = reveal ?? one.className.match(/st-key-refusal-\S+/)[0];
     shown.add(value);
     if (revealed.has(value)) continue;
-    const field = reveal && one.querySelector(FIELDS);
+    const field = reveal ? one.querySelector(FIELDS) : null;
     one.scrollIntoView({ block: reveal && !field ? "start" : "center" });
     if (!daybook.isTouch()) field?.focus({ preventScroll: true });
   }

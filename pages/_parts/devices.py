@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages._parts import editing, proof, words
+from pages._parts import editing, outcomes, words
 from pages._parts.elements import row
+from pages._parts.form_fields import revealed
 from pages._parts.proven_actions import Actions, ask
 from pages._session import find_user, run_to_end, show_errors, tell
 from services.domain.accounts import Device
@@ -31,9 +32,9 @@ def draw(devices: Sequence[Device], actions: Actions) -> None:
                 if not device.is_this_one:
                     label = f"{words.SIGN_OUT}: {device.browser}"
                     actions.draw_act(label, "logout", end, _end, device)
-            if end == actions.opens:  # assets/page/reveal.js scrolls to it
-                reveal = f'role="status" class="db-news" data-reveal="{end}"'
-                st.html(f"<p {reveal}>{proof.CONFIRMED}</p>")
+            if end == actions.opens:
+                st.html(revealed(end, ""))
+                outcomes.draw(end)
     if len(devices) > 1:
         actions.draw_dialog(_OTHERS, "logout", _END_OTHERS, others_dialog)
 

@@ -18,7 +18,7 @@ from services.domain.mails import CodePurpose
 
 # reason code in the URL: a proof is missing. Where the forms for a proof are drawn, they say so themselves
 MISSING = "prove"
-CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
+_CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
 _IN_PART = "Confirmed, but not for all changes."
 # shown after a partial proof (ProofScope.PART), where it is not enough
 _SO_FAR = (
@@ -111,7 +111,7 @@ def confirmation(reason: str, scope: ProofScope) -> str:
     """Return the sentence for *reason* if it is a proof, and *scope*, the scope of the recent proof, confirms it; else ""."""
     match reason, scope:
         case "proved", ProofScope.FULL:
-            return CONFIRMED
+            return _CONFIRMED
         case "proved-in-part", ProofScope.PART:
             return _IN_PART
         case _:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import Mock
 from uuid import uuid4
@@ -312,13 +313,15 @@ def test_run_that_follows_waits_until_another_is_asked_for(bounded):
 
     def follow():
         yield "one"
-        tab.runner._requests.request_rerun(pressed("b"))
+        tab.runner._requests.request_rerun(replace(pressed("b"), fragment_id="list"))
         yield "two"
+        tab.runner._requests.request_rerun(pressed("c"))
+        yield "three"
 
     tab = bounded(begin, lambda: happened.extend(_streamlit.follow_in_turn(follow())))
     tab.runner._run_script(pressed("a"))
 
-    assert happened == [False, "one", False, "two", True]
+    assert happened == [False, "one", False, "two", False, "three", True]
 
 
 def test_requests_while_a_run_waits_are_joined_to_it(bounded):
