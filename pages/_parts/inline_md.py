@@ -85,7 +85,7 @@ _AMOUNT = r"\d[\d.,]*(?:[kKMB万亿]|bn)?\+?"
 _PRICE = re.compile(rf"{_AMOUNT}(?: ?[-–—~～到至] ?{_AMOUNT})?(?:/[a-z]{{2,}})?$")  # noqa: RUF001
 _PRICE_BEFORE = re.compile(r"\d[kKMB万]?$")
 _SECOND_PRICE = re.compile(
-    r"(?:[^\w\s\\^{}]|(?=[\u3040-\u9fff\uac00-\ud7af]))[^\\^_={}]*\d[kKMB万]?$"
+    r"(?:[^\w\s\\^{}<>]|(?=[\u3040-\u9fff\uac00-\ud7af]))[^\\^_={}]*\d[kKMB万]?$"
 )
 
 # a formula of more than a number, anywhere in a text
@@ -176,7 +176,7 @@ def _is_variable(text: str, after: str) -> bool:
     if not re.match(r"[A-Za-z_{]", after):
         return rest[-1:] in {"/", ":", "="}
     if rest == "":
-        return len(name) > 1 and not name.startswith("(")
+        return len(name) > 1 and not name.isdigit() and not name.startswith("(")
     return name != "" and (rest[0] in "/:" or _BETWEEN.search(rest) is not None)
 
 

@@ -35,8 +35,11 @@ _INPUT_PRICE = ("input_cost_per_token", "pricing.prompt")
 _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
-# matches a number in digits that counts tokens; the group `below` is a limit that is not allowed itself
-_NUMBER = r"[`'\"(]{0,2}(\d+)(?!\d)(?! ?(?:k|[km]i?b|bytes?|char\w*|words?|messages|images|requests)\b)(?! \+)"
+# matches a number in digits that counts tokens, and no other unit; the group `below` is a limit that is not allowed itself
+_NUMBER = (
+    r"[`'\"(]{0,2}(\d+)(?!\d)(?=[ -](?:(?:input|output|completion|new|prompt|context) )?tokens?\b|[.,;:!?)\]}'\"`]|\s*$|\n| [\[(]"
+    r"| (?:for|but|and|when|with|while|in|on|you|your|the|this|per|got|instead|max|maximum|limit|allowed|at|to|by|as|not)\b)"
+)
 # matches the name of the reply limit in any spelling ("max_tokens", "maxOutputTokens", "maximum completion tokens")
 LIMIT_NAME = r"max(?:imum)?[ _]?(?:(?:new|completion|output|response|reply)[ _]?)?tokens(?![a-z_])"
 # matches what is between a limit's name and a verb: not the name of the other limit
@@ -76,7 +79,7 @@ _NAMED_REPLY = re.compile(
     rf"|(?<!\+ )(?<!\+ `)\b{LIMIT_NAME}.{{0,20}}?\d+ > (\d+)"
     rf"|(?<!\+ )(?<!\+ `)\b{LIMIT_NAME}{_OF_REPLY}(?:"
     r"(?:less|lower|smaller) than (?P<below>\d+)|to (?P<to>\d+) \(exclusive\)|to (\d+) \(inclusive\)"
-    r"|[\[(]\d+, ?(\d+)\]|[\[(]\d+, ?(?P<open>\d+)\)|between \d+ and "
+    r"|(\d+) or (?:less|lower|fewer)|[\[(]\d+, ?(\d+)\]|[\[(]\d+, ?(?P<open>\d+)\)|between \d+ and "
     rf"{_NUMBER}|(?:(?:less|lower|smaller) than or equal to|at most|up to|<=|≤|no (?:more|greater|larger|higher) than"
     r"|(?:not|n't) (?:be )?(?:exceed|(?:great|larg|high)er than|more than|above)|limited to|only supports"
     rf"|(?<!context )limit(?: for (?:this|the) model)?(?: is| of|:)|range \d+ ?(?:-|to) ?|\(max(?:imum)?:?|max(?:imum)?(?: allowed)?(?: value)?(?: is| of|:)|{_ABOVE}){_REPLY_WORDS} ?{_NUMBER})",
@@ -188,7 +191,7 @@ def read_limits(message: str, sent: str = "") -> LimitRefusal:
     """
     if len(message) > LONGEST_ERROR:
         return LimitRefusal()
-    message = _ungrouped(message)
+    message, sent = _ungrouped(message), re.sub(r"(?<=\d),(?=\d)", "", sent)
     minute = _TOKENS_PER_MINUTE.search(message)
     excess = max(int(minute[2]) - int(minute[1]), 0) if minute else 0
     if _RATE.search(message):

@@ -150,14 +150,16 @@ _UNKNOWN = (
     r"(?:unknown|unrecogni[sz]ed|unsupported|unexpected|extra|additional) (?:request |body |keyword )?"
     r"(?:parameter|argument|field|property|name)s?(?: supplied)?\W{1,4}"
 )
-_REFUSED = (
-    r"(?:not (?:be |yet )?(?:support|allow|permit|accept|available|enabled|implemented|recogni[sz]ed|valid)"
-    r"|unsupported|disabled|n't (?:support|allow|accept|available|enabled)|unavailable|unrecogni[sz]ed)"
+_NEVER = (
+    r"(?:not (?:be |yet )?(?:support|allow|permit|accept|implemented|recogni[sz]ed|valid)"
+    r"|unsupported|n't (?:support|allow|accept)|unrecogni[sz]ed)"
 )
+# also words that an endpoint says of an outage
+_REFUSED = rf"(?:{_NEVER}|(?:not |n't )(?:be |yet )?(?:available|enabled)|disabled|unavailable)"
 # a refused reply limit, with or without the number that would be allowed
 _REPLY_TOO_LONG = _words(
     rf"{LIMIT_NAME}.{{0,80}}(?:too (?:large|high|big|many|long)|exceed|(?<!must be )(?<!should be )(?:great|larg|high)er than|above"
-    r"|out of range|invalid|not valid|非法|不合法|超)",
+    r"|out of range|invalid(?!_)|not valid|非法|不合法|超)",
     rf"invalid .?{LIMIT_NAME}.? value|maxOutputTokens.{{0,60}}supported range",
 )
 
@@ -169,14 +171,21 @@ RULES = (
         ModelFailure.BUDGET,
         {"budget_exceeded", "budget_exceeded_error", "exceededbudget", "setlimitexceeded"},
         _words(
-            r"(?<!thinking )(?<!reasoning )(?<!token )\bbudget(?!_).{0,40}\b(?:exceeded|exhausted|depleted|used up|reached|spent|run out|been hit)\b",
-            r"(?:exceed\w{0,9}|exhausted|crossed|reached|used up|over|out of|no) ?(?:(?!thinking|reasoning|token).){0,20}budget(?!_)",
+            r"(?<!thinking )(?<!reasoning )(?<!token )(?<!context )(?<!retry )(?<!error )\bbudget(?!_).{0,40}\b(?:exceeded|exhausted|depleted|used up|reached|spent|run out|been hit)\b",
+            r"\b(?:exceed\w{0,9}|exhausted|crossed|reached|used up|over|out of|no)\b ?(?:(?!thinking|reasoning|token|context|retry|error).){0,20}budget(?!_)",
             r"spend(?:ing)? (?:limit|cap)\b.{0,30}\b(?:reached|exceeded|hit)\b",
             r"(?:reached|exceeded|hit) (?:your|the|this) .{0,20}\bspend(?:ing)? (?:limit|cap)",
             r"key limit exceeded|specified API usage limits|reached the set inference limit",
         ),
     ),
     _Rule(ModelFailure.NO_CREDIT, statuses={402}, is_for_all=True),
+    _Rule(
+        ModelFailure.UNAUTHORIZED,
+        words=_words(
+            r"\baccount\b.{0,60}\b(?:suspended|disabled|deactivated|terminated|banned)\b.{0,40}\bviolat"
+        ),
+        statuses={400, 401, 403},
+    ),
     # before credit: OpenRouter says of a flagged prompt that no credits were charged
     _Rule(
         ModelFailure.PROMPT_FILTERED,
@@ -212,35 +221,41 @@ RULES = (
             r"OpenAIException - You exceeded your current quota",
         ),
     ),
-    _Rule(
-        ModelFailure.NO_SYSTEM,
-        words=_words(
-            rf"\b(?:system|developer) (?:role|message|prompt|instruction)s?\b.{{0,60}}{_REFUSED}",
-            r"(?:not (?:support|accept)|unsupported|n't (?:support|accept)|not allow)\w*.{0,60}\b(?:system|developer) (?:role|message|prompt|instruction)",
-            rf"\brole\b.{{0,40}}\bsystem\b.{{0,40}}(?:{_REFUSED}|invalid)",
-            r"\brole\b.{0,40}(?:does not|doesn't) support .?system|role not supported(?: yet)?\W{1,3}system",
-            r"(?:invalid|unsupported|unknown|unexpected|bad|illegal) (?:message )?(?:role|value)\W{1,4}system\b",
-            r"(?:no|without) system (?:role|message|prompt)s? (?:is |are )?(?:supported|allowed)",
-            r"input should be 'user' or 'assistant'|valid role: user, model|messages[.\[]0\]?\.role\b",
-            r"\brole\b.{0,20}(?:must|should|can only) be .{0,12}\buser\b(?!.{0,40}system)|first message must .{0,20}\buser",
-            r"\bsystem\W{1,3}is not (?:a valid role|one of)|\brole\b.{0,60}got .?system",
-            r"only \W?user.{0,40}roles are (?:supported|allowed)|roles must alternate",
-        ),
+    *(
+        _Rule(
+            ModelFailure.NO_SYSTEM,
+            words=_words(
+                rf"\b(?:system|developer) (?:role|message|prompt|instruction)s?\b.{{0,60}}{refused}",
+                rf"\brole\b.{{0,40}}\bsystem\b.{{0,40}}(?:{refused}|invalid)",
+                r"(?:not (?:support|accept)|unsupported|n't (?:support|accept)|not allow)\w*.{0,60}\b(?:system|developer) (?:role|message|prompt|instruction)",
+                r"\brole\b.{0,40}(?:does not|doesn't) support .?system|role not supported(?: yet)?\W{1,3}system",
+                r"(?:invalid|unsupported|unknown|unexpected|bad|illegal) (?:message )?(?:role|value)\W{1,4}system\b",
+                r"(?:no|without) system (?:role|message|prompt)s? (?:is |are )?(?:supported|allowed)",
+                r"input should be 'user' or 'assistant'|valid role: user, model|messages[.\[]0\]?\.role\b",
+                r"\brole\b.{0,20}(?:must|should|can only) be .{0,12}\buser\b(?!.{0,40}system)|first message must .{0,20}\buser",
+                r"\bsystem\W{1,3}is not (?:a valid role|one of)|\brole\b.{0,60}got .?system",
+                r"only \W?user.{0,40}roles are (?:supported|allowed)|roles must alternate",
+            ),
+            statuses=statuses,
+        )
         # llama.cpp refuses roles with the status 500
-        statuses={0, 400, 422, 500},
+        for refused, statuses in ((_REFUSED, (400, 422)), (_NEVER, (0, 500)))
     ),
-    _Rule(
-        ModelFailure.NO_STREAM,
-        words=_words(
-            # `stream_options` is another parameter
-            rf"\bstream(?:ing)?\b.{{0,60}}{_REFUSED}",
-            r"(?:not support|unsupported|n't support|not allow|not implemented|disabled)\w*.{0,40}\bstream(?:ing)?\b",
-            r"\bstream\W{0,3}(?: (?:to|as|must be|should be|has to be|parameter to))? ?\W{0,3}false\b",
-            r"\bstream\b.{0,20} be (?:set to )?\W?false|cannot stream|streaming is turned off",
-            r"(?:remove|omit|without|no) (?:the )?\W?stream\b|only.{0,30}\bnon-?stream",
-            rf"{_UNKNOWN}stream\b|\b(?:param|loc): (?:body\.)?stream(?=\n|$)",
-        ),
-        statuses={0, 400, 404, 405, 422, 500, 501},
+    *(
+        _Rule(
+            ModelFailure.NO_STREAM,
+            words=_words(
+                # `stream_options` is another parameter
+                rf"\bstream(?:ing)?\b.{{0,60}}{refused}",
+                r"(?:not support|unsupported|n't support|not allow|not implemented|disabled)\w*.{0,40}\bstream(?:ing)?\b",
+                r"\bstream\W{0,3}(?: (?:to|as|must be|should be|has to be|parameter to))? ?\W{0,3}false\b",
+                r"\bstream\b.{0,20} be (?:set to )?\W?false|cannot stream|streaming is turned off",
+                r"(?:remove|omit|without) (?:the )?\W?stream\b|only.{0,30}\bnon-?stream",
+                rf"{_UNKNOWN}stream\b|\b(?:param|loc): (?:body\.)?stream(?=\n|$)",
+            ),
+            statuses=statuses,
+        )
+        for refused, statuses in ((_REFUSED, (400, 404, 405, 422)), (_NEVER, (0, 500, 501)))
     ),
     _Rule(ModelFailure.TOO_LONG, statuses={413}, is_for_all=True),
     _Rule(
@@ -481,12 +496,12 @@ def is_refusal(event: object) -> bool:
         return False
     found = {name.casefold().replace("_", ""): value for name, value in chunk.items()}
     messages = [*map(found.get, _MESSAGES), value_at(found, "data.error"), found.get("code")]
-    # Ollama's own protocol has replies under `message`
+    # a gateway may name all fields of a chunk, and Ollama's own protocol has replies under `message`
+    is_chunk = bool(found.keys() & {"object", "usage"})
     is_message = any(text and value_at(text, "role") is None for text in messages)
-    # a gateway may name all fields of a chunk, of which most are empty
-    is_empty_error = found.get("error") in ({}, [], "") and not found.keys() & {"object", "usage"}
-    stated = {str(found.get(name)) for name in ("status", "statuscode")}
-    return is_message or is_empty_error or bool(stated & _STATUSES) or found.get("success") is False
+    is_error = is_message or found.get("error") in ({}, [], "")
+    stated = {str(found.get(name)) for name in ("status", "statuscode", "code")}
+    return (is_error and not is_chunk) or bool(stated & _STATUSES) or found.get("success") is False
 
 
 def _fields(node: object, depth: int = 0) -> Iterator[tuple[str, str | int]]:

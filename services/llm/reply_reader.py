@@ -124,7 +124,8 @@ class ReplyReader:
         usage = _usage(self._counts, has_begun=self.has_begun)
         # some servers name the limit that they reached `stop` (vLLM behind some gateways)
         reply_tokens = max(self._counts["reply"], usage.reply if usage else 0)
-        is_capped = reply_tokens >= self._max_tokens > 0
+        # by one more with the end; an endpoint that states far more tokens counts others
+        is_capped = self._max_tokens > 0 and reply_tokens - self._max_tokens in {0, 1}
         if (is_limited or is_capped) and not is_broken and not is_filtered:
             self._emit(LimitReached())
         if usage:

@@ -517,6 +517,8 @@ def test_half_a_reply_before_an_error_is_incomplete(play, error):
         {"base_resp": {"status_code": 0, "status_msg": ""}},  # MiniMax
         {"success": True, "errors": [], "messages": []},  # Cloudflare
         {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]},  # Azure
+        {"object": "chat.completion.chunk", "choices": [], "message": "success", "code": 1000},
+        {"choices": [], "usage": {"prompt_tokens": 1}, "msg": "done"},
         {"type": "ping"},
         {"message_id": "7", "details": {}, "status": "in_progress"},
         {"id": "r", "object": "chat.completion.chunk", "choices": [], "error": ""},

@@ -95,6 +95,12 @@ SAID = {
         (400, "Unrecognized request argument supplied: max_tokens"),
         (400, "Unknown field: include_usage"),
         (422, invalid("stream_options")),
+        (400, "Unknown parameter: 'budget'"),
+        (
+            400,
+            "Error code: 400 - {'error': {'message': \"Unsupported parameter: 'max_tokens' is not supported with this model. "
+            "Use 'max_completion_tokens' instead.\", 'type': 'invalid_request_error'}}",
+        ),
     ],
     ModelFailure.REPLY_LIMIT: [
         (400, "max_tokens is too large"),
@@ -110,6 +116,15 @@ SAID = {
         (None, "Rate limit reached for model"),
         (429, "This request would exceed your rate limit of 30,000 input tokens per minute"),
         (429, "Too many tokens, please wait before trying again."),
+    ],
+    ModelFailure.BROKEN: [
+        (500, "Error while streaming: Service Unavailable"),
+        (None, "The stream was interrupted: backend unavailable"),
+        (500, "the system prompt cache is not available, please retry later"),
+        (503, "retry budget exhausted"),
+    ],
+    ModelFailure.UNAUTHORIZED: [
+        (403, "Your account has been suspended for violating our usage policies"),
     ],
     ModelFailure.GARBLED: [(404, {"error": "<html><body>Not Found</body></html>"})],
     ModelFailure.REJECTED: [
@@ -140,6 +155,7 @@ def test_failure_is_known_by_the_words_of_endpoints(failure, status, error):
         "max_tokens is too high, limit is 4096",
         "max_tokens (9000) is greater than the maximum allowed (4096)",
         "max_tokens must be less than 4097",
+        "max_tokens must be 4096 or less",
         "max_tokens cannot be greater than 4,096",
         "max_output_tokens: 8192 > 4096",
         "maxOutputTokens is 9000 but the supported range is from 1 (inclusive) to 4097 (exclusive)",
@@ -186,6 +202,11 @@ def test_window_is_read_in_each_endpoints_words(error):
         "max_tokens must be in range [1,2]",
         "maximum context length is 128k tokens",
         "Requests exceed the limit of 30000 tokens per minute",
+        "conversation exceeds 2048 turns",
+        "The chat has more than 4096 tool calls",
+        "request over 5000 ms deadline exceeded",
+        "messages with timestamps greater than 2024-01-01",
+        "max_tokens is fine, but image size is limited to 2048 px",
     ],
 )
 def test_number_of_something_else_is_no_limit(error):

@@ -246,6 +246,7 @@ def test_reply_that_the_endpoint_cut_is_a_failure(text, reason, failure):
         ({"completion_tokens": 100}, True),
         ({"completion_tokens": 101}, True),
         ({"completion_tokens": 99}, False),
+        ({"completion_tokens": 150}, False),  # not counted as we do
         ({"completion_tokens": 40, "completion_tokens_details": {"reasoning_tokens": 60}}, True),
         ({"completion_tokens": 40, "total_tokens": 112}, True),  # Gemini's thoughts
         ({"completion_tokens": 40, "completion_tokens_details": {"reasoning_tokens": 30}}, False),

@@ -249,6 +249,7 @@ def test_dollar_opens_a_formula_by_pandocs_rule(written, safe):
         ("$a$/$b$, $1/2$, 若$a<b$则$c$", "$a$/$b$, $1/2$, 若$a<b$则$c$"),
         ("$5-10$ or $5k$ of $x$, $50%$", "$5-10$ or $5k$ of $x$, $50\\%$"),
         ("$x = 5$, so $8$ ways", "$x = 5$, so $8$ ways"),
+        ("$x$ of $10$kg, $12$V, 2$<5$", "$x$ of $10$kg, $12$V, 2$<5$"),
         ("_where $x$_, $k$NN, $n$gram, $]0,1[$", "_where $x$_, $k$NN, $n$gram, $]0,1[$"),
         ("$(abc)^2$, $(mod 7)$, $(sin x)^2$", "$(abc)^2$, $(mod 7)$, $(sin x)^2$"),
         ("$sup S - inf T$, $5 kHz$, $v / t$", "$sup S - inf T$, $5 kHz$, $v / t$"),
