@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages._parts import proven_actions, providers, words
+from pages._parts import outcomes, proven_actions, providers, words
 from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, row
 from pages._parts.passkey_forms import name_field
@@ -58,6 +58,7 @@ def rename_identity_dialog(one: LinkedIdentity) -> None:
 def remove_identity_dialog(one: LinkedIdentity, label: str) -> None:
     """Ask for confirmation before a sign-in through a provider is removed, or say why the last way in cannot be removed."""
     if one == find_user().sign_in_details.last_way:
+        outcomes.draw(_name("remove", one))
         st.markdown(LastWayIn.public)
         draw_cancel("cancel-identity")
         return

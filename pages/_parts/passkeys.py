@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import streamlit as st
 
-from pages._parts import proven_actions, second_factor, words
+from pages._parts import outcomes, proven_actions, second_factor, words
 from pages._parts.devices import OTHERS_FIELD
 from pages._parts.elements import draw_cancel, row
 from pages._parts.passkey_forms import add_form, is_on, name_field, party_here
@@ -98,6 +98,7 @@ def remove_passkey_dialog(passkey: Passkey, is_last_step: bool = False) -> None:
     *is_last_step*: it is the account's only second factor.
     """
     if passkey == find_user().sign_in_details.last_way:
+        outcomes.draw(_name("remove", passkey))
         st.markdown(LastWayIn.public)
         draw_cancel("cancel-passkey")
         return

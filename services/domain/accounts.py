@@ -97,7 +97,6 @@ SIGN_IN_STEPS = frozenset(
         CredentialsAction.FACTOR_USED,
         CredentialsAction.IDENTITY_USED,
         CredentialsAction.PASSKEY_USED,
-        Exemption.OPERATOR_PASSWORD,
     }
 )
 

@@ -182,7 +182,8 @@ def test_device_stays_signed_in_until_its_button_is_pressed_after_the_proof(
 
     app = open_account(then=then, reason="proved")
     assert len(listed(app)) == 2
-    assert f'data-reveal="{then}">Confirmed.' in html(app)
+    assert f'data-reveal="{then}"' in html(app)
+    assert "Confirmed. You can make changes" in html(app)
     assert list(listed(press(app, "Sign out: Safari on iPhone"))) == ["An unknown browser"]
 
 

@@ -177,7 +177,7 @@ def test_reply_of_a_killed_process_is_recovered(maya, make_chat, stack, server, 
 def test_session_ended_elsewhere_stops_its_reply(maya, make_chat, sessions, server):
     turn = begin_slowly(make_chat(maya))
 
-    sessions.backend.server.call("end_session", cookie=maya.backend.bearer.cookie_hash)
+    sessions.backend.server.call("end_session", cookie=maya.backend.bearer.cookie_hash, waits=False)
 
     server.wait_until(lambda s: s.requests[-1].end == "left")
     assert isinstance(done(turn).failure, SignedOut)

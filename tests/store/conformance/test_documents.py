@@ -1,5 +1,6 @@
 """Documents: instructions, summaries, facts, spaces and preferences, each replaced only by a caller who has seen it."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from services.domain import Full, NewConversation, Preferences, Retrieval, Window
 from services.domain.limits import LONGEST_FACT, LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
 from services.errors import BadInput, ChangedElsewhere, NotFound, SpaceGone, Stale
+from tests.stack.apps import until
 from tests.store.conformance.talk import (
     SUMMARY,
     UNDO_SECONDS,
@@ -294,6 +296,8 @@ def test_deleted_fact_is_restored(maya):
     maya.facts.keep(changed, replaces=seen)
     assert texts(maya) == texts(other) == [changed.text]
     maya.facts.forget(seen.id)
+    forgotten_at = time.time()
+    until(lambda: time.time() > forgotten_at + 0.005)  # revisions are times in milliseconds
 
     maya.elsewhere().facts.keep(changed)
 
