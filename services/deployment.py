@@ -93,12 +93,10 @@ def read_deployment(url: str) -> Deployment:
         folders,
         root_keys=chosen.root_keys_text,
         with_database=chosen.supabase_url is None and place is None,
-        with_model=not (chosen.openai_base_url or chosen.openai_api_key),
+        with_model=chosen.is_model_local,
         makes_key=is_new,
         is_public=is_public,
     )
-    if plan.endpoints.model_url:  # the local model's titles say less than a prompt's first words
-        chosen = chosen.model_copy(update={"titles": False})
     tables = open_tables(place, plan.root_keys) if place else None
     secret = secrets.token_urlsafe(_SECRET_BYTES) if chosen.is_alone else None
     at, opening = str(chosen.url or url), ""

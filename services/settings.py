@@ -346,6 +346,16 @@ class Settings(BaseSettings):
         return self.mail == "console" and not self.is_alone
 
     @property
+    def is_model_local(self) -> bool:
+        """True if the local model is started, because no endpoint is named."""
+        return not (self.openai_base_url or self.openai_api_key)
+
+    @property
+    def asks_titles(self) -> bool:
+        """True if the model titles conversations; the local model's titles say less than a prompt's first words."""
+        return self.titles and not self.is_model_local
+
+    @property
     def is_alone(self) -> bool:
         """True if the deployment has a single user, who signs in without a password."""
         is_here = self.store is not None and not self.store.startswith("firestore:")

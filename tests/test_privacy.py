@@ -150,7 +150,9 @@ def _model(server):
 
 
 def _play(scene, sessions, model, server):
-    settings = Settings(DAYBOOK_INSTRUCTIONS=f"You know {SAID}.")
+    settings = Settings(
+        OPENAI_BASE_URL=server.url, DAYBOOK_MODEL=MODEL, DAYBOOK_INSTRUCTIONS=f"You know {SAID}."
+    )
     shared = Shared(
         sessions, settings, lambda: Models(Offer(INFO, model)), CachedRead(ModelSettings)
     )

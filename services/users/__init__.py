@@ -70,7 +70,7 @@ class Shared:
         self.model_settings = model_settings
         self.backend, self.account_bytes = accounts.backend, chosen.account_bytes
         self.sign_ups = CachedRead(lambda: self.backend.sign_up_state(), _ACCOUNT_SECONDS)
-        titles = [Purpose.TITLE] if chosen.titles else []
+        titles = [Purpose.TITLE] if chosen.asks_titles else []
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
         self.live_turns, self.temporary = LiveTurns(), TemporaryChats()
         self.deleted_text = DeletedText()

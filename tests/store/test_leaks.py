@@ -140,7 +140,12 @@ def test_background_call_of_before_a_clearing_ends_with_its_session(
 ):
     cookie, session = sign_up()
     models = Models(Offer(SMALL, model))
-    shared = Shared(sessions, Settings(), lambda: models, CachedRead(ModelSettings))
+    shared = Shared(
+        sessions,
+        Settings(OPENAI_BASE_URL=server.url, DAYBOOK_MODEL="m"),
+        lambda: models,
+        CachedRead(ModelSettings),
+    )
     shared.session_cache.add(cookie, session)
     server.script_titles(reply="Never", fault="hang", after=1)
     done(shared.find(session.id).chat.begin(None, "When do I sow peas?"))
@@ -163,7 +168,13 @@ def test_ended_account_leaves_nothing_in_another_process(
     cookie, here = sign_up()
     closed = []
     models = Models(Offer(SMALL, model))
-    other = Shared(process, Settings(), lambda: models, CachedRead(ModelSettings), closed.append)
+    other = Shared(
+        process,
+        Settings(OPENAI_BASE_URL=server.url, DAYBOOK_MODEL="m"),
+        lambda: models,
+        CachedRead(ModelSettings),
+        closed.append,
+    )
     there = other.session_cache.find(cookie)  # an open tab of the other process
     assert there
     session_id, canary = there.id, a_canary()

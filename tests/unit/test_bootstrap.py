@@ -712,7 +712,7 @@ def test_local_model_is_planned_where_no_endpoint_is_set(of_file, url):
 
     begun.tables.close()
     assert (begun.endpoints.model_url is None) is bool(url)
-    assert begun.settings.titles is bool(url)
+    assert begun.settings.asks_titles is bool(url)
 
 
 @pytest.mark.parametrize("store", ["sqlite", "json"])
