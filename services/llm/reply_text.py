@@ -176,6 +176,10 @@ def text_of(reply: str) -> str:
 
     A server of gpt-oss refuses a chat with such marks, and others a message without text.
     """
+    if not any(
+        mark in reply for mark in _HEADERS
+    ):  # quick: this is asked of each reply of each prompt
+        return reply
     text = ReplyText()
     parts: Sequence[Part] = [*text.read(reply), *text.finish()]
     if not text.has_channels:
