@@ -187,8 +187,8 @@ def tell(news: str) -> None:
 
 def tell_outcome() -> None:
     """Show in the bar what the form has done that led to this page; its reason leaves the URL."""
-    outcomes = _OUTCOMES | _CHANGES
-    if news := outcomes.get(st.query_params.get("reason", "")):
+    reason = st.query_params.get("reason", "")
+    if news := _OUTCOMES.get(reason) or _CHANGES.get(reason):
         del st.query_params["reason"]
         tell(news)
 

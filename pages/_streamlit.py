@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial, partialmethod
 from inspect import signature
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -51,6 +51,7 @@ from services.errors import Misconfigured, UnreadableInput
 
 if TYPE_CHECKING:
     from pages._tab import Tab
+    from services.bootstrap import BegunRun
 
 Value = TypeVar("Value")
 _VERSION = "1.67"
@@ -240,19 +241,7 @@ class _PendingRuns:
             return pending.requests.on_scriptrunner_ready().rerun_data
 
 
-class _Run(Protocol):
-    """A run that has begun. All members are called in its thread."""
-
-    @property
-    def end(self) -> Callable[[], None]: ...
-
-    @property
-    def go_on(self) -> Callable[[Callable[[], bool]], None]:
-        """Wait until the run, which follows a reply, may draw again, or until the function returns True."""
-        ...
-
-
-def bound_runs(begin: Callable[[str, str, str, Callable[[], bool]], _Run]) -> None:
+def bound_runs(begin: "Callable[[str, str, str, Callable[[], bool]], BegunRun]") -> None:
     """Let each script run wait in *begin*, called with the tab, the user's id or "", the network of a tab without a session, and
     a function that returns True once the tab is gone.
 
@@ -309,7 +298,7 @@ def bound_runs(begin: Callable[[str, str, str, Callable[[], bool]], _Run]) -> No
 
 def follow_in_turn(texts: Iterator[str]) -> Iterator[str]:
     """Yield *texts*, each once the shares of this thread's run allow that it is drawn; while it waits, other runs may begin."""
-    run: _Run | None = getattr(_current, "run", None)
+    run: BegunRun | None = getattr(_current, "run", None)
 
     def is_over() -> bool:
         """Return True if the tab is closed, or another run is to take the place of this one, as no fragment's run does."""
@@ -319,14 +308,14 @@ def follow_in_turn(texts: Iterator[str]) -> Iterator[str]:
         )
         return requests._state is not ScriptRequestType.CONTINUE and not is_fragment
 
-    while True:
+    def wait() -> None:
         if run:
             run.go_on(is_over)
-        try:
-            text = next(texts)
-        except StopIteration:
-            return
+
+    wait()
+    for text in texts:
         yield text
+        wait()
 
 
 def keep_users_tabs() -> None:

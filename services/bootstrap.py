@@ -50,6 +50,7 @@ from services.web.passkey_link import LinkByPasskey
 from services.web.passkey_routes import PasskeyRoutes
 from services.web.passkey_sign_in import ProveByPasskey, SignInByPasskey
 from services.web.poll_route import PollRoute
+from services.web.run_budgets import BegunRun as BegunRun
 from services.web.session_middleware import ENDS as ENDS
 from services.web.session_middleware import UNKNOWN as UNKNOWN
 from services.web.session_middleware import SessionMiddleware, content_security_policy

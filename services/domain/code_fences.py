@@ -30,7 +30,7 @@ class _Fence(NamedTuple):
 
     @property
     def cost(self) -> int:
-        """How unusual the fence is as one that opens a block; as one that closes a block, it is `signs`."""
+        """The cost of the fence as one that opens a block: higher the less usual it is. As one that closes a block, it costs `signs`."""
         return 0 if self.is_opening else 2 - self.signs
 
     def is_like(self, other: "_Fence") -> bool:

@@ -10,7 +10,7 @@ import openai
 from openai._streaming import ServerSentEvent, SSEDecoder
 from openai._streaming_cleanup import drain_response_async
 
-from services.llm.model_spec import value_at
+from services.llm.model_spec import list_of, value_at
 
 DONE = "[DONE]"  # the protocol's end of a stream
 _MOST_EVENT_BYTES, _MOST_REPLY_BYTES = 1 << 20, 4 << 20  # a reply: as one JSON document
@@ -129,18 +129,14 @@ def _after_fields(data: str, at: int) -> int:
 
 def _chunks(document: object) -> Iterator[object]:
     """Yield the chunks of *document*, which may be a list of them, and behind a chunk the error beside its text or in a choice."""
-    listed = _list(document)
+    listed = list_of(document)
     for chunk in listed if any(value_at(part, "choices") for part in listed) else [document]:
         choices = value_at(chunk, "choices")
         found = [value_at(chunk, "error")] if choices else []
-        for choice in _list(choices):
+        for choice in list_of(choices):
             found += [value_at(choice, path) for path in ("error", "delta.error", "message.error")]
         if error := next(filter(None, found), None):
             yield cast(dict[str, object], chunk) | {"error": None}
             yield {"error": error}
         else:
             yield chunk
-
-
-def _list(value: object) -> list[object]:
-    return cast(list[object], value) if isinstance(value, list) else []

@@ -35,7 +35,7 @@ _INPUT_PRICE = ("input_cost_per_token", "pricing.prompt")
 _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
-# matches a number in digits that counts tokens, and no other unit; the group `below` is a limit that is not allowed itself
+# matches a number in digits that counts tokens, and no other unit
 _NUMBER = (
     r"[`'\"(]{0,2}(\d+)(?!\d)(?=[ -](?:(?:input|output|completion|new|prompt|context) )?tokens?\b|[.,;:!?)\]}'\"`]|\s*$|\n| [\[(]"
     r"| (?:for|but|and|when|with|while|in|on|you|your|the|this|per|got|instead|max|maximum|limit|allowed|at|to|by|as|not)\b)"
@@ -72,7 +72,8 @@ _NAMED_CONTEXT = re.compile(
     re.IGNORECASE,
 )
 # matches the maximum length of a reply in an endpoint's error: OpenAI; Bedrock; OpenAI's, Anthropic's, Groq's, DeepSeek's,
-# Volcengine's, TGI's, DashScope's, Zhipu's, Mistral's and FastAPI's words about the limit's name; Gemini
+# Volcengine's, TGI's, DashScope's, Zhipu's, Mistral's and FastAPI's words about the limit's name; Gemini. A named group is a
+# limit that is not allowed itself
 _NAMED_REPLY = re.compile(
     r"at most (\d+) (?:completion|output|new|generated) tokens"
     rf"|maximum (?:allowed )?(?:value (?:for|of) )?.?{LIMIT_NAME}.? is {_NUMBER}|output token limit (?:is|of) {_NUMBER}"
@@ -152,8 +153,12 @@ def read_models(document: object, name: str) -> ModelSpec:
 
 def listed_models(document: object) -> list[object]:
     """Return the entries of a decoded list of models, with or without an object around it; none if it is malformed."""
-    listed = value_at(document, "data") or document
-    return cast(list[object], listed) if isinstance(listed, list) else []
+    return list_of(value_at(document, "data") or document)
+
+
+def list_of(value: object) -> list[object]:
+    """Return *value*, a part of decoded JSON, if it is a list; else none."""
+    return cast(list[object], value) if isinstance(value, list) else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

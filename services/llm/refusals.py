@@ -33,8 +33,9 @@ _PARAMETERS = {
 _SHORTENED_TOKENS = 1_024
 _QUOTE = 5  # words in a row of the request that make a quote of it
 _WORD = re.compile(r"\w+")
-# fields whose lists contain errors, and the fields of such an error that do not quote the request (FastAPI, Mistral, Cloudflare)
-_LISTS, _LISTED = ("detail", "errors", "message"), ("type", "loc", "msg", "message", "code")
+# fields whose lists contain errors, and the fields of such an error that do not quote the request (FastAPI, Mistral, Cloudflare, Gemini)
+_LISTS = ("detail", "details", "errors", "message")
+_LISTED = ("type", "loc", "msg", "message", "code", "retryDelay")
 # names of the fields with an error's message, in lower case and without underscores
 _MESSAGES = {
     *("message", "msg", "detail", "errors", "error", "err", "errormessage", "errormsg", "fault"),
@@ -521,7 +522,7 @@ def _fields(node: object, depth: int = 0) -> Iterator[tuple[str, str | int]]:
         inner = _decoded(value) if isinstance(value, str) else value
         if isinstance(inner, dict):
             within.append(cast(object, inner))
-        elif isinstance(inner, list) and name in {*_LISTS, "details"}:
+        elif isinstance(inner, list) and name in _LISTS:
             within.extend(map(_listed, cast(list[object], inner)[:_DEEPEST]))
         elif isinstance(value, str | int):
             yield name, value
@@ -534,9 +535,7 @@ def _listed(error: object) -> object:
     if not isinstance(error, dict):
         return None
     fields = {
-        name: value
-        for name, value in cast(dict[str, object], error).items()
-        if name in {*_LISTED, "retryDelay"}
+        name: value for name, value in cast(dict[str, object], error).items() if name in _LISTED
     }
     path = fields.get("loc")
     if not isinstance(path, list):

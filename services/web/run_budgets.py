@@ -61,9 +61,8 @@ class _Run:
     begun_at: float
     clock: Callable[[], float]  # of its thread
     before: float  # the CPU seconds of its thread when it began
-    is_following: bool = (
-        False  # true: it waits between two drawings until its budgets allow the next one
-    )
+    # true: it waits between two drawings until its budgets allow the next one
+    is_following: bool = False
 
     @property
     def used(self) -> float:
