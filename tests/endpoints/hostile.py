@@ -20,7 +20,7 @@ from services.llm.openai_model import OpenAIModel, connect
 
 # the prompt to which a piece comes every 20 ms
 STEADY, STEADY_PIECES = "A steady reply", 50
-SILENCE = 1.0  # seconds after which the model under test takes a stream for silent
+SILENCE = 2.0  # seconds after which the model under test takes a stream for silent
 _WORDS = (
     "peas",
     "beans",
@@ -166,7 +166,7 @@ def _wrong(chance):
 def _drip(chance, events, ends):
     """Begin an event, and send the rest of it octet by octet, for longer than the model waits."""
     begun, rest = _lines(events[:1]), b"data: " + b" " * 50
-    drips = [part for octet in rest for part in (bytes([octet]), SILENCE / 20)]
+    drips = [part for octet in rest for part in (bytes([octet]), SILENCE / 40)]
     return [*begun, *drips]
 
 
