@@ -635,6 +635,8 @@ def test_keys_reach_every_control_of_every_page(app, maya):
     for address, words in signed_out.items():
         maya.visit(address)
         maya.sees(words)
+        # a redraw would take the focus away
+        expect(maya.page.locator('.stApp[data-test-script-state="notRunning"]')).to_have_count(1)
         reach_everything(maya.page, address)
 
 
