@@ -1,0 +1,273 @@
+"""An index of one user's messages in SQLite's FTS5, in memory alone (https://sqlite.org/fts5.html).
+
+A row's id is the time of its message in microseconds, made unique, so the newest hits come first without a sort. What a user
+types never reaches FTS5's query language: a query consists of strings that this module quotes.
+"""
+
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from uuid import UUID
+
+from services.domain import ConversationId, MessageId, Role
+from services.memory.terms import stem
+from services.search.snippets import Wanted
+from services.search.words import Part, Query, indexed, words_of
+
+_MERGED_PAGES = 200  # of the index, in one step of `purge`: a few milliseconds
+_SCHEMA = """
+    pragma temp_store = memory;
+    create virtual table texts using fts5(
+        folded, original unindexed, tokenize = 'ascii', prefix = '1 2 3'
+    );
+    create virtual table vocabulary using fts5vocab(texts, row);
+    create table places (
+        id integer primary key, message blob not null unique, chat blob not null, is_reply integer not null
+    );
+    create index places_of_chat on places (chat);
+"""
+
+_NEWEST = """
+    select rowid from texts where texts match ? and rowid >= ? and rowid < ? order by rowid desc
+"""
+_BEST = """
+    select hit from (
+        select rowid as hit, bm25(texts) as score from texts
+        where texts match ? and rowid >= ? and rowid < ? order by rowid desc limit 5000
+    ) order by score, hit desc
+"""
+_PLACE = "select message, chat, is_reply from places where id = ?"
+_BODY = "select coalesce(original, folded) from texts where rowid = ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A message to be found."""
+
+    message_id: MessageId
+    conversation_id: ConversationId
+    role: Role
+    created_at: datetime
+    body: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A message that was found."""
+
+    message_id: MessageId
+    conversation_id: ConversationId
+    role: Role
+    position: int  # in the order of time; `search` continues below it
+    body: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which messages a search may find."""
+
+    conversations: Collection[ConversationId] | None = None  # None: those of all conversations
+    role: Role | None = None
+    since: datetime | None = None
+    until: datetime | None = None  # messages of this time are not found
+
+
+_EVERYTHING = Filter()
+
+
+class MessageIndex:
+    """The messages of one user. Any thread may call any method; a call waits for another, except that `interrupt` ends one."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect(
+            ":memory:", check_same_thread=False, isolation_level=None
+        )
+        self._connection.executescript(_SCHEMA)
+        self._words = set[str]()  # the words in the index
+        self._forms = defaultdict[str, set[str]](set)  # these words, by their stem
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return "MessageIndex()"
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        with self._lock:
+            ((pages,),) = self._connection.execute("pragma page_count")
+            ((page,),) = self._connection.execute("pragma page_size")
+        return pages * page
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Add the messages that are not in the index yet."""
+        with self._lock, self._transaction():
+            for entry in entries:
+                self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        message, chat = entry.message_id.bytes, entry.conversation_id.bytes
+        if self._row_of(message) is not None:
+            return
+        at = _microseconds(entry.created_at)
+        while self._connection.execute("select 1 from places where id = ?", (at,)).fetchone():
+            at += 1
+        folded = indexed(entry.body)
+        # a text that the tokenizer folds by itself is stored once
+        texts = (entry.body, None) if entry.body.isascii() else (folded, entry.body)
+        self._connection.execute(
+            "insert into places values (?, ?, ?, ?)",
+            (at, message, chat, entry.role is Role.ASSISTANT),
+        )
+        self._connection.execute(
+            "insert into texts (rowid, folded, original) values (?, ?, ?)", (at, *texts)
+        )
+        for word in {*words_of(folded)} - self._words:
+            self._note(word)
+
+    def remove(self, message_ids: Iterable[MessageId]) -> None:
+        """Remove messages; those that are not in the index are skipped. Their words leave memory with the next `purge`."""
+        with self._lock, self._transaction():
+            rows = [self._row_of(message_id.bytes) for message_id in message_ids]
+            self._remove(row for row in rows if row is not None)
+
+    def remove_conversation(self, conversation_id: ConversationId) -> None:
+        """Remove the messages of a conversation. Their words leave memory with the next `purge`."""
+        with self._lock, self._transaction():
+            asked = "select id from places where chat = ?"
+            rows = self._connection.execute(asked, (conversation_id.bytes,))
+            self._remove([row for (row,) in rows])
+
+    def _remove(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            self._connection.execute("delete from texts where rowid = ?", (row,))
+            self._connection.execute("delete from places where id = ?", (row,))
+
+    def _note(self, word: str) -> None:
+        self._words.add(word)
+        self._forms[stem(word)].add(word)
+
+    def _row_of(self, message: bytes) -> int | None:
+        row = self._connection.execute(
+            "select id from places where message = ?", (message,)
+        ).fetchone()
+        return row[0] if row else None
+
+    def purge(self) -> Iterator[None]:
+        """Remove the words of removed messages from memory, in steps of a few milliseconds.
+
+        FTS5 marks a deleted row, and leaves out its words when it merges its segments.
+        """
+        command, changes = "insert into texts (texts, rank) values ('merge', ?)", 2
+        pages = -_MERGED_PAGES  # negative: begin to merge all segments into one
+        while changes >= 2:  # fewer: nothing was left to merge
+            with self._lock:
+                before = self._connection.total_changes
+                self._connection.execute(command, (pages,))
+                changes = self._connection.total_changes - before
+            pages = _MERGED_PAGES
+            yield
+        with self._lock:
+            self._words.clear()
+            self._forms.clear()
+            for (word,) in self._connection.execute("select term from vocabulary"):
+                self._note(word)
+
+    def interrupt(self) -> None:
+        """End the search that runs in another thread, which then returns nothing."""
+        self._connection.interrupt()
+
+    def count(self, query: Query) -> int:
+        """Return the number of messages that *query* finds."""
+        if query.is_empty:
+            return 0
+        with self._lock, suppress(sqlite3.OperationalError):
+            asked = "select count(*) from texts where texts match ?"
+            return self._connection.execute(asked, (self._expression(query),)).fetchone()[0]
+        return 0
+
+    def newest(
+        self, query: Query, most: int, where: Filter = _EVERYTHING, below: int | None = None
+    ) -> tuple[Found, ...]:
+        """Return the newest messages that *query* finds; *below*: only those before this position."""
+        return self._search(_NEWEST, query, most, where, below)
+
+    def best(self, query: Query, most: int, where: Filter = _EVERYTHING) -> tuple[Found, ...]:
+        """Return the best of the newest 5,000 messages that *query* finds, ranked by BM25."""
+        return self._search(_BEST, query, most, where)
+
+    def _search(
+        self, asked: str, query: Query, most: int, where: Filter, below: int | None = None
+    ) -> tuple[Found, ...]:
+        if query.is_empty:
+            return ()
+        least = _microseconds(where.since) if where.since else 0
+        above = min(
+            _microseconds(where.until) if where.until else 1 << 62,
+            1 << 62 if below is None else below,
+        )
+        found = list[Found]()
+        with self._lock, suppress(sqlite3.OperationalError):  # interrupted
+            rows = self._connection.execute(asked, (self._expression(query), least, above))
+            hits = (hit for (row,) in rows if (hit := self._found(row, where)))
+            found += islice(hits, most)
+        return tuple(found)
+
+    def _found(self, row: int, where: Filter) -> Found | None:
+        """Return the message at *row* if *where* lets it be found."""
+        execute = self._connection.execute
+        message, chat, is_reply = execute(_PLACE, (row,)).fetchone()
+        conversation_id = ConversationId(UUID(bytes=chat))
+        role = Role.ASSISTANT if is_reply else Role.USER
+        chats = where.conversations
+        if (chats is not None and conversation_id not in chats) or where.role not in {None, role}:
+            return None
+        return Found(
+            message_id=MessageId(UUID(bytes=message)),
+            conversation_id=conversation_id,
+            role=role,
+            position=row,
+            body=execute(_BODY, (row,)).fetchone()[0],
+        )
+
+    def wanted(self, query: Query) -> Wanted:
+        """Return what *query* finds, with the other forms of its words, to mark it in a text."""
+        with self._lock:
+            return Wanted(tuple((self._forms_of(part), part.is_begun) for part in query.wanted))
+
+    def _forms_of(self, part: Part) -> tuple[frozenset[str], ...]:
+        """Return the forms of each word of *part* in the index, the word itself among them."""
+        if part.is_exact:
+            return tuple(frozenset({word}) for word in part.words)
+        return tuple(frozenset({word, *self._forms.get(stem(word), ())}) for word in part.words)
+
+    def _expression(self, query: Query) -> str:
+        """Return *query* in FTS5's language; each string in it is quoted."""
+        wanted = " AND ".join(map(self._part, query.wanted))
+        excluded = " OR ".join(map(self._part, query.excluded))
+        return f"({wanted}) NOT ({excluded})" if excluded else wanted
+
+    def _part(self, part: Part) -> str:
+        phrases = [" ".join(part.words)]
+        if not part.is_exact:
+            phrases += sorted(self._forms.get(stem(part.words[0]), set()) - {*part.words})
+        first, *others = [f'"{phrase}"' for phrase in phrases]
+        return f"({' OR '.join([first + '*' * part.is_begun, *others])})"
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._connection.execute("begin")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("rollback")
+            raise
+        self._connection.execute("commit")
+
+
+def _microseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1_000_000)
