@@ -72,7 +72,8 @@ def measure(conversations: int, messages: int) -> Figures:
         _, session = sessions.sign_up_with(EMAIL, PASSWORD)
         with database(app) as connection:
             for number in range(conversations):
-                _store(connection, session, number, messages)
+                said = [(PROMPT, REPLY)] * (messages // 2)
+                store_conversation(connection, session, f"Peas {number}", said)
             connection.execute(_LEDGER)
             connection.commit()
             connection.autocommit = True
@@ -131,16 +132,18 @@ def _check(file: Path, conversations: int, messages: int) -> None:
     assert (counts["conversations"], counts["messages"]) == (conversations, messages), counts
 
 
-def _store(connection: Connection, session: AppSession, number: int, messages: int) -> None:
-    """Store a conversation, sealed under the keys of *session*."""
-    limits = replace(LIMITS, max_per_minute=messages, daily_cap_micro=10**9)
+def store_conversation(
+    connection: Connection, session: AppSession, title: str, said: Sequence[tuple[str, str]]
+) -> None:
+    """Store a conversation of prompts and replies, sealed under the keys of *session*."""
+    limits = replace(LIMITS, max_per_minute=2 * len(said), daily_cap_micro=10**9)
     tables = OpenTables(InMemoryTables())
     store = sealed_store(TablesRows(session.user_id, tables, limits=limits), session.user_keys)
-    thread = unsaid(f"Peas {number}")
-    for _ in range(messages // 2):
-        turn = new_turn(thread, PROMPT, receipt=RECEIPT)
+    thread = unsaid(title)
+    for prompt, reply in said:
+        turn = new_turn(thread, prompt, receipt=RECEIPT)
         told = {"usage": Usage(1200, 200, 800), "cost_micro": 700}
-        thread = answer(store, turn, REPLY, **told)
+        thread = answer(store, turn, reply, **told)
     user = {"user_id": session.user_id}
     its = user | {"conversation_id": thread.conversation.id}
     turns = [
@@ -169,21 +172,25 @@ def _store(connection: Connection, session: AppSession, number: int, messages: i
     receipts = [
         {"turn_id": row.turn_id, "body": row.body} | its for row in tables.all(RECEIPTS).values()
     ]
-    said = [asdict(row) | user for row in tables.all(MESSAGES).values()]
-    for row in said:
-        del row["has_thoughts"]  # a generated column
+    rows = [asdict(row) | user for row in tables.all(MESSAGES).values()]
     _insert(
         connection,
         "conversations",
         [asdict(row) | user for row in tables.all(CONVERSATIONS).values()],
     )
-    _insert(connection, "messages", said)
+    _insert(connection, "messages", rows)
     _insert(connection, "turns", turns)
     _insert(connection, "receipts", receipts)
 
 
 def _insert(connection: Connection, table: str, rows: Sequence[Mapping[str, object]]) -> None:
-    columns = ", ".join(rows[0])
+    asked = (
+        "select column_name from information_schema.columns"
+        " where table_schema = 'public' and table_name = %s and is_generated = 'NEVER'"
+    )
+    # the stores over tables keep some fields that Postgres computes
+    known = {name for (name,) in connection.execute(asked, [table])}
+    columns = ", ".join(name for name in rows[0] if name in known)
     connection.execute(
         f"insert into public.{table} ({columns}) "
         f"select {columns} from jsonb_populate_recordset(null::public.{table}, %s)",

@@ -14,11 +14,12 @@ from pages._streamlit import uninterrupted
 from pages._tab import BarLine, Refusal, tab
 from services import bootstrap
 from services.bootstrap import UserServices
-from services.domain import AccountRole, ConversationId, SpaceId
+from services.domain import AccountRole, ConversationId, MessageId, SpaceId
 from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
 SPACE = "s"  # the URL parameter that names the space whose conversations are listed
+FOUND = "at"  # the URL parameter that names the message at which a conversation opens
 _OUTCOMES = {  # what was done, keyed by the reason in the URL of any page
     "address-restored": "Your email address is back. All other devices are signed out.",
     "cleared": "This browser is cleared.",
@@ -142,10 +143,13 @@ def reason(error: AppError) -> str:
     return error.for_admins
 
 
-def go_to_conversation(conversation_id: ConversationId | None) -> None:
-    """Make the next run open a conversation or, if None, the new-chat page. For use in callbacks."""
+def go_to_conversation(
+    conversation_id: ConversationId | None, message_id: MessageId | None = None
+) -> None:
+    """Make the next run open a conversation, at a message if given, or, if None, the new-chat page. For use in callbacks."""
     new_conversation.forget()
-    tab().destination = address(conversation_id)
+    at = {FOUND: str(message_id)} if message_id else {}
+    tab().destination = address(conversation_id) | at
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:

@@ -43,8 +43,10 @@ with show_errors(has_way_out=True):
     conversation_id, space_id = conversation.asked_for(temporary_chat), spaces.chosen(user)
     new = new_conversation.choices(space_id)
     if conversation_id:
-        view = services.chat.view(conversation_id, turns.chosen_version(), begun=begun)
+        shown = turns.found_message() or turns.chosen_version()
+        view = services.chat.view(conversation_id, shown, begun=begun)
         thread, turn = view.thread, view.turn
+        turns.check_found(thread)
         if turn is not begun:  # the turn has ended meanwhile, and its reply is among the messages
             begun = None
     else:

@@ -60,6 +60,7 @@ def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) ->
     server = [
         f"{words.count(cached.conversations, 'chat')} open: "
         f"{words.count(cached.messages, 'message')}, {words.size(cached.text_bytes)}",
+        *([f"Search index: {words.size(user.search_bytes)}"] if user.search_bytes else []),
         "Not encrypted, in memory only",
     ]
     database = [

@@ -29,6 +29,7 @@ from services.web.enrolments import Enrolments
 from services.web.entries import Entries
 from services.web.export_route import ExportRoutes
 from services.web.factor_check import FactorCheck
+from services.web.find_route import FindRoute
 from services.web.form_guard import FormGuard
 from services.web.hashing_lanes import HashingLanes
 from services.web.health_route import health_route
@@ -111,6 +112,7 @@ def routes(app: App) -> list[Route]:
         *(_single_sign_on(visits, own, lanes, codes) if visits else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
+        *FindRoute(app.shared, origin).routes(),
         *metrics.routes(),
     ]
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial, reduce
 from itertools import count, product
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 from pages._parts import prompts, safe_md
@@ -137,6 +138,7 @@ _PLAIN = {
     "services.memory.titles": "_bared _shortened clean_title first_words",
     "services.memory.tokens": "_kinds _longest_size _size _weigh_ascii min_tokens",
     "services.portable.export": "_contained _escape",
+    "services.search.words": "fold indexed words_of Query.read",
     "services.portable.replies": "_escaped footnote_labels lower",
     "services.settings": "_environment_name _is_secret",
     "services.store.supabase.migrations": "_essence",
@@ -153,6 +155,12 @@ def _with(name: str, *arguments: object) -> Reader:
     """Return the function *name* with *arguments* after the text."""
     function = _find(name)
     return lambda text: function(text, *arguments)
+
+
+def _each(name: str) -> Reader:
+    """Return the function *name*, whose result is an iterator that is read to its end."""
+    function = _find(name)
+    return lambda text: deque(cast(Iterator[object], function(text)), maxlen=0)
 
 
 def _remember(text: str) -> RecallIndex:
@@ -265,6 +273,9 @@ READERS: dict[str, Reader] = {
     "services.memory.facts:parse_fact_changes": _with(
         "services.memory.facts:parse_fact_changes", (), (), ()
     ),
+    "services.search.words:_parts": _each("services.search.words:_parts"),
+    "services.search.words:_runs": _each("services.search.words:_runs"),
+    "services.search.words:placed_words": _each("services.search.words:placed_words"),
     "services.memory.terms:names": _with("services.memory.terms:names", 5),
     "services.memory.titles:_beginning": _with("services.memory.titles:_beginning", 800),
     "services.memory.tokens:RegexCounter.count": lambda text: _counter().count(text),

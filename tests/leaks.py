@@ -9,10 +9,18 @@ from services.caches import READ_AHEAD_THREAD
 from services.chat.live_turn import BEAT_THREADS, TURN_THREADS
 from services.chat.search import RECALL_THREAD
 from services.chat.task_registry import BACKGROUND_THREAD
+from services.users.message_search import SEARCH_THREAD
 from tests.stack.apps import until
 
 # the beginnings of the names of threads that end by themselves, and hold a user's text until then
-_CALLS = TURN_THREADS, BEAT_THREADS, RECALL_THREAD, READ_AHEAD_THREAD, BACKGROUND_THREAD
+_CALLS = (
+    TURN_THREADS,
+    BEAT_THREADS,
+    RECALL_THREAD,
+    READ_AHEAD_THREAD,
+    BACKGROUND_THREAD,
+    SEARCH_THREAD,
+)
 
 
 def found(*canaries, in_new=False):

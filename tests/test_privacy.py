@@ -34,6 +34,7 @@ from services.settings import Settings
 from services.store.accounts import Cookie
 from services.store.supabase.api import store_errors
 from services.users import Shared, UserServices
+from services.users.message_search import Asked
 from tests.fakes import choose
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
@@ -177,6 +178,7 @@ def _play(scene, sessions, model, server):
     conversation = chat.open(thread.conversation.id).conversation
     assert conversation.title == SAID  # by the model
     conversations.rename(conversation.id, f"Title of {SAID}")
+    until(lambda: person.search(Asked(words=SAID)).count)
     _note_facts(scene, person, lambda prompt: ask(prompt, conversation))
     _say_what_nobody_keeps(scene, person, server)
     for script in (

@@ -48,6 +48,9 @@ window.daybook = {
   // Returns true if a dialog or menu that Escape closes is open above the page.
   isCovered: () => document.querySelector('[role="dialog"], [role="menu"], dialog[open]') !== null,
 
+  // Returns the element to which a native dialog is added: Streamlit makes all outside its dialog inert.
+  front: () => document.querySelector('[data-testid="stDialog"] [role="dialog"]') ?? document.body,
+
   // Returns `element`, or the element that replaced it when it was redrawn.
   redrawn(element) {
     if (element.isConnected) return element;

@@ -10,9 +10,12 @@ daybook.hearActs = (tellServer) => {
   waiting = null;
 };
 
+daybook.act = (request) => {
+  if (tell) tell(request);
+  else waiting = request;
+};
+
 document.addEventListener("click", ({ target }) => {
   const button = target.closest("button[data-act]");
-  if (!button) return;
-  if (tell) tell({ ...button.dataset });
-  else waiting = { ...button.dataset };
+  if (button) daybook.act({ ...button.dataset });
 });

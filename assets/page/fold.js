@@ -4,7 +4,7 @@
 const isPhone = () => innerWidth < 768;
 
 daybook.capture(document, "click", ({ target }) => {
-  if (!isPhone() || !target.closest(`${daybook.LEADS}, .db-popover a`)) return;
+  if (!isPhone() || !target.closest(`${daybook.LEADS}, .db-popover a, .db-find a`)) return;
   const fold = '[data-testid="stSidebarCollapseButton"] button';
   setTimeout(() => document.querySelector(fold)?.click(), 80);
 });

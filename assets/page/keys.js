@@ -1,4 +1,4 @@
-// Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter. From there the arrow keys move
+// Keyboard shortcuts. Ctrl+K opens the search (find.js). From the filter in the sidebar the arrow keys move
 // through the rows, Enter opens the first row, and Escape empties the filter without stopping a reply. (When
 // a chat is opened, the server empties the filter.) Ctrl+, opens the account menu, Ctrl+. folds or unfolds
 // the sidebar, Ctrl+; copies the last reply, and Alt with Page Up or Page Down opens the chat above or below
@@ -7,8 +7,12 @@
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
+const CHATS = 'button[data-act="open"]:not([role])'; // those in the list, without the rows of find.js
+// the rows below the filter, of which the last may search in messages, too
 const rows = () =>
-  [...document.querySelectorAll('button[data-act="open"]')].filter((row) => row.checkVisibility());
+  [...document.querySelectorAll(`${CHATS}, .st-key-conversation-list [data-find]`)].filter((row) =>
+    row.checkVisibility(),
+  );
 // the filter text for which Enter was pressed: its first result is opened once found, unless the user presses
 // another key or button first
 let sought = "";
@@ -34,7 +38,6 @@ function inSidebar(selector, act) {
   when(() => isInView() && !isMoving() && document.querySelector(selector), act);
 }
 
-const jump = () => inSidebar(".st-key-search input", (input) => input.select());
 const openAccount = () => inSidebar(".st-key-account-menu button", (button) => button.click());
 
 function foldOrUnfold() {
@@ -54,7 +57,7 @@ async function copyLast() {
 // Opens the chat `step` rows below the open one, of the rows that are in the list; if none is open, the first
 // of them, by a step down.
 function openBeside(step) {
-  const all = [...document.querySelectorAll('button[data-act="open"]')];
+  const all = [...document.querySelectorAll(CHATS)];
   const here = all.findIndex((row) => row.ariaCurrent),
     to = all[here + step];
   if (!to) return;
@@ -100,7 +103,8 @@ function sheet() {
     [daybook.entersSend() ? ["Shift", "Enter"] : ["Enter"], "New line"],
     [["Escape"], "Stop the reply"],
     [[control, "Shift", "O"], "New chat"],
-    [[control, "K"], "Search titles"],
+    [[control, "K"], "Search chats"],
+    [[control, "F"], "Find in this chat"],
     [["↑", "↓"], "Move through results"],
     [[alt, "Page Up"], "Previous chat"],
     [[alt, "Page Down"], "Next chat"],
@@ -118,8 +122,7 @@ function sheet() {
   made.addEventListener("click", (event) => {
     if (event.target === made) made.close();
   });
-  // Streamlit makes all that is outside its dialog inert
-  (document.querySelector('[data-testid="stDialog"] [role="dialog"]') ?? document.body).append(made);
+  daybook.front().append(made);
   return made;
 }
 
@@ -143,7 +146,9 @@ function hear(event) {
     event.stopPropagation(); // the page behind the dialog must not receive the key
   } else if (isKey(event, "k", "KeyK") && isControl && !event.shiftKey && !event.altKey) {
     event.preventDefault();
-    jump();
+    daybook.openSearch();
+  } else if (document.querySelector(".db-find")) {
+    event.stopPropagation(); // find.js has handled it
   } else if (isKey(event, "/", "Slash") && (event.ctrlKey || event.metaKey) && !event.altKey) {
     event.preventDefault();
     sheet().showModal();

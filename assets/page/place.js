@@ -3,15 +3,22 @@
 // keeps showing the end; if the user scrolls elsewhere, the page stays there and shows a button to the end.
 // An end that is in view stays there while the composer grows. If a prompt is refused, the page scrolls to
 // the reason. When earlier messages are added above, Streamlit reuses the elements of later ones, so the
-// text that is being read is kept at its distance from the end.
+// text that is being read is kept at its distance from the end. If the address names a message (`at`), the
+// chat opens there, and the message leaves the address once the user goes on.
 
-const END = 0;
+const END = 0,
+  FOUND = "found"; // the position of the message that the address names
+const GAP = 16, // pixels above that message, which the fade of the title covers
+  MARKED = 2000; // milliseconds for which the message is marked
+const FRESH = '[data-stale="false"]';
 const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
   DOWN = ["ArrowDown", "PageDown", "End", " "];
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages are drawn
-// the position that the page keeps: the class of the exchange at the top, or pixels to the end; null: none
+// the position that the page keeps: the class of the exchange at the top, FOUND, or pixels to the end;
+// null: none
 let kept = null;
+let shown = null; // the id of the message that the address names, once the page has moved there
 // set when a prompt is sent: the class of the last exchange at that time, and the classes of all refusals
 let sent = null;
 let top = 0; // the last known scroll position, in pixels
@@ -31,7 +38,33 @@ const bottom = () => document.querySelector('[data-testid="stBottom"]');
 const toEnd = (page) => page.scrollHeight - page.clientHeight - page.scrollTop;
 const isAtEnd = (page) => toEnd(page) < 4;
 const isDistance = () => typeof kept === "number";
-const keptExchange = () => (isDistance() || !kept ? null : document.querySelector(`.${kept}`));
+const keptExchange = () =>
+  isDistance() || !kept || kept === FOUND ? null : document.querySelector(`.${kept}`);
+const inUrl = (name) => new URLSearchParams(location.search).get(name);
+
+// Returns the message that the address names: it follows an element of the server.
+function found() {
+  const mark = document.querySelector(`i[data-at="${CSS.escape(inUrl("at") ?? "")}" i]`);
+  const container = mark?.closest('[data-testid="stElementContainer"]');
+  return mark?.nextElementSibling ?? container?.nextElementSibling;
+}
+
+const isFresh = (message) => message?.closest(FRESH) ?? message?.querySelector(FRESH);
+
+function show(message) {
+  message.classList.add("db-found");
+  setTimeout(() => message.classList.remove("db-found"), MARKED);
+}
+
+// Removes the message from the address, unless it is still to be drawn.
+function forget() {
+  const url = new URL(location.href),
+    at = url.searchParams.get("at");
+  if (!at || (at !== shown && daybook.isRunning())) return;
+  shown = null;
+  url.searchParams.delete("at");
+  history.replaceState(history.state, "", url);
+}
 
 // Returns the bottom edge of the sticky headers at the top of the page.
 function edge(page) {
@@ -39,6 +72,8 @@ function edge(page) {
     const { position, top } = getComputedStyle(head);
     return position === "sticky" ? parseFloat(top) + head.offsetHeight : 0;
   });
+  const bar = document.querySelector(".db-find-here")?.getBoundingClientRect().bottom;
+  if (bar) ends.push(bar - page.getBoundingClientRect().top);
   return page.getBoundingClientRect().top + Math.max(0, ...ends);
 }
 
@@ -59,11 +94,13 @@ function keep() {
   if (!page) return;
   const before = height;
   height = bottom()?.offsetHeight ?? 0;
+  const canGrow = kept !== FOUND && !document.querySelector(".st-key-stop");
   // otherwise a growing composer would cover the end, unless it is still coming
-  if (before && height > before && isEndInView && !document.querySelector(".st-key-stop")) kept = END;
-  const exchange = keptExchange();
-  if (exchange) {
-    const off = exchange.getBoundingClientRect().top - edge(page);
+  if (before && height > before && isEndInView && canGrow) kept = END;
+  if (shown && kept !== FOUND) forget();
+  const element = kept === FOUND ? found() : keptExchange();
+  if (element?.checkVisibility()) {
+    const off = element.getBoundingClientRect().top - edge(page) - (kept === FOUND ? GAP : 0);
     if (Math.abs(off) >= 1) page.scrollTop += off;
   } else if (isDistance() && Math.abs(toEnd(page) - kept) >= 4) page.scrollTop += toEnd(page) - kept;
   top = page.scrollTop;
@@ -115,13 +152,18 @@ function watch(...places) {
 
 daybook.onDraw(() => {
   watch(daybook.page(), bottom(), document.querySelector('[data-testid="stMainBlockContainer"]'));
-  const named = new URLSearchParams(location.search).get("c");
+  const named = inUrl("c"),
+    at = inUrl("at");
+  const isAwaited = at && at !== shown;
+  // all messages are drawn before the Stop button
+  const isComing = isAwaited && daybook.isRunning() && !document.querySelector(`.st-key-stop${FRESH}`);
   const last = exchanges().at(-1);
   const drawn = refusals();
   const isRefused = sent !== null && drawn.some((refusal) => !sent.refusals.includes(refusal));
   // false while the container of the last exchange is still empty or has stale content
-  const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)');
+  const isDrawn = () => last.querySelector(`${FRESH} :is(.db-message, .stMarkdown)`);
   if (!last) opened = null;
+  if (!at) shown = null;
   if (last && sent && name(last) !== sent.last) {
     opened = named;
     sent = null;
@@ -132,7 +174,11 @@ daybook.onDraw(() => {
     kept = END;
   } else if (!last) {
     if (drawn.length === 0) kept = null;
-  } else if (named && named !== opened && isDrawn()) {
+  } else if (isAwaited && isFresh(found())) {
+    [opened, shown, kept] = [named, at, FOUND];
+    setRoom(0);
+    show(found());
+  } else if (named && named !== opened && isDrawn() && !isComing) {
     opened = named;
     kept = END;
     setRoom(0);
@@ -158,6 +204,7 @@ addEventListener(
 
 function leave(isDown) {
   kept = null;
+  forget();
   if (isDown)
     setTimeout(() => {
       if (!kept && isAtEnd(daybook.page())) kept = END;
@@ -186,7 +233,7 @@ hears("pointerdown", ({ target }, isOnPage, page) => {
   if (isOnPage && (isDistance() || target === page)) leave();
 });
 hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
-  const isTyped = target.closest?.("input, textarea"),
+  const isTyped = target.closest?.("input, textarea, dialog"),
     isSearch = (ctrlKey || metaKey) && ["f", "g"].includes(key);
   if (isSearch || kept > END || (!isTyped && MOVES.test(key))) leave(DOWN.includes(key));
 });

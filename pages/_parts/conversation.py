@@ -19,6 +19,7 @@ from pages._parts import (
     spaces,
     temporary,
     thoughts,
+    turns,
     versions,
     words,
 )
@@ -30,6 +31,7 @@ from services.domain import ConversationId, Message, MessageId, Role, Thread
 from services.errors import AppError, NotFound
 
 _MENU = "conversation-menu"
+_BEFORE_FOUND = 10  # the number of messages that are drawn before a message at which the page opens
 _IN_VIEW = 3  # the number of earlier exchanges that are drawn first, because they are in view
 _DRAWN = 20  # the usual number of messages on a page: hundreds would take seconds to draw
 # the largest number of messages on a page that begins where the context starts
@@ -205,6 +207,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
         choices=list(versions.choices(services)),
         model=view.setup.offer.info.name,
         is_settled=view.turn is None,
+        found=turns.found_message(),
     )
     for group in reversed(layout.groups):  # from last to first: the last exchanges are in view
         with group.place:
@@ -239,6 +242,7 @@ class _Drawing:
     choices: list[str]
     model: str
     is_settled: bool
+    found: MessageId | None  # the message at which the page opens
     _html: str = ""
 
     def add(self, message: Message, exchange: Exchange, *, is_last: bool, is_past: bool) -> None:
@@ -247,6 +251,8 @@ class _Drawing:
             self.end_element()
             versions.draw_field(self.thread.conversation.id, message, self.model)
             return
+        if _has_part(message, self.found):
+            self._html += f'<i hidden data-at="{self.found}"></i>'  # for assets/page/place.js
         others = self.thread.versions(message) if self.is_settled else ()
         is_unseen = message.id in self.unseen
         if message.role is Role.USER:
@@ -295,7 +301,8 @@ def _draw_print_head(thread: Thread, missing: int) -> None:
     hint = "To print the whole chat, choose Print in its menu."
     note = f"<p>{are} missing. {hint}</p>" if missing else ""
     date = words.moment(thread.conversation.updated_at, has_date=True)
-    st.html(f'<div class="db-print-head">{note}<p>{date}</p></div>')
+    here = thread.conversation.id  # for assets/page/find_here.js
+    st.html(f'<div class="db-print-head" data-here="{here}">{note}<p>{date}</p></div>')
 
 
 def print_if_asked(thread: Thread | None) -> None:
@@ -323,6 +330,11 @@ def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
     if conversation_menu.is_printed(thread.conversation):
         return 0
     drawn, count = tab().drawn, len(branch)
+    first, limit = drawn.get(thread.conversation.id, (count, -1))
+    found = turns.found_message()
+    at = next((n for n, message in enumerate(branch) if _has_part(message, found)), None)
+    if at is not None and at < first:
+        _draw_from(thread, count, at - _BEFORE_FOUND)
     first, limit = drawn.get(thread.conversation.id, (0, -1))
     if not first < count <= limit:
         begin = count - _DRAWN
@@ -330,6 +342,10 @@ def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
         is_near = count - _DRAWN_TO_LINE <= before_view < begin
         _draw_from(thread, count, before_view if is_near else begin)
     return drawn[thread.conversation.id][0]
+
+
+def _has_part(message: Message, part_id: MessageId | None) -> bool:
+    return any(part.id == part_id for part in message.stored)
 
 
 def _draw_from(thread: Thread, count: int, first: int) -> None:

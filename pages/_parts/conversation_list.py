@@ -13,7 +13,7 @@ from pages._parts import conversation_menu, space_dialogs, spaces, words
 from pages._session import go_to_conversation
 from pages._tab import ROWS, tab
 from services.bootstrap import UserServices
-from services.domain import Conversation, ConversationId, Space, SpaceId
+from services.domain import Conversation, ConversationId, MessageId, Space, SpaceId
 from services.domain.accounts import Expiring
 from services.domain.limits import LONGEST_TITLE
 
@@ -21,7 +21,8 @@ Listed = Mapping[str, Conversation]  # conversations, keyed by their ids
 
 
 def draw_filter() -> None:
-    """Draw the field that filters the list by title."""
+    """Draw the button that opens the search dialog, and the field that filters the list by title."""
+    st.html(f'<div class="db-list">{_button(words.SEARCH_CHATS, "search", find="")}</div>')
     st.text_input(
         "Search titles",
         max_chars=LONGEST_TITLE,
@@ -58,6 +59,7 @@ def draw(
         if wanted:
             found = conversations.titled(wanted, count + 1, space_id=space_id)
             rows.add_page(found, count, "No titles match.")
+            rows.add_search()
         elif tab().is_archive:
             archived = [] if space else [one for one in every if one.is_archived]
             found = conversations.recent(count + 1, is_archived=True, space_id=space_id)
@@ -93,10 +95,13 @@ def _draw_expiring(expiring: Expiring | None) -> None:
         )
 
 
-def open_chat(conversation_id: ConversationId | None) -> None:
-    """Make the next run open a conversation or, if None, the new-chat page, and empty the filter. For use in callbacks."""
+def open_chat(conversation_id: ConversationId | None, message_id: MessageId | None = None) -> None:
+    """Make the next run open a conversation, at a message if given, or, if None, the new-chat page, and empty the filter.
+
+    For use in callbacks.
+    """
     st.session_state.search = ""
-    go_to_conversation(conversation_id)
+    go_to_conversation(conversation_id, message_id)
 
 
 def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str]) -> None:
@@ -104,7 +109,8 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
     match request:
         case {"act": "open" | "continue", "chat": chat}:
             with suppress(ValueError):
-                open_chat(ConversationId(UUID(chat)))
+                message = request.get("message")
+                open_chat(ConversationId(UUID(chat)), MessageId(UUID(message)) if message else None)
         case {"act": "choose", "chat": chat, "choice": choice} if conversation := listed.get(chat):
             actions = conversation_menu.actions(conversation, _key(conversation), can_move=True)
             if choice in actions:
@@ -167,6 +173,10 @@ class _Rows:
             self._html.append(f"<p>{none_found}</p>")
         if len(found) > count:
             self._html.append(_button(words.SHOW_MORE, "expand_more", act="older"))
+
+    def add_search(self) -> None:
+        """Add a button that opens the search dialog with the words of the filter (assets/page/find.js)."""
+        self._html.append(_button(words.SEARCH_MESSAGES, "search", find=""))
 
     def end(self, wanted: str) -> None:
         """Draw the added rows, with a mark that tells the browser that they are the results of the filter *wanted*."""

@@ -327,6 +327,8 @@ def act(conversation_id: ConversationId, model: str, request: Mapping[str, str])
                     versions.edit(message_id)
                 case "show":
                     turns.show(message_id)
+                case "find":
+                    turns.open_at(message_id)
                 case "choose":
                     versions.regenerate(*about, request.get("choice", ""), model)
                 case "delete":

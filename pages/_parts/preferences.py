@@ -97,6 +97,12 @@ def preferences_dialog() -> None:
             help="It then also appears in your browser's history.",
             key="title-in-tab",
         )
+        titles_only = st.toggle(
+            "Search titles only",
+            chosen.searches_titles_only,
+            help="Search then finds no messages, and the server keeps no index of your messages in its memory.",
+            key="titles-only",
+        )
         text = _draw_text(
             "Custom instructions (used in every chat without its own)",
             now.instructions,
@@ -111,7 +117,7 @@ def preferences_dialog() -> None:
     if is_saved and not refused:
         sizes = {name: entry.value for name, entry in entries.items()}
         chosen = replace(chosen, theme=theme, enter_sends=enter, has_title_in_tab=has_title)
-        chosen = replace(chosen, instructions=text or None)
+        chosen = replace(chosen, searches_titles_only=titles_only, instructions=text or None)
         reply = entries["reply_tokens"]
         # the field shows a longer stored length as this maximum; saving the dialog must not lower the stored length
         if reply.value and reply.value == reply.most:

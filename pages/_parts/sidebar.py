@@ -15,6 +15,8 @@ from pages._parts import (
     models,
     news,
     preferences,
+    space_dialogs,
+    spaces,
     words,
 )
 from pages._parts.elements import draw_wide_menu, quiet_button
@@ -76,6 +78,10 @@ def draw_rest(
         match request:
             case {"act": "preferences"}:
                 ask_for(preferences.preferences_dialog)
+            case {"act": "edit-space", "space": space_id}:
+                named = {str(listed_space.id): listed_space for listed_space in spaces.every(user)}
+                if space_id in named:
+                    ask_for(space_dialogs.space_dialog, named[space_id])
             case {"act": "about"}:
                 is_admin = user.account.role is AccountRole.ADMIN
                 ask_for(partial(about.about_dialog, is_admin=is_admin))

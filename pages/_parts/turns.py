@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from uuid import UUID
 
 import streamlit as st
@@ -12,7 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import browser, new_conversation, temporary, words
 from pages._parts.elements import quiet_button
 from pages._parts.thoughts import StreamedReply
-from pages._session import address, find_user, keep_errors
+from pages._session import FOUND, address, find_user, keep_errors, tell
 from pages._streamlit import follow_in_turn
 from pages._tab import Refusal, tab
 from services.bootstrap import Chat, ChatIsOver, LiveTurn, RemoteTurn, TemporaryChat, ThreadView
@@ -33,6 +34,8 @@ _PAINT = 0.03  # seconds in which the browser can show the first words before it
 _PATIENCE = 2.0  # seconds that the rest of a page waits at most while other pages are drawn
 _drawing = threading.Lock()
 _VERSION = "m"  # the URL parameter that names the message whose branch is shown
+_GONE = "This message no longer exists."
+_OTHER_VERSION = "This message is in another version of the chat, which is shown now."
 
 Turn = LiveTurn | RemoteTurn
 # for each `Chat` and each purpose of turns: the conversations in which such a turn runs
@@ -174,6 +177,7 @@ def _show_coming(conversation_id: ConversationId) -> None:
 
 def show(message_id: MessageId | None) -> None:
     """Make the next run show the branch of a message or, if None, the newest branch."""
+    st.query_params.pop(FOUND, None)
     if message_id is None:
         st.query_params.pop(_VERSION, None)
     else:
@@ -183,6 +187,37 @@ def show(message_id: MessageId | None) -> None:
 def chosen_version() -> MessageId | None:
     """Return the id of the message whose branch the URL asks for, if any."""
     return message_id(st.query_params.get(_VERSION, ""))
+
+
+def open_at(message_id: MessageId) -> None:
+    """Make the next run show a message of the conversation."""
+    st.query_params[FOUND] = str(message_id)
+
+
+def found_message() -> MessageId | None:
+    """Return the id of the message at which the URL asks to open the conversation, if any."""
+    return message_id(st.query_params.get(FOUND, ""))
+
+
+def check_found(thread: Thread) -> None:
+    """If the message at which the URL opens *thread* is gone, or on another branch than the newest, say so.
+
+    The URL then names the branch, which so stays on the page when the reader goes on.
+    """
+    found = found_message()
+    if found is None:
+        return
+    if all(message.id != found for message in thread.messages):
+        del st.query_params[FOUND]
+        tell(_GONE)
+        st.rerun()
+    newest = {
+        part.id for message in replace(thread, tip_id=None).branch() for part in message.stored
+    }
+    if found not in newest and chosen_version() != found:
+        st.query_params[_VERSION] = str(found)
+        tell(_OTHER_VERSION)
+        st.rerun()
 
 
 def message_id(name: str) -> MessageId | None:

@@ -287,6 +287,8 @@ class Preferences:
     enter_sends: EnterSends = "device"
     # true if the browser's tab, and so its history, shows the title of the open chat
     has_title_in_tab: bool = False
+    # true if search looks in titles only, so that no index of messages is in memory
+    searches_titles_only: bool = False
     is_verified: bool = True  # false if the stored text could not be decrypted
     is_newer: bool = False  # true if only a newer version can read the text; changes are refused
 

@@ -4,14 +4,15 @@ A row's id is the time of its message in microseconds, made unique, so the newes
 types never reaches FTS5's query language: a query consists of strings that this module quotes.
 """
 
+import json
+import re
 import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from uuid import UUID
 
 from services.domain import ConversationId, MessageId, Role
@@ -19,9 +20,13 @@ from services.memory.terms import stem
 from services.search.snippets import Wanted
 from services.search.words import Part, Query, indexed, words_of
 
+# characters by which another form of a word may be longer or shorter: words that only begin alike have a common stem, too
+_LONGER = 3
+_DIGIT = re.compile(r"\d")
 _MERGED_PAGES = 200  # of the index, in one step of `purge`: a few milliseconds
 _SCHEMA = """
     pragma temp_store = memory;
+    pragma secure_delete = on;
     create virtual table texts using fts5(
         folded, original unindexed, tokenize = 'ascii', prefix = '1 2 3'
     );
@@ -32,16 +37,20 @@ _SCHEMA = """
     create index places_of_chat on places (chat);
 """
 
-_NEWEST = """
-    select rowid from texts where texts match ? and rowid >= ? and rowid < ? order by rowid desc
+# the messages that a query finds, and their places; `texts` is the outer loop, so the newest need no sort
+_HITS = """
+    from texts join places on places.id = texts.rowid
+    where texts match :query and texts.rowid >= :since and texts.rowid < :until
+    and is_reply in (:least, :most) and (:chats is null or hex(chat) in (select value from json_each(:chats)))
 """
-_BEST = """
-    select hit from (
-        select rowid as hit, bm25(texts) as score from texts
-        where texts match ? and rowid >= ? and rowid < ? order by rowid desc limit 5000
-    ) order by score, hit desc
-"""
-_PLACE = "select message, chat, is_reply from places where id = ?"
+_NEWEST = f"select id, message, chat, is_reply {_HITS} order by texts.rowid desc limit :limit"
+_BEST = f"""
+    select id, message, chat, is_reply from (
+        select id, message, chat, is_reply, bm25(texts) as score {_HITS} order by texts.rowid desc limit 5000
+    ) order by score, id desc limit :limit
+"""  # noqa: S608 (of constants alone)
+_COUNT = f"select count(*) {_HITS}"
+_COUNT_ALL = "select count(*) from texts where texts match :query"
 _BODY = "select coalesce(original, folded) from texts where rowid = ?"
 
 
@@ -81,7 +90,7 @@ _EVERYTHING = Filter()
 
 
 class MessageIndex:
-    """The messages of one user. Any thread may call any method; a call waits for another, except that `interrupt` ends one."""
+    """The messages of one user. Any thread may call any method; a call waits for another."""
 
     def __init__(self) -> None:
         self._connection = sqlite3.connect(
@@ -177,18 +186,13 @@ class MessageIndex:
             for (word,) in self._connection.execute("select term from vocabulary"):
                 self._note(word)
 
-    def interrupt(self) -> None:
-        """End the search that runs in another thread, which then returns nothing."""
-        self._connection.interrupt()
-
-    def count(self, query: Query) -> int:
+    def count(self, query: Query, where: Filter = _EVERYTHING) -> int:
         """Return the number of messages that *query* finds."""
         if query.is_empty:
             return 0
-        with self._lock, suppress(sqlite3.OperationalError):
-            asked = "select count(*) from texts where texts match ?"
-            return self._connection.execute(asked, (self._expression(query),)).fetchone()[0]
-        return 0
+        asked = _COUNT_ALL if where == _EVERYTHING else _COUNT
+        with self._lock:
+            return self._connection.execute(asked, self._values(query, where)).fetchone()[0]
 
     def newest(
         self, query: Query, most: int, where: Filter = _EVERYTHING, below: int | None = None
@@ -205,34 +209,37 @@ class MessageIndex:
     ) -> tuple[Found, ...]:
         if query.is_empty:
             return ()
-        least = _microseconds(where.since) if where.since else 0
-        above = min(
-            _microseconds(where.until) if where.until else 1 << 62,
-            1 << 62 if below is None else below,
+        with self._lock:
+            values = self._values(query, where, below)
+            values["limit"] = most
+            rows = self._connection.execute(asked, values).fetchall()
+            bodies = [self._connection.execute(_BODY, row[:1]).fetchone()[0] for row in rows]
+        return tuple(
+            Found(
+                message_id=MessageId(UUID(bytes=message)),
+                conversation_id=ConversationId(UUID(bytes=chat)),
+                role=Role.ASSISTANT if is_reply else Role.USER,
+                position=row,
+                body=body,
+            )
+            for (row, message, chat, is_reply), body in zip(rows, bodies, strict=True)
         )
-        found = list[Found]()
-        with self._lock, suppress(sqlite3.OperationalError):  # interrupted
-            rows = self._connection.execute(asked, (self._expression(query), least, above))
-            hits = (hit for (row,) in rows if (hit := self._found(row, where)))
-            found += islice(hits, most)
-        return tuple(found)
 
-    def _found(self, row: int, where: Filter) -> Found | None:
-        """Return the message at *row* if *where* lets it be found."""
-        execute = self._connection.execute
-        message, chat, is_reply = execute(_PLACE, (row,)).fetchone()
-        conversation_id = ConversationId(UUID(bytes=chat))
-        role = Role.ASSISTANT if is_reply else Role.USER
+    def _values(
+        self, query: Query, where: Filter, below: int | None = None
+    ) -> dict[str, str | int | None]:
+        """Return the parameters of a search. Callers hold the lock."""
+        ends = [_microseconds(where.until)] if where.until else []
+        ends += [] if below is None else [below]
         chats = where.conversations
-        if (chats is not None and conversation_id not in chats) or where.role not in {None, role}:
-            return None
-        return Found(
-            message_id=MessageId(UUID(bytes=message)),
-            conversation_id=conversation_id,
-            role=role,
-            position=row,
-            body=execute(_BODY, (row,)).fetchone()[0],
-        )
+        return {
+            "query": self._expression(query),
+            "since": _microseconds(where.since) if where.since else 0,
+            "until": min(ends, default=1 << 62),
+            "least": where.role is Role.ASSISTANT,
+            "most": where.role is not Role.USER,
+            "chats": None if chats is None else json.dumps([chat.hex.upper() for chat in chats]),
+        }
 
     def wanted(self, query: Query) -> Wanted:
         """Return what *query* finds, with the other forms of its words, to mark it in a text."""
@@ -243,7 +250,16 @@ class MessageIndex:
         """Return the forms of each word of *part* in the index, the word itself among them."""
         if part.is_exact:
             return tuple(frozenset({word}) for word in part.words)
-        return tuple(frozenset({word, *self._forms.get(stem(word), ())}) for word in part.words)
+        return tuple(frozenset(self._forms_of_word(word)) for word in part.words)
+
+    def _forms_of_word(self, word: str) -> set[str]:
+        """Return *word* and the words in the index with its stem that are of nearly the same length, unless it has a digit."""
+        near = range(len(word) - _LONGER, len(word) + _LONGER + 1)
+        others = () if _DIGIT.search(word) else self._forms.get(stem(word), ())
+        return {
+            word,
+            *(other for other in others if len(other) in near and not _DIGIT.search(other)),
+        }
 
     def _expression(self, query: Query) -> str:
         """Return *query* in FTS5's language; each string in it is quoted."""
@@ -254,7 +270,7 @@ class MessageIndex:
     def _part(self, part: Part) -> str:
         phrases = [" ".join(part.words)]
         if not part.is_exact:
-            phrases += sorted(self._forms.get(stem(part.words[0]), set()) - {*part.words})
+            phrases += sorted(self._forms_of_word(part.words[0]) - {*part.words})
         first, *others = [f'"{phrase}"' for phrase in phrases]
         return f"({' OR '.join([first + '*' * part.is_begun, *others])})"
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import chain, pairwise
 
 from services.search.words import placed_words
 
@@ -19,24 +19,25 @@ class Wanted:
 
     parts: tuple[tuple[tuple[frozenset[str], ...], bool], ...] = field(repr=False)
 
+    def is_in(self, text: str) -> bool:
+        """Return True if *text* has every part."""
+        return all(next(Wanted((part,)).ranges(text), None) for part in self.parts)
+
     def ranges(self, text: str) -> Iterator[Range]:
         """Yield where *text* has a part of the query, in the order of their ends."""
         most = max((len(words) for words, _ in self.parts), default=0)
+        parts = [(words, tuple(words[-1]) if is_begun else ()) for words, is_begun in self.parts]
         last = deque[tuple[str, int, int]](maxlen=most)
         for placed in placed_words(text):
+            word, _, end = placed
             last.append(placed)
-            for words, is_begun in self.parts:
-                if len(words) <= len(last):
-                    said = [*last][-len(words) :]
-                    if _is_said(words, [word for word, _, _ in said], is_begun=is_begun):
-                        yield said[0][1], said[-1][2]
-
-
-def _is_said(words: tuple[frozenset[str], ...], said: list[str], *, is_begun: bool) -> bool:
-    *first, final = zip(words, said, strict=True)
-    return all(word in forms for forms, word in first) and (
-        final[1] in final[0] or (is_begun and final[1].startswith(tuple(final[0])))
-    )
+            for words, beginnings in parts:
+                if not (word in words[-1] or word.startswith(beginnings)):
+                    continue
+                said = [*last][-len(words) :]
+                before = zip(words[:-1], said[:-1], strict=False)
+                if len(said) == len(words) and all(other[0] in forms for forms, other in before):
+                    yield said[0][1], end
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,23 @@ class Snippet:
     is_begun: bool  # False: the text begins earlier
     is_ended: bool  # False: the text goes on
 
+    def segments(self) -> list[str]:
+        """Return the text in pieces, by turns plain and found, the first one plain; an ellipsis stands for what is left out."""
+        ends = [0, *chain.from_iterable(self.ranges), len(self.text)]
+        pieces = [self.text[begin:end] for begin, end in pairwise(ends)]
+        pieces[0] = pieces[0] if self.is_begun else f"… {pieces[0]}"
+        return pieces if self.is_ended else [*pieces[:-1], f"{pieces[-1].rstrip()} …"]
+
 
 def snippet(text: str, wanted: Wanted) -> Snippet:
     """Return the part of *text* about the first place that has what is *wanted*, or its beginning."""
-    found = wanted.ranges(text)
-    first = next(found, None)
+    first = next(wanted.ranges(text), None)
     begin = _word_begin(text, max(0, first[0] - _BEFORE)) if first else 0
     end = begin + _LENGTH
-    marked = [first, *takewhile(lambda place: place[1] <= end, found)] if first else []
     part = text[begin:end]
     return Snippet(
         "".join(" " if character.isspace() else character for character in part),
-        tuple(_joined((a - begin, min(b, end) - begin) for a, b in marked)),
+        tuple(_joined(wanted.ranges(part))),
         is_begun=not text[:begin].strip(),
         is_ended=not text[end:].strip(),
     )

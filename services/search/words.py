@@ -9,7 +9,7 @@ blanks where words end.
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 
@@ -53,7 +53,7 @@ def fold(text: str) -> str:
     if text.isascii():
         return text.lower()
     text = safe_text.normalize("NFKD", text.casefold()).translate(_PLAIN)
-    return unicodedata.normalize("NFC", _LEFT_OUT.sub("", text))
+    return safe_text.normalize("NFC", _LEFT_OUT.sub("", text))
 
 
 def indexed(text: str) -> str:
@@ -64,6 +64,9 @@ def indexed(text: str) -> str:
 
 def placed_words(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield the words of *text* in order, each with its begin and its end in *text*."""
+    if text.isascii():
+        yield from ((match[0], *match.span()) for match in _runs(text.lower()))
+        return
     for match in _runs(text):
         run, begin = fold(match[0]), match.start()
         is_even = len(run) == len(match[0])  # each character is one character of the text
@@ -117,7 +120,7 @@ def _run() -> re.Pattern[str]:
 class Part:
     """A part of a query that a text must have, or must not have."""
 
-    words: tuple[str, ...]  # adjacent, in this order
+    words: tuple[str, ...] = field(repr=False)  # adjacent, in this order
     is_exact: bool  # True: in no other form
     is_begun: bool = False  # True: the last word may go on
 

@@ -41,6 +41,7 @@ from services.users.deleted_text import DeletedText
 from services.users.devices import Devices
 from services.users.factor_rule import FactorRule
 from services.users.full_export import FullExport
+from services.users.message_search import Asked, MessageSearches, Results, find_titles
 from services.users.model_server import ModelServer
 from services.users.session_cache import SessionCache
 from services.users.sign_in_details import SignInDetails, sign_in_details
@@ -74,6 +75,7 @@ class Shared:
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
         self.live_turns, self.temporary = LiveTurns(), TemporaryChats()
         self.deleted_text = DeletedText()
+        self.searches = MessageSearches(chosen.search_mb * 1_000_000)
         self.session_cache = SessionCache(
             accounts,
             on_add=self._add,
@@ -121,6 +123,10 @@ class Shared:
         """Return the services of a session without checking whether it has ended; None if this process has not opened it."""
         return self._users.get(session_id)
 
+    def is_here(self, user: "UserServices") -> bool:
+        """Return True while the session of *user* is open in this process."""
+        return self._users.get(user.session.id) is user
+
     def drop_caches(self, user_id: UserId) -> None:
         """Drop the cached text of a user by replacing the services of all their sessions.
 
@@ -132,6 +138,7 @@ class Shared:
         self.live_turns.drop_failed(user_id)
         self.background.drop_noted(user_id)
         self.deleted_text.add(user_id, 0)
+        self.searches.drop(user_id)
         for user in self._services_of(user_id):
             renewed, session_id = UserServices(user.session, self), user.session.id
             if self._users.get(session_id) is user:  # false if the session has just ended
@@ -242,6 +249,7 @@ class Shared:
             self.background.forget(session.user_id)
             self.live_turns.drop_failed(session.user_id)
             self.deleted_text.forget(session.user_id)
+            self.searches.drop(session.user_id)
         self._close_tabs(session.id)
 
 
@@ -279,7 +287,7 @@ class UserServices(ChatParts):
             live_turns=shared.live_turns,
             background=shared.background,
             on_settled=self._account.outdate,
-            on_deleted=partial(shared.deleted_text.add, self.user_id),
+            on_deleted=self._note_deletion,
             owner=session.id,
             search=Search(store.corpus),
         )
@@ -362,6 +370,26 @@ class UserServices(ChatParts):
         own = self.profile, self.spaces, self.facts, self.conversations, self._account
         for read in (*own, self._shared.model_settings):
             read.read_ahead()
+
+    def search(self, asked: Asked) -> Results:
+        """Search in all of the user's conversations and memories. May raise SignedOut or StoreUnavailable."""
+        if self.profile.preferences().searches_titles_only:
+            self._shared.searches.drop(self.user_id)
+            return find_titles(self.store, asked)
+        is_here = partial(self._shared.is_here, self)
+        return self._shared.searches.of(self.user_id, is_here).find(self.store, asked)
+
+    @property
+    def search_bytes(self) -> int:
+        """The size of the user's search index in this process, in bytes."""
+        search = self._shared.searches.find(self.user_id)
+        return search.size if search else 0
+
+    def _note_deletion(self, seconds: float) -> None:
+        """Remove text that was just deleted, and can be restored for *seconds*, from the memory of this process."""
+        self._shared.deleted_text.add(self.user_id, seconds)
+        if search := self._shared.searches.find(self.user_id):
+            search.refresh(self.store)
 
     def poll(self, place: OpenPlace) -> Revisions:
         """Return the newest revisions of the data that a tab shows, and mark cached data with other revisions as outdated.

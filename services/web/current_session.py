@@ -1,13 +1,14 @@
 """A request's session and its user's credentials, read from the store because another process may have changed them."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from services.errors import SignedOut
+from services.errors import AppError, SignedOut
 from services.store.accounts import Accounts, AppSession, Cookie, Current
-from services.users import Shared
+from services.users import Shared, UserServices
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,24 @@ def current_session(shared: Shared, cookie: Cookie | None) -> SignedIn:
     if now.is_confirmed and (now.email, True) != (session.email, session.is_confirmed):
         shared.set_address(session.user_id, now.email)
     return SignedIn(now, current)
+
+
+@contextmanager
+def opened_user(shared: Shared, cookie: Cookie | None) -> Generator[UserServices]:
+    """Yield the services of the session of *cookie*, which the database confirms once a minute.
+
+    Raise SignedOut if there is no such session, or the database says that it has ended; then also close its tabs.
+    """
+    session = shared.session_cache.opened(cookie) if cookie else None
+    user = shared.find_unchecked(session.id) if session else None
+    if session is None or user is None:
+        raise SignedOut
+    try:
+        yield user
+    except SignedOut:
+        with suppress(AppError):
+            shared.session_cache.forget_if_ended([session])
+        raise
 
 
 def is_signed_in(shared: Shared, cookie: Cookie | None) -> bool:

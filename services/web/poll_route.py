@@ -5,7 +5,6 @@ contains revisions, which the tab compares with its own (assets/page/news.js).
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
@@ -20,6 +19,7 @@ from services.domain import ConversationId, SpaceId
 from services.domain.revisions import OpenPlace, Revisions
 from services.errors import AppError, SignedOut
 from services.users import Shared
+from services.web.current_session import opened_user
 from services.web.origin import Origin
 
 # maximum polls that use threads at the same time, so that sign-ins never wait for polls
@@ -56,22 +56,9 @@ class PollRoute:
         return JSONResponse(values, headers={"Cache-Control": "no-store"})
 
     def _poll(self, request: Request, place: OpenPlace) -> Revisions:
-        """Return the newest revisions.
-
-        Raise SignedOut if the request has no session, or if the session has ended; then also close the tabs of the
-        session.
-        """
-        cookie, shared = self.origin.session_cookie(request), self.shared()
-        session = shared.session_cache.opened(cookie) if cookie else None
-        user = shared.find_unchecked(session.id) if session else None
-        if session is None or user is None:
-            raise SignedOut
-        try:
+        """Return the newest revisions. Raise SignedOut if the request has no session."""
+        with opened_user(self.shared(), self.origin.session_cookie(request)) as user:
             return user.poll(place)
-        except SignedOut:
-            with suppress(AppError):
-                shared.session_cache.forget_if_ended([session])
-            raise
 
 
 def _place(query: QueryParams) -> OpenPlace:

@@ -83,6 +83,11 @@ class Tab:
         return self.page.locator(".st-key-search input")
 
     @property
+    def found(self):
+        """The search dialog."""
+        return self.page.get_by_role("dialog", name="Search chats")
+
+    @property
     def sign_in_form(self):
         return self.page.locator('form[action="/session"]')
 
@@ -284,13 +289,18 @@ class Tab:
         expect(self.page.locator(".st-key-new-chat button")).to_be_in_viewport()
 
     def jumps_to_the_filter(self):
-        """Focus the filter by the keyboard, as soon as the page handles keys."""
+        self.filter.click()
+
+    def searches(self, words=""):
+        """Open the search dialog by the keyboard, as soon as the page handles keys, and type *words*."""
 
         def is_there():
-            self.page.keyboard.press("Control+k")
-            return self.filter.evaluate("(field) => field === document.activeElement")
+            if not self.found.is_visible():
+                self.page.keyboard.press("Control+k")
+            return self.found.is_visible()
 
         until(is_there)
+        self.page.keyboard.type(words)
 
     def scrolls_up(self, turns):
         """Scroll up by *turns* turns of the mouse wheel; wait until the page has received them all."""

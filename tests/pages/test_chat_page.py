@@ -1166,6 +1166,76 @@ def test_last_twenty_messages_are_drawn_first(open_chat):
     assert "earlier" not in [button.key for button in app.button]
 
 
+def test_chat_opens_ten_messages_before_the_one_that_its_address_names(open_chat, open_app, maya):
+    _, garden = open_chat(*pairs(25), policy=Full())
+    asked = maya.store.conversations.thread(garden).messages[20]
+
+    app = open_app(maya, c=str(garden), at=str(asked.id))
+
+    assert said(app)[0] == "prompt 5"
+    assert said(app)[-1] == "reply 24"
+    assert html(app).count("data-at") == 1
+    assert f'<i hidden data-at="{asked.id}"></i><div class="db-message' in html(app)
+
+
+def test_reply_that_the_address_names_is_marked_before_it(open_chat, open_app, maya):
+    _, garden = open_chat(*pairs(3), policy=Full())
+    reply = maya.store.conversations.thread(garden).messages[1]
+
+    app = open_app(maya, c=str(garden), at=str(reply.id))
+
+    shown = html(app)
+    assert shown.index("prompt 0") < shown.index(f'data-at="{reply.id}"') < shown.index("prompt 1")
+
+
+def test_found_message_in_another_version_is_shown_and_that_is_said(open_app, maya, database):
+    garden = database.hold("Garden", "Peas?", "In March.")
+    older = maya.store.conversations.thread(garden).messages[1]
+    maya.store.messages.edit_reply(maya.store.conversations.thread(garden), older, "In April.")
+
+    app = open_app(maya, c=str(garden), at=str(older.id))
+
+    assert "In March." in said(app)
+    assert app.query_params["m"] == str(older.id)
+    assert "in another version of the chat" in html(app)
+
+    newest = maya.store.conversations.thread(garden).messages[-1]
+    clicked(app, act="show", message=str(newest.id))
+    assert "In April." in said(app)
+    assert "at" not in app.query_params
+
+
+def test_found_message_that_is_gone_is_said(open_chat, open_app, maya):
+    _, garden = open_chat(*pairs(3), policy=Full())
+
+    app = open_app(maya, c=str(garden), at=str(uuid4()))
+
+    assert said(app)[-1] == "reply 2"
+    assert "This message no longer exists." in html(app)
+    assert "at" not in app.query_params
+
+
+@pytest.mark.parametrize("at", ["garden", "", "<b>"])
+def test_unreadable_id_of_a_message_is_ignored(open_chat, open_app, maya, at):
+    _, garden = open_chat(*pairs(3), policy=Full())
+
+    app = open_app(maya, c=str(garden), at=at)
+
+    assert said(app)[-1] == "reply 2"
+    assert "no longer exists" not in html(app)
+
+
+def test_pressed_hit_opens_its_chat_at_the_message(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(25))
+    asked = maya.store.conversations.thread(garden).messages[20]
+    app = open_app(maya)
+
+    clicked(app, act="open", chat=str(garden), message=str(asked.id))
+
+    assert app.query_params["at"] == str(asked.id)
+    assert said(app)[0] == "prompt 5"
+
+
 def test_start_of_the_context_is_drawn_a_little_above_the_last_messages(open_app, maya, database):
     garden = database.hold("Garden", *pairs(16), policy=Window())
     database.go_on(garden, "prompt 16", "reply 16", start_seq=12)

@@ -15,9 +15,11 @@ from services.domain.revisions import OpenPlace
 from services.llm import Models, Offer
 from services.settings import Settings
 from services.users import Shared, UserServices, session_cache
+from services.users.message_search import Asked
 from tests import leaks
 from tests.chats import SMALL, done, settled
 from tests.fakes import choose
+from tests.stack.apps import until
 from tests.store.conformance.talk import NOON, a_fact
 from tests.store.conftest import PASSWORD, ledger
 
@@ -117,6 +119,7 @@ def test_cleared_server_memory_holds_no_text(shared, sign_up, server):
     assert done(shared.find(maya.id).chat.begin(conversation_id, f"{canary} last")).failure
     server.script()
     server.requests.clear()
+    until(lambda: shared.find(maya.id).search(Asked(words=canary)).count)
     assert "noted" in " ".join(leaks.found(canary, in_new=True))
 
     shared.find(maya.id).drop_caches()

@@ -10,7 +10,7 @@ import services
 
 # names from the code, names of models and of their endpoints' hosts, hashes, and sealed texts
 SHOWN = """sql bucket by_kind by_name column days kind model models missing_model name outcome policy role speaker table
-    titled_by url version field action figures cookie_hash returned last_failure reason host opening"""
+    titled_by url version field action figures cookie_hash returned last_failure reason host opening zone"""
 SEALED = {"services.store.rows"}
 # packages without users' text
 OTHERS = {"services.embedded", "services.operate", "services.store.supabase"}

@@ -1,0 +1,447 @@
+"""Search in all messages of a user, in an index that lies in this process's memory alone.
+
+Each search first reads the list of positions, and then the messages that were stored since the last one, so it finds them
+and no deleted ones, whichever process changed them. Conversations that were never indexed are read in the background.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import islice
+from typing import Literal
+
+from services.daemon_threads import in_thread
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Listed,
+    Message,
+    MessageId,
+    Role,
+    Space,
+    SpaceId,
+    UserId,
+)
+from services.errors import AppError, SignedOut
+from services.events import log_event
+from services.search.index import Entry, Filter, Found, MessageIndex
+from services.search.snippets import Snippet, Wanted, snippet
+from services.search.words import Query
+from services.store.port import Store
+
+_Places = Mapping[ConversationId, Conversation]
+
+SEARCH_THREAD = "search"  # the name of a thread that indexes messages
+_AT_ONCE = 20  # the number of hits in one result
+_TITLES, _MEMORIES = 5, 5  # the most of each in one result
+_RECENT = 8  # the number of titles for an empty query
+_FIRST, _NEXT = 20, 100  # the numbers of conversations that are read at once for the index
+_AT_A_TIME = 200  # the number of messages that are indexed while a search waits: some 30 ms
+# maximum new messages of a conversation that a search itself indexes; more are left to the background
+_NEW_MESSAGES = 200
+_ALL = 1_000_000
+
+
+class Chats(StrEnum):
+    """The conversations in which a search looks."""
+
+    ALL = "all"
+    ACTIVE = "active"
+    PINNED = "pinned"
+    ARCHIVED = "archived"
+
+    def has(self, conversation: Conversation) -> bool:
+        match self:
+            case Chats.ALL:
+                return True
+            case Chats.ACTIVE:
+                return not conversation.is_archived
+            case Chats.PINNED:
+                return conversation.pinned_at is not None
+            case Chats.ARCHIVED:
+                return conversation.is_archived
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A search. *below*: continue after the hit at this position."""
+
+    words: str = field(default="", repr=False)
+    order: Literal["newest", "best"] = "newest"
+    below: int | None = None
+    role: Role | None = None
+    since: datetime | None = None
+    until: datetime | None = None  # messages of this time are not found
+    space_id: SpaceId | None = None
+    chats: Chats = Chats.ALL
+
+    @property
+    def is_of_some_chats(self) -> bool:
+        return self.space_id is not None or self.chats is not Chats.ALL
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTitle:
+    """A conversation whose title has the words."""
+
+    conversation: Conversation
+    title: Snippet
+    space: Space | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMessage:
+    """A message that has the words; it may be in any version of its conversation."""
+
+    conversation: Conversation
+    message_id: MessageId
+    role: Role
+    position: int  # `Asked.below` of a search that continues after this hit
+    snippet: Snippet
+
+    @property
+    def created_at(self) -> datetime:
+        return datetime.fromtimestamp(self.position / 1_000_000, UTC)
+
+
+class MemoryKind(StrEnum):
+    """The texts besides messages that a search finds."""
+
+    FACT = "fact"
+    INSTRUCTIONS = "instructions"  # the user's
+    SPACE = "space"  # the instructions of a space
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMemory:
+    """A memory, or instructions, with the words."""
+
+    kind: MemoryKind
+    space: Space | None  # the space of the fact or of the instructions
+    snippet: Snippet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """The results of a search, and how much of the user's conversations the index has."""
+
+    titles: tuple[FoundTitle, ...]
+    messages: tuple[FoundMessage, ...] = ()
+    memories: tuple[FoundMemory, ...] = ()
+    count: int = 0  # the messages that the search finds, in all
+    next_below: int | None = None  # the position of the last of `messages` if more follow
+    read: int = 0  # the number of conversations that are indexed
+    of: int = 0  # the number of conversations
+    is_full: bool = False  # true: the index has no room for older conversations
+    has_only_excluded: bool = False  # true: nothing was found because the query only excludes words
+
+
+@dataclass(slots=True)
+class _Indexed:
+    """A record of the messages of a conversation that are indexed."""
+
+    cuts: int  # the value of `Listed.cuts` when the messages were read
+    up_to_seq: int = 0
+    is_whole: bool = False  # false: the background thread still reads the conversation
+
+
+class MessageSearch:
+    """The search of one user, shared by the user's sessions in this process. Any thread may call any method."""
+
+    def __init__(self, has_room: "Callable[[MessageSearch], bool]") -> None:
+        """*has_room* is called after messages were added: false ends the indexing of older conversations."""
+        self._has_room, self._index = has_room, MessageIndex()
+        self._indexed: dict[ConversationId, _Indexed] = {}
+        self._lock = threading.Lock()  # guards `_indexed`, together with the index's messages
+        self._filling: Future[None] | None = None
+        self._is_stopped = self._is_full = False
+        self._is_filled = (
+            False  # true: all conversations were indexed, so a new one is read at once
+        )
+
+    def __repr__(self) -> str:
+        return "MessageSearch()"
+
+    @property
+    def size(self) -> int:
+        """The size of the index in bytes."""
+        return self._index.size
+
+    def stop(self) -> None:
+        """Stop indexing, so that no more text enters memory."""
+        self._is_stopped = True
+
+    def find(self, store: Store, asked: Asked) -> Results:
+        """Search in the user's titles, messages and memories. *store*: the store of one of the user's sessions.
+
+        May raise SignedOut or StoreUnavailable.
+        """
+        listed = self._catch_up(store)
+        read = self._begin_filling(store, listed)
+        query = Query.read(asked.words)
+        wanted = self._index.wanted(query)
+        places = _places(store, asked)
+        where = Filter(
+            conversations=places.keys() if asked.is_of_some_chats else None,
+            role=asked.role,
+            since=asked.since,
+            until=asked.until,
+        )
+        if asked.order == "best":
+            hits = self._index.best(query, _AT_ONCE, where)
+        else:
+            hits = self._index.newest(query, _AT_ONCE + 1, where, asked.below)
+        shown = hits[:_AT_ONCE]
+        excluded = self._index.wanted(Query(query.excluded))
+        return replace(
+            _find_beside(store, asked, places, wanted, excluded),
+            messages=tuple(_messages(store, shown, places, wanted)),
+            count=self._index.count(query, where),
+            next_below=shown[-1].position if len(hits) > len(shown) else None,
+            read=read,
+            of=len(listed),
+            is_full=self._is_full,
+        )
+
+    def refresh(self, store: Store) -> None:
+        """Remove deleted messages from the index, and their words from memory, in the background."""
+
+        def purge() -> None:
+            with suppress(AppError):
+                self._catch_up(store)
+            for _ in self._index.purge():
+                if self._is_stopped:
+                    return
+
+        if self._indexed:
+            in_thread(SEARCH_THREAD, purge)
+
+    def _catch_up(self, store: Store) -> Mapping[ConversationId, Listed]:
+        """Bring the indexed conversations up to date; return the positions of all conversations.
+
+        May raise SignedOut or StoreUnavailable.
+        """
+        listed = store.corpus.conversations()
+        with self._lock:
+            for chat_id, indexed in [*self._indexed.items()]:
+                now = listed.get(chat_id)
+                if now is None or now.cuts != indexed.cuts:
+                    del self._indexed[chat_id]
+                    self._index.remove_conversation(chat_id)
+                elif now.last_seq - indexed.up_to_seq > _NEW_MESSAGES and indexed.is_whole:
+                    del self._indexed[chat_id]  # the background thread reads it again
+            behind = {
+                chat_id: indexed
+                for chat_id, indexed in self._indexed.items()
+                if indexed.is_whole and indexed.up_to_seq < listed[chat_id].last_seq
+            }
+            if self._is_filled:
+                new = [
+                    chat_id
+                    for chat_id, now in listed.items()
+                    if chat_id not in self._indexed and now.last_seq <= _NEW_MESSAGES
+                ]
+                behind |= self._begin(new, listed)
+        self._read(
+            store, {chat_id: (indexed, listed[chat_id]) for chat_id, indexed in behind.items()}
+        )
+        return listed
+
+    def _read(self, store: Store, wanted: Mapping[ConversationId, tuple[_Indexed, Listed]]) -> None:
+        """Index the new messages of conversations, unless a record was dropped meanwhile, because messages were deleted."""
+        seqs = {
+            chat_id: range(indexed.up_to_seq + 1, now.last_seq + 1)
+            for chat_id, (indexed, now) in wanted.items()
+        }
+        for read in store.corpus.messages(seqs):
+            entries = [_entry(chat, message) for chat, said in read.items() for message in said]
+            for start in range(0, len(entries), _AT_A_TIME):
+                with self._lock:
+                    self._index.add(
+                        entry
+                        for entry in entries[start : start + _AT_A_TIME]
+                        if self._indexed.get(entry.conversation_id)
+                        is wanted[entry.conversation_id][0]
+                        and not self._is_stopped
+                    )
+        with self._lock:
+            for indexed, now in wanted.values():
+                indexed.up_to_seq, indexed.is_whole = max(indexed.up_to_seq, now.last_seq), True
+
+    def _begin(
+        self, ids: Sequence[ConversationId], listed: Mapping[ConversationId, Listed]
+    ) -> dict[ConversationId, _Indexed]:
+        """Add records of the first of the conversations *ids*. Callers hold the lock."""
+        some = ids[: _NEXT if self._indexed else _FIRST]
+        chosen = {chat_id: _Indexed(listed[chat_id].cuts) for chat_id in some}
+        self._indexed |= chosen
+        return chosen
+
+    def _is_whole(self, conversation_id: ConversationId) -> bool:
+        indexed = self._indexed.get(conversation_id)
+        return indexed is not None and indexed.is_whole
+
+    def _begin_filling(self, store: Store, listed: Mapping[ConversationId, Listed]) -> int:
+        """Index the conversations that are not indexed, in the background; return the number of those that are."""
+        with self._lock:
+            read = sum(indexed.is_whole for indexed in self._indexed.values())
+            is_idle = self._filling is None or self._filling.done()
+            if read < len(listed) and is_idle and not self._is_full:
+                self._filling = in_thread(SEARCH_THREAD, lambda: self._fill(store))
+        return min(read, len(listed))
+
+    def _fill(self, store: Store) -> None:
+        """Index the conversations that are not indexed, newest first, until none is left or there is no more room."""
+        try:
+            while wanted := self._next(store):
+                self._read(store, wanted)
+                self._is_full = not self._has_room(self)
+            self._is_filled = not self._is_full
+        except AppError:
+            log_event("search.unread")  # the next search goes on
+
+    def _next(self, store: Store) -> dict[ConversationId, tuple[_Indexed, Listed]]:
+        """Return some conversations that are not indexed yet, with new records; empty if none is left or indexing must end."""
+        if self._is_stopped or self._is_full:
+            return {}
+        listed = self._catch_up(store)
+        newest = (conversation.id for conversation in store.conversations.titled("", _ALL))
+        ids = [chat_id for chat_id in dict.fromkeys([*newest, *listed]) if chat_id in listed]
+        with self._lock:
+            left = [chat_id for chat_id in ids if not self._is_whole(chat_id)]
+            chosen = self._begin(left, listed)
+        return {chat_id: (indexed, listed[chat_id]) for chat_id, indexed in chosen.items()}
+
+
+class MessageSearches:
+    """The searches of all users of this process, whose indexes share a number of bytes. Any thread may call any method."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """*most_bytes*: the most that the indexes of all users take together."""
+        self._most_bytes = most_bytes
+        self._searches: dict[UserId, MessageSearch] = {}  # the one used last comes last
+        self._lock = threading.Lock()
+
+    def find(self, user_id: UserId) -> MessageSearch | None:
+        """Return the search of a user if there is one."""
+        return self._searches.get(user_id)
+
+    def of(self, user_id: UserId, is_here: Callable[[], bool]) -> MessageSearch:
+        """Return the search of a user; begin one if there is none. Raise SignedOut unless *is_here* after that."""
+        with self._lock:
+            search = self._searches.pop(user_id, None) or MessageSearch(self._has_room)
+            self._searches[user_id] = search
+        if not is_here():  # the user's last session has just ended, perhaps before the search began
+            self.drop(user_id)
+            raise SignedOut
+        return search
+
+    def drop(self, user_id: UserId) -> None:
+        """Drop the index of a user."""
+        with self._lock:
+            search = self._searches.pop(user_id, None)
+        if search:
+            search.stop()
+
+    def _has_room(self, search: MessageSearch) -> bool:
+        """Return True while all indexes fit; drop those that were not used for the longest time in favour of *search*."""
+        with self._lock:
+            sizes = {user_id: other.size for user_id, other in self._searches.items()}
+            for user_id, other in [*self._searches.items()]:
+                if sum(sizes.values()) <= self._most_bytes or other is search:
+                    break
+                del self._searches[user_id], sizes[user_id]
+                other.stop()
+        return sum(sizes.values()) <= self._most_bytes
+
+
+def find_titles(store: Store, asked: Asked) -> Results:
+    """Search in titles and memories alone, without an index. May raise SignedOut or StoreUnavailable."""
+    index, query = MessageIndex(), Query.read(asked.words)
+    wanted, excluded = index.wanted(query), index.wanted(Query(query.excluded))
+    return _find_beside(store, asked, _places(store, asked), wanted, excluded)
+
+
+def _find_beside(
+    store: Store, asked: Asked, places: _Places, wanted: Wanted, excluded: Wanted
+) -> Results:
+    """Return the titles and memories that *asked* finds."""
+    has_only_excluded = bool(excluded.parts) and not wanted.parts
+    if asked.below is not None:
+        return Results(titles=())
+    return Results(
+        titles=tuple(_titles(store, asked, places, wanted)),
+        memories=tuple(islice(_memories(store, wanted, excluded), _MEMORIES)),
+        has_only_excluded=has_only_excluded,
+    )
+
+
+def _places(store: Store, asked: Asked) -> _Places:
+    """Return the conversations in which *asked* searches, in the order of the list."""
+    return {
+        conversation.id: conversation
+        for conversation in store.conversations.titled("", _ALL, space_id=asked.space_id)
+        if asked.chats.has(conversation)
+    }
+
+
+def _titles(store: Store, asked: Asked, places: _Places, wanted: Wanted) -> Iterator[FoundTitle]:
+    """Yield the titles that have the words, the best first: equal to them, then beginning with them, then the others."""
+    words = " ".join(asked.words.casefold().split())
+
+    def rank(conversation: Conversation) -> tuple[bool, bool]:
+        title = conversation.title.casefold()
+        return title != words, not title.startswith(words)
+
+    shown = [
+        conversation
+        for conversation in places.values()
+        if all(word in conversation.title.casefold() for word in words.split())
+    ]
+    if words:
+        shown.sort(key=rank)
+    for conversation in shown[: _TITLES if words else _RECENT]:
+        title = snippet(conversation.title, wanted)
+        yield FoundTitle(conversation, title, store.spaces.find(conversation.space_id))
+
+
+def _messages(
+    store: Store, hits: Sequence[Found], places: _Places, wanted: Wanted
+) -> Iterator[FoundMessage]:
+    missing = {hit.conversation_id for hit in hits} - places.keys()
+    new = store.conversations.some(missing) if missing else []
+    known = {**places, **{conversation.id: conversation for conversation in new}}
+    for hit in hits:
+        if conversation := known.get(hit.conversation_id):
+            shown = snippet(hit.body, wanted)
+            yield FoundMessage(conversation, hit.message_id, hit.role, hit.position, shown)
+
+
+def _memories(store: Store, wanted: Wanted, excluded: Wanted) -> Iterator[FoundMemory]:
+    """Yield the memories and instructions that have all that is *wanted* and nothing *excluded*."""
+
+    def found(kind: MemoryKind, text: str | None, space: Space | None = None) -> list[FoundMemory]:
+        is_found = text and wanted.is_in(text) and next(excluded.ranges(text), None) is None
+        return [FoundMemory(kind, space, snippet(text, wanted))] if text and is_found else []
+
+    if not wanted.parts:
+        return
+    for fact in store.facts.facts():
+        yield from found(MemoryKind.FACT, fact.text, store.spaces.find(fact.space_id))
+    yield from found(MemoryKind.INSTRUCTIONS, store.profile.preferences().instructions)
+    for space in store.spaces.all():
+        yield from found(MemoryKind.SPACE, space.instructions, space)
+
+
+def _entry(conversation_id: ConversationId, message: Message) -> Entry:
+    return Entry(
+        message_id=message.id,
+        conversation_id=conversation_id,
+        role=message.role,
+        created_at=message.created_at,
+        body=message.body,
+    )
