@@ -148,6 +148,11 @@ def go_to_conversation(
 ) -> None:
     """Make the next run open a conversation, at a message if given, or, if None, the new-chat page. For use in callbacks."""
     new_conversation.forget()
+    tab().checked_found = None
+    if conversation_id and not message_id:
+        tab().drawn.pop(
+            conversation_id, None
+        )  # it opens at its end, without the messages of an earlier hit
     at = {FOUND: str(message_id)} if message_id else {}
     tab().destination = address(conversation_id) | at
 
@@ -158,7 +163,10 @@ def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
     *is_staying*: keep the open chat.
     """
     new_conversation.forget()
-    here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
+    others = {SPACE, FOUND}
+    here = {
+        name: value for name, value in st.query_params.items() if is_staying and name not in others
+    }
     tab().destination = here | ({SPACE: str(space_id)} if space_id else {})
 
 

@@ -159,6 +159,9 @@ class Tab:
     # the open conversation, and the seq that its last prompt had when the conversation was opened
     opened_at: tuple[ConversationId, int] | None = None
     printed: ConversationId | None = None
+    # the message that the URL named when `turns.check_found` last looked for it: Streamlit goes on sending a parameter that
+    # the browser has removed
+    checked_found: MessageId | None = None
 
     # --- facts, and other processes
 

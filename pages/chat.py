@@ -43,10 +43,9 @@ with show_errors(has_way_out=True):
     conversation_id, space_id = conversation.asked_for(temporary_chat), spaces.chosen(user)
     new = new_conversation.choices(space_id)
     if conversation_id:
-        shown = turns.found_message() or turns.chosen_version()
-        view = services.chat.view(conversation_id, shown, begun=begun)
+        view = services.chat.view(conversation_id, turns.chosen_version(), begun=begun)
         thread, turn = view.thread, view.turn
-        turns.check_found(thread)
+        turns.check_found(view)
         if turn is not begun:  # the turn has ended meanwhile, and its reply is among the messages
             begun = None
     else:

@@ -167,7 +167,7 @@ class FakePerson(ChatParts):
         unknown = SignInState(begun_at=None, is_confirmed=False, has_app=False, asks_passkey=False)
         self.sign_in_state_of = lambda _: unknown
         self.temporary, self.export = [], None
-        self.account_bytes, self.search_bytes = None, 0
+        self.account_bytes, self.search_bytes, self.drop_search = None, 0, lambda: None
         self.keys, this_one = throwaway_keys(self.user_id), NewDevice.unnamed()
         self._user, backend = database.sign_in(email, role, this_one), database.backend
         self.devices = Devices(

@@ -86,6 +86,13 @@ def context(maya, at):
     maya.page.locator(".st-key-context-meter button").first.click()
 
 
+def search(maya, at):
+    chat(maya, at)
+    maya.searches("box")
+    expect(maya.found.locator('[role="option"] mark').first).to_be_visible()
+    expect(maya.found).not_to_contain_text("Read so far")
+
+
 def sidebar(maya, at):
     maya.visit()
     maya.is_welcome()
@@ -188,6 +195,7 @@ SCENES = {  # in this order, because the later scenes change stored data
     "chat-phone-dark": chat,
     "policy-desk-light": policy,
     "context-desk-light": context,
+    "search-desk-light": search,
     "sidebar-phone-light": sidebar,
     "admin-desk-dark": admin,
     "data-desk-light": data,

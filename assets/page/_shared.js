@@ -72,6 +72,10 @@ window.daybook = {
     return chosen === "device" ? !isEdited && !daybook.isTouch() : chosen === "always";
   },
 
+  // Returns true for the key of `letter`, or for its place on a keyboard without Latin letters.
+  isKey: ({ key, code }, letter, place) =>
+    key?.toLowerCase() === letter || (code === place && key?.length === 1 && key > "~"),
+
   // The key that is held for shortcuts.
   control: /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl",
 

@@ -10,11 +10,11 @@ const LONGEST = 1000, // characters of a search
   QUIET = 500; // milliseconds after an answer until the number of hits is announced
 const AWAY = "Search is not available at the moment. Try again.";
 const FRAME = `<header><input type="search" role="combobox" aria-label="Search chats" aria-autocomplete="list"
-    aria-controls="find-rows" aria-expanded="false" placeholder="Search chats" maxlength="${LONGEST}"
-    autocomplete="off" spellcheck="false" enterkeyhint="search" autofocus>
+    dir="auto" aria-controls="find-rows" aria-expanded="false" placeholder="Search chats"
+    maxlength="${LONGEST}" autocomplete="off" spellcheck="false" enterkeyhint="search" autofocus>
   <button type="button" class="db-act" data-icon="close" aria-label="Close search"></button></header>
   <details><summary>Filters</summary><div>
-    <label>From<select name="role"><option value="">Anyone</option><option value="user">You</option>
+    <label>Written by<select name="role"><option value="">Anyone</option><option value="user">You</option>
       <option value="assistant">Replies</option></select></label>
     <label>Chats<select name="chats"><option value="all">All</option><option value="pinned">Pinned</option>
       <option value="active">Not archived</option><option value="archived">Archived</option></select></label>
@@ -33,14 +33,14 @@ let dialog = null,
   below = null, // the server's position of the last message that is shown; null: no more follow
   spaces = "", // the spaces among the filters (JSON)
   order = "newest";
-let wish = null, // the question that waits
+let nextAsk = null, // the question that waits
   isAsking = false,
   isDue = false, // true until the rows answer what is in the field
-  isEntered = false, // true: Enter was pressed meanwhile
+  entered = null, // the press of Enter that waits for these rows
   isChosen = false, // true: the dialog closes because a row was pressed
   pressed = null; // the element that the pointer pressed last
-let again = 0, // the timer of the next question while the server reads
-  heard = 0; // the timer of the announcement
+let pollTimer = 0, // the timer of the next question while the server reads
+  announceTimer = 0; // the timer of the announcement
 const rows = new Map(); // the rows by what they lead to
 
 const find = (selector) => dialog.querySelector(selector);
@@ -80,7 +80,7 @@ function row({ href, data }, title, notes, ...content) {
 }
 
 // the functions that return the row of a title, a message and a memory
-const DRAWN = [
+const ROW_MAKERS = [
   ({ chat, title, note }) => row({ data: { act: "open", chat } }, title, [note]),
   ({ chat, message, title, text: found, role, at, note }) => {
     const notes = [role === "user" ? "You" : "Reply", day(at), note];
@@ -117,7 +117,7 @@ function draw(answer, { isFresh, question }) {
     for (const hit of hits) {
       const key = `${kind} ${hit.message ?? hit.chat ?? JSON.stringify(hit)}`;
       if (rows.has(key)) continue;
-      const made = DRAWN[kind](hit);
+      const made = ROW_MAKERS[kind](hit);
       made.id = `find-${rows.size}`;
       rows.set(key, made);
       groups[kind].append(made);
@@ -136,7 +136,7 @@ function draw(answer, { isFresh, question }) {
   find(".db-find-read").textContent = isWhole ? "" : read;
   drawSpaces(answer.spaces);
   if (isMore && !added && below !== null) return ask(false, below); // these were shown already
-  if (!isWhole) again = setTimeout(() => dialog?.isConnected && ask(false), AGAIN);
+  if (!isWhole) pollTimer = setTimeout(() => dialog?.isConnected && ask(false), AGAIN);
   if (words() && (isFresh || (isWhole && !isMore)))
     announce(answer.count, options(groups[0]).length, options(groups[2]).length);
 }
@@ -151,7 +151,7 @@ function announce(messages, chats, memories) {
   const sentence = parts.filter(Boolean).join(", ") || find(".db-find-said").textContent;
   const region = find(".db-heard");
   region.textContent = ""; // emptied, because an unchanged text would not be announced
-  heard = setTimeout(() => (region.textContent = sentence), QUIET);
+  announceTimer = setTimeout(() => (region.textContent = sentence), QUIET);
 }
 
 function drawSpaces(named) {
@@ -174,7 +174,10 @@ async function fetchAnswer(question) {
       cache: "no-store",
       signal: AbortSignal.timeout(ANSWER),
     });
-    if (response.status === 401) location.reload(); // the session has ended
+    if (response.status === 401) {
+      daybook.leave(); // the session has ended
+      location.reload();
+    }
     return response.ok ? await response.json() : null;
   } catch {
     return null;
@@ -184,31 +187,33 @@ async function fetchAnswer(question) {
 // Asks for what is in the field, at once or after the answer to the last question. `isFresh`: the answer
 // replaces the rows; `from`: it continues below this position.
 async function ask(isFresh, from = null) {
-  if (!isFresh && (isDue || wish)) return;
-  for (const timer of [again, heard]) clearTimeout(timer);
+  if (!isFresh && (isDue || nextAsk)) return;
+  for (const timer of [pollTimer, announceTimer]) clearTimeout(timer);
   isDue ||= isFresh;
   const filters = Object.fromEntries(all("[name]").map(({ name, value }) => [name, value || null]));
   const { timeZone: zone } = Intl.DateTimeFormat().resolvedOptions();
-  wish = { isFresh, dialog, question: { words: field().value, order, below: from, zone, ...filters } };
+  nextAsk = { isFresh, dialog, question: { words: field().value, order, below: from, zone, ...filters } };
   if (isAsking) return;
   isAsking = true;
-  while (wish) {
-    const asked = wish;
-    wish = null;
+  while (nextAsk) {
+    const asked = nextAsk;
+    nextAsk = null;
     const answer = await fetchAnswer(asked.question);
-    if (wish || asked.dialog !== dialog) continue;
-    if (!answer) find(".db-heard").textContent = find(".db-find-read").textContent = AWAY;
-    else {
+    if (nextAsk || asked.dialog !== dialog) continue;
+    if (!answer) {
+      find(".db-heard").textContent = find(".db-find-read").textContent = AWAY;
+      pollTimer = setTimeout(() => dialog?.isConnected && ask(isDue), AGAIN);
+    } else {
       isDue = false;
       draw(answer, asked);
-      if (isEntered) enter({});
+      if (entered) enter(entered);
     }
   }
   isAsking = false;
 }
 
 function enter({ ctrlKey, metaKey }) {
-  isEntered = isDue; // Enter waits for the rows that answer what was typed
+  entered = isDue ? { ctrlKey, metaKey } : null; // Enter waits for the rows that answer what was typed
   if (isDue) return isAsking || ask(true);
   if (active) {
     const how = { bubbles: true, cancelable: true, ctrlKey, metaKey };
@@ -229,10 +234,10 @@ function openTab(event) {
 }
 
 function forget() {
-  for (const timer of [again, heard]) clearTimeout(timer);
+  for (const timer of [pollTimer, announceTimer]) clearTimeout(timer);
   dialog.remove();
   rows.clear();
-  dialog = active = more = wish = null;
+  dialog = active = more = nextAsk = null;
   if (!isChosen) return;
   // the composer gets the focus, and not the field of the list, from which the dialog may have been opened
   document.activeElement?.blur();
@@ -243,18 +248,19 @@ function change() {
   const chosen = all("[name]").filter(({ value }) => value && value !== "all").length;
   find("summary").textContent = chosen ? `Filters · ${chosen}` : "Filters";
   order = "newest";
+  entered = null;
   ask(true);
 }
 
-// Opens the dialog with the words `given` or, without them, with those by which the list is filtered.
-daybook.openSearch = (given) => {
+// Opens the dialog with the words by which the list is filtered.
+daybook.openSearch = () => {
   if (dialog?.isConnected) return field().select();
   if (dialog) forget(); // it was in a dialog of Streamlit that was closed
   dialog = element("dialog", { className: "db-find", ariaLabel: "Search chats", innerHTML: FRAME });
   more = row({}, ["Show more"], []);
   more.id = "find-more";
-  [spaces, order, isDue, isEntered, isChosen] = ["", "newest", false, false, false];
-  field().value = (given || document.querySelector(".st-key-search input")?.value || "").slice(0, LONGEST);
+  [spaces, order, isDue, entered, isChosen] = ["", "newest", false, null, false];
+  field().value = (document.querySelector(".st-key-search input")?.value ?? "").slice(0, LONGEST);
   const list = find('[role="listbox"]');
   // a press leaves the focus in the field; on a touch screen, scrolling puts the keyboard away
   list.addEventListener("mousedown", (event) => event.target !== list && event.preventDefault());
@@ -277,7 +283,7 @@ document.addEventListener("click", (event) => {
     one = target.closest('.db-find [role="option"]'),
     // not at the end of a selection that was begun in the field
     isOutside = target === dialog && pressed === dialog;
-  if (opener) return daybook.openSearch(opener.dataset.words);
+  if (opener) return daybook.openSearch();
   if (isOutside || target.closest(".db-find .db-act")) return dialog.close();
   if (!one) return;
   if (one === more) return ask(false, below);
@@ -297,7 +303,7 @@ daybook.capture(window, "keydown", (event) => {
   const { key, target } = event,
     isPlain = !event.ctrlKey && !event.metaKey && !event.altKey && !event.shiftKey,
     step = isPlain && { ArrowDown: 1, ArrowUp: -1 }[key];
-  isEntered = false;
+  entered = null;
   if (key === "Escape") dialog.close();
   // the filters and the button have keys of their own
   else if (target.closest("details, .db-act")) return;

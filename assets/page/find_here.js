@@ -1,68 +1,85 @@
-// Find in the open chat. Ctrl+F opens a bar, unless a field other than the composer has the focus; a second
-// Ctrl+F is the browser's own. The server searches the whole branch that is read, drawn or not; Enter and
-// Shift+Enter go from message to message, each of which the server draws if needed (place.js scrolls to it).
+// Find in the open chat. Ctrl+F opens a bar, unless a field other than the composer has the focus, and so
+// does each element with `data-find-here`; a second Ctrl+F is the browser's own. The server searches the
+// whole branch that is read, drawn or not. Enter goes to older messages and Shift+Enter to newer ones; the
+// server draws them if needed, and place.js scrolls to them.
 
-const MARKS = "db-find-here";
+const MARKS = "db-find-here",
+  MOST_MARKS = 1000,
+  PAUSE = 250, // milliseconds without a key until the server is asked
+  ANSWER = 8000; // milliseconds after which a request is cancelled
 let bar = null;
 let found = []; // the messages that have the words, oldest first: their ids and numbers of matches
 let here = 0; // the index of the message that is shown
-let asking = 0; // the number of the newest request
+let asked = ""; // the question that `found` answers, or that is under way
+let timer = 0; // of the next question
 
 const chat = () => document.querySelector("[data-here]")?.dataset.here;
 const field = () => bar.querySelector("input");
 const words = () => field().value.trim();
+const question = () => {
+  const version = new URLSearchParams(location.search).get("m");
+  return JSON.stringify({ words: words(), chat: chat(), version });
+};
 
 function open() {
-  bar = document.createElement("search");
-  bar.className = "db-find-here";
+  if (bar) return field().select();
   const button = (step, icon, label) =>
     `<button type="button" class="db-act" data-step="${step}" data-icon="${icon}" aria-label="${label}">`;
+  bar = document.createElement("search");
+  bar.className = "db-find-here";
   bar.innerHTML = [
-    '<input type="search" aria-label="Find in this chat" placeholder="Find in this chat" maxlength="1000">',
-    `<output></output>${button(-1, "expand_less", "Previous")}</button>`,
-    `${button(1, "expand_more", "Next")}</button>${button(0, "close", "Close")}</button>`,
+    '<input type="search" aria-label="Find in this chat" placeholder="Find in this chat" maxlength="1000"',
+    ` dir="auto" autocomplete="off" spellcheck="false"><output></output>`,
+    `${button(-1, "expand_less", "Older match")}</button>${button(1, "expand_more", "Newer match")}</button>`,
+    `${button(0, "close", "Close find")}</button>`,
   ].join("");
-  bar.addEventListener("input", find);
+  bar.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(find, PAUSE);
+  });
   bar.addEventListener("click", ({ target }) => {
     const { step } = target.closest("button")?.dataset ?? {};
     if (step === "0") close();
     else if (step) go(Number(step));
-  });
-  bar.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") close();
-    else if (event.key === "Enter") go(event.shiftKey ? -1 : 1);
-    else return;
-    event.preventDefault();
-    event.stopPropagation(); // Escape would stop a reply
   });
   document.body.append(bar);
   field().focus();
 }
 
 function close() {
+  clearTimeout(timer);
   bar.remove(); // with what was typed and found
-  bar = null;
-  found = [];
+  [bar, found, asked] = [null, [], ""];
   CSS.highlights?.delete(MARKS);
   daybook.composer()?.focus();
 }
 
+async function fetchMessages(body) {
+  try {
+    const response = await fetch("/find/here", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body,
+      signal: AbortSignal.timeout(ANSWER),
+    });
+    return response.ok ? (await response.json()).messages : null;
+  } catch {
+    return null;
+  }
+}
+
 async function find() {
-  asking += 1;
-  const number = asking,
-    version = new URLSearchParams(location.search).get("m");
-  const answer = await fetch("/find/here", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ words: words(), chat: chat(), version }),
-  }).catch(() => null);
-  const { messages } = answer?.ok ? await answer.json() : {};
-  if (!bar || number !== asking) return;
+  if (!bar || question() === asked) return;
+  const now = question();
+  asked = now;
+  const messages = await fetchMessages(now);
+  if (!bar || now !== asked) return; // the newer question has an answer of its own
   found = messages ?? [];
-  here = found.length; // the first step up shows the last message
-  say(messages ? "" : "Not available at the moment.");
+  here = found.length; // the first step leads to the newest message
+  say(messages ? "" : "Search is not available at the moment. Try again.");
+  if (!messages) asked = "";
   mark();
-  if (found.length) go(-1);
+  go(-1);
 }
 
 function say(problem = "") {
@@ -73,22 +90,26 @@ function say(problem = "") {
 }
 
 function go(step) {
-  if (!found.length) return;
+  if (!found.length || question() !== asked) return; // the answer to what was typed is still to come
   here = (here + step + found.length) % found.length;
   say();
-  daybook.act({ act: "find", message: found[here].message });
+  const { message } = found[here],
+    url = new URL(location.href);
+  url.searchParams.set("at", message);
+  history.replaceState(history.state, "", url); // so that Streamlit adds no entry to the history
+  daybook.act({ act: "find", message });
 }
 
 // Marks the words in the messages that are drawn.
 function mark() {
   if (!bar || !CSS.highlights) return;
   const sought = words().toLowerCase(),
-    ranges = [];
+    marks = new Highlight();
   const texts = document.createTreeWalker(
     document.querySelector(".st-key-thread") ?? bar,
     NodeFilter.SHOW_TEXT,
   );
-  while (sought && texts.nextNode()) {
+  while (sought && texts.nextNode() && marks.size < MOST_MARKS) {
     const text = texts.currentNode,
       lower = text.data.toLowerCase();
     if (lower.length !== text.data.length) continue; // the places would differ
@@ -96,20 +117,35 @@ function mark() {
       const range = new Range();
       range.setStart(text, at);
       range.setEnd(text, at + sought.length);
-      ranges.push(range);
+      marks.add(range);
     }
   }
-  CSS.highlights.set(MARKS, new Highlight(...ranges));
+  CSS.highlights.set(MARKS, marks);
 }
 
 daybook.onDraw(() => {
-  if (bar && !chat()) close();
-  else mark();
+  if (!bar) return;
+  if (!chat()) return close();
+  if (asked) find(); // another chat or version is shown, unless the question is the same
+  mark();
 });
 
+document.addEventListener("click", ({ target }) => {
+  if (target.closest("[data-find-here]")) open();
+});
+
+// before stop.js, which takes Escape for the reply
 daybook.capture(window, "keydown", (event) => {
-  const isControl = daybook.control === "⌘" ? event.metaKey : event.ctrlKey;
-  if (event.key?.toLowerCase() !== "f" || !isControl || event.shiftKey || event.altKey) return;
+  const { key, target } = event;
+  if (bar?.contains(target) && (key === "Escape" || (key === "Enter" && target === field()))) {
+    event.preventDefault();
+    event.stopPropagation();
+    if (key === "Escape") close();
+    else go(event.shiftKey ? 1 : -1);
+  }
+  const isControl =
+    daybook.control === "⌘" ? event.metaKey && !event.ctrlKey : event.ctrlKey && !event.metaKey;
+  if (!isControl || event.shiftKey || event.altKey || !daybook.isKey(event, "f", "KeyF")) return;
   const focused = document.activeElement,
     isElsewhere = focused !== daybook.composer() && focused?.matches(daybook.FIELD);
   if (!chat() || bar || isElsewhere || daybook.isCovered()) return;

@@ -126,10 +126,6 @@ function sheet() {
   return made;
 }
 
-// Returns true for the key of `letter`, or for its place on a keyboard without Latin letters.
-const isKey = ({ key, code }, letter, place) =>
-  key?.toLowerCase() === letter || (code === place && key?.length === 1 && key > "~");
-
 function hear(event) {
   const isRow = rows().includes(event.target),
     isField = event.target === field();
@@ -139,17 +135,17 @@ function hear(event) {
   const isFree = !event.metaKey && !event.repeat && !daybook.isCovered();
   const isControlAlone = isFree && event.ctrlKey && !event.altKey,
     isAltAlone = isFree && event.altKey && !event.ctrlKey && !event.shiftKey;
-  const shortcut = isControlAlone && SHORTCUTS.find(([key, place]) => isKey(event, key, place));
+  const shortcut = isControlAlone && SHORTCUTS.find(([key, place]) => daybook.isKey(event, key, place));
   const step = isAltAlone && { PageUp: -1, PageDown: 1 }[event.key];
   sought = "";
   if (document.querySelector(".db-keys")?.open) {
     event.stopPropagation(); // the page behind the dialog must not receive the key
-  } else if (isKey(event, "k", "KeyK") && isControl && !event.shiftKey && !event.altKey) {
+  } else if (daybook.isKey(event, "k", "KeyK") && isControl && !event.shiftKey && !event.altKey) {
     event.preventDefault();
     daybook.openSearch();
   } else if (document.querySelector(".db-find")) {
     event.stopPropagation(); // find.js has handled it
-  } else if (isKey(event, "/", "Slash") && (event.ctrlKey || event.metaKey) && !event.altKey) {
+  } else if (daybook.isKey(event, "/", "Slash") && (event.ctrlKey || event.metaKey) && !event.altKey) {
     event.preventDefault();
     sheet().showModal();
   } else if (shortcut) {

@@ -47,6 +47,7 @@ async function look() {
     // the session has ended: Streamlit reconnects, but redraws the page only if this script asks it to
     if (answer.status === 401) {
       found = {};
+      document.querySelector("dialog.db-find")?.close(); // no text stays in the page
       return wait(AGAIN);
     }
   } catch {} // connection.js reports an unreachable server

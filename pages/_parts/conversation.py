@@ -207,6 +207,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
         choices=list(versions.choices(services)),
         model=view.setup.offer.info.name,
         is_settled=view.turn is None,
+        last=branch[-1] if branch else None,
         found=turns.found_message(),
     )
     for group in reversed(layout.groups):  # from last to first: the last exchanges are in view
@@ -242,6 +243,7 @@ class _Drawing:
     choices: list[str]
     model: str
     is_settled: bool
+    last: Message | None  # the last message of the branch
     found: MessageId | None  # the message at which the page opens
     _html: str = ""
 
@@ -256,7 +258,7 @@ class _Drawing:
         others = self.thread.versions(message) if self.is_settled else ()
         is_unseen = message.id in self.unseen
         if message.role is Role.USER:
-            is_over = exchange[-1] != self.thread.branch()[-1]
+            is_over = exchange[-1] != self.last
             is_unanswered = is_over and all(one.is_thoughts_only for one in exchange[1:])
             self._html += messages.prompt(
                 message, others, is_unanswered=is_unanswered, is_unseen=is_unseen
@@ -330,17 +332,16 @@ def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
     if conversation_menu.is_printed(thread.conversation):
         return 0
     drawn, count = tab().drawn, len(branch)
-    first, limit = drawn.get(thread.conversation.id, (count, -1))
-    found = turns.found_message()
-    at = next((n for n, message in enumerate(branch) if _has_part(message, found)), None)
-    if at is not None and at < first:
-        _draw_from(thread, count, at - _BEFORE_FOUND)
     first, limit = drawn.get(thread.conversation.id, (0, -1))
     if not first < count <= limit:
         begin = count - _DRAWN
         before_view = sum(1 for message in branch if plan and message.seq <= plan.start_seq)
         is_near = count - _DRAWN_TO_LINE <= before_view < begin
         _draw_from(thread, count, before_view if is_near else begin)
+    found = turns.found_message()
+    at = next((n for n, message in enumerate(branch) if _has_part(message, found)), count)
+    if at < drawn[thread.conversation.id][0]:
+        _draw_from(thread, count, at - _BEFORE_FOUND)
     return drawn[thread.conversation.id][0]
 
 
@@ -363,4 +364,6 @@ def _draw_exports(thread: Thread) -> None:
         address = f"/export/{thread.conversation.id}.{suffix}"
         forms += download_form(address, fields, attributes=f'id="as-{suffix}" hidden')
     button = icon_button(words.EXPORT, "download", 'data-place="export" aria-haspopup="menu"')
-    st.container(key="export", width="content").html(f"{button}<template>{items}</template>{forms}")
+    find = icon_button("Find in this chat", "search", "data-find-here")
+    export = f"{button}<template>{items}</template>{forms}"
+    st.container(key="export", width="content").html(f"{find}{export}")

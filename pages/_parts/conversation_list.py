@@ -59,7 +59,8 @@ def draw(
         if wanted:
             found = conversations.titled(wanted, count + 1, space_id=space_id)
             rows.add_page(found, count, "No titles match.")
-            rows.add_search()
+            if not user.profile.preferences().searches_titles_only:
+                rows.add_search()
         elif tab().is_archive:
             archived = [] if space else [one for one in every if one.is_archived]
             found = conversations.recent(count + 1, is_archived=True, space_id=space_id)

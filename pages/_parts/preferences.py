@@ -144,6 +144,8 @@ def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
     if changed:
         text = (seen.instructions or "") if "instructions" in changed else None
         user.profile.change(lambda now: replace(now, **changed), seen=text)
+    if chosen.searches_titles_only:
+        user.drop_search()
 
 
 def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences:

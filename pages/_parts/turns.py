@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from uuid import UUID
 
 import streamlit as st
@@ -191,6 +190,7 @@ def chosen_version() -> MessageId | None:
 
 def open_at(message_id: MessageId) -> None:
     """Make the next run show a message of the conversation."""
+    tab().checked_found = None
     st.query_params[FOUND] = str(message_id)
 
 
@@ -199,22 +199,22 @@ def found_message() -> MessageId | None:
     return message_id(st.query_params.get(FOUND, ""))
 
 
-def check_found(thread: Thread) -> None:
-    """If the message at which the URL opens *thread* is gone, or on another branch than the newest, say so.
+def check_found(view: ThreadView) -> None:
+    """If the message at which the URL opens the conversation is gone, or on another branch, say so.
 
-    The URL then names the branch, which so stays on the page when the reader goes on.
+    The URL then names the other branch, which so stays on the page when the reader goes on. While a reply streams, its
+    branch is shown.
     """
-    found = found_message()
-    if found is None:
+    found, thread = found_message(), view.thread
+    if found is None or found == tab().checked_found:
         return
+    tab().checked_found = found
     if all(message.id != found for message in thread.messages):
         del st.query_params[FOUND]
         tell(_GONE)
         st.rerun()
-    newest = {
-        part.id for message in replace(thread, tip_id=None).branch() for part in message.stored
-    }
-    if found not in newest and chosen_version() != found:
+    here = {part.id for message in thread.branch() for part in message.stored}
+    if found not in here and not view.turn:
         st.query_params[_VERSION] = str(found)
         tell(_OTHER_VERSION)
         st.rerun()

@@ -167,7 +167,7 @@ class MessageIndex:
         return row[0] if row else None
 
     def purge(self) -> Iterator[None]:
-        """Remove the words of removed messages from memory, in steps of a few milliseconds.
+        """Remove the words of removed messages from memory, in steps of a few milliseconds; the last one is longer.
 
         FTS5 marks a deleted row, and leaves out its words when it merges its segments.
         """

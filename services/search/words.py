@@ -17,6 +17,9 @@ from services.domain import safe_text
 
 _MOST_CHARACTERS = 10_000  # of a query
 _MOST_WORDS = 32  # of a query
+_LONGEST_WORD = (
+    200  # characters of a word that are compared; FTS5 would cut a longer one within a character
+)
 # letters that Unicode does not decompose, as they are written without their strokes
 _PLAIN = str.maketrans(
     {
@@ -82,7 +85,9 @@ def placed_words(text: str) -> Iterator[tuple[str, int, int]]:
 def words_of(folded: str) -> list[str]:
     """Return the words of a *folded* text in order."""
     runs = [match[0] for match in _runs(folded)]
-    return [word for run in runs for word in _parts(run)] if _RUNS.search(folded) else runs
+    if _RUNS.search(folded):
+        return [word for run in runs for word in _parts(run)]
+    return [run[:_LONGEST_WORD] for run in runs]
 
 
 def _parts(run: str, *, is_open: bool = False) -> Iterator[str]:
@@ -99,7 +104,7 @@ def _parts(run: str, *, is_open: bool = False) -> Iterator[str]:
         if not (is_open and begun == len(run) and len(match[0]) > 1):
             yield match[0][-1]
     if begun < len(run):
-        yield run[begun:]
+        yield run[begun : begun + _LONGEST_WORD]
 
 
 def _runs(text: str) -> Iterator[re.Match[str]]:
@@ -137,6 +142,16 @@ class Query:
         """True if nothing is wanted: the query finds nothing, whatever it excludes."""
         return not self.wanted
 
+    @property
+    def wanted_words(self) -> list[str]:
+        """The words of all wanted parts."""
+        return [word for part in self.wanted for word in part.words]
+
+    @property
+    def excluded_words(self) -> list[str]:
+        """The words of all excluded parts."""
+        return [word for part in self.excluded for word in part.words]
+
     @classmethod
     def read(cls, text: str) -> "Query":
         """Read what a user typed: words, "phrases", and either with a minus in front. The last word may be unfinished."""
@@ -145,8 +160,9 @@ class Query:
         for match in _PIECE.finditer(text):
             is_phrase = match[4] is None
             minus, typed = (match[1], match[2]) if is_phrase else (match[3], match[4])
-            runs = (run[0] for run in _runs(fold(typed)))
-            words = [word for run in runs for word in _parts(run, is_open=True)]
+            *others, last = ["", *(run[0] for run in _runs(fold(typed)))]
+            words = [word for run in others for word in _parts(run)]
+            words += _parts(last, is_open=True)
             found = words[: _MOST_WORDS - count]
             count += len(found)
             if found:

@@ -138,13 +138,15 @@ class Shared:
         self.live_turns.drop_failed(user_id)
         self.background.drop_noted(user_id)
         self.deleted_text.add(user_id, 0)
-        self.searches.drop(user_id)
         for user in self._services_of(user_id):
             renewed, session_id = UserServices(user.session, self), user.session.id
             if self._users.get(session_id) is user:  # false if the session has just ended
                 self._users[session_id] = renewed
                 self.temporary.share(session_id, renewed)
             user.tasks.planning.search.stop()
+        self.searches.drop(
+            user_id
+        )  # last: a search of the services that were replaced begins no other index
 
     def stop_turns_of(self, cause: StopCause, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait until they are stored and settled.
@@ -374,10 +376,14 @@ class UserServices(ChatParts):
     def search(self, asked: Asked) -> Results:
         """Search in all of the user's conversations and memories. May raise SignedOut or StoreUnavailable."""
         if self.profile.preferences().searches_titles_only:
-            self._shared.searches.drop(self.user_id)
+            self.drop_search()
             return find_titles(self.store, asked)
         is_here = partial(self._shared.is_here, self)
         return self._shared.searches.of(self.user_id, is_here).find(self.store, asked)
+
+    def drop_search(self) -> None:
+        """Drop the user's search index in this process."""
+        self._shared.searches.drop(self.user_id)
 
     @property
     def search_bytes(self) -> int:

@@ -5,7 +5,7 @@ and no deleted ones, whichever process changed them. Conversations that were nev
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -30,7 +30,7 @@ from services.errors import AppError, SignedOut
 from services.events import log_event
 from services.search.index import Entry, Filter, Found, MessageIndex
 from services.search.snippets import Snippet, Wanted, snippet
-from services.search.words import Query
+from services.search.words import Query, fold
 from services.store.port import Store
 
 _Places = Mapping[ConversationId, Conversation]
@@ -40,7 +40,7 @@ _AT_ONCE = 20  # the number of hits in one result
 _TITLES, _MEMORIES = 5, 5  # the most of each in one result
 _RECENT = 8  # the number of titles for an empty query
 _FIRST, _NEXT = 20, 100  # the numbers of conversations that are read at once for the index
-_AT_A_TIME = 200  # the number of messages that are indexed while a search waits: some 30 ms
+_AT_A_TIME = 100_000  # characters of messages that are indexed while a search waits: some 30 ms
 # maximum new messages of a conversation that a search itself indexes; more are left to the background
 _NEW_MESSAGES = 200
 _ALL = 1_000_000
@@ -137,6 +137,7 @@ class Results:
     read: int = 0  # the number of conversations that are indexed
     of: int = 0  # the number of conversations
     is_full: bool = False  # true: the index has no room for older conversations
+    is_of_titles: bool = False  # true: the user's preferences leave out messages
     has_only_excluded: bool = False  # true: nothing was found because the query only excludes words
 
 
@@ -158,18 +159,16 @@ class MessageSearch:
         self._indexed: dict[ConversationId, _Indexed] = {}
         self._lock = threading.Lock()  # guards `_indexed`, together with the index's messages
         self._filling: Future[None] | None = None
-        self._is_stopped = self._is_full = False
-        self._is_filled = (
-            False  # true: all conversations were indexed, so a new one is read at once
-        )
+        self._is_stopped = self._is_purging = self._is_purge_due = False
+        # true: the background thread has ended, so new conversations are read at once
+        self._is_filled = False
+        # the conversations that the background thread has listed, and those of them for which there is no room
+        self._listed: Set[ConversationId] = frozenset()
+        self._left_out: Set[ConversationId] = frozenset()
+        self.size = 0  # of the index, in bytes
 
     def __repr__(self) -> str:
         return "MessageSearch()"
-
-    @property
-    def size(self) -> int:
-        """The size of the index in bytes."""
-        return self._index.size
 
     def stop(self) -> None:
         """Stop indexing, so that no more text enters memory."""
@@ -181,6 +180,8 @@ class MessageSearch:
         May raise SignedOut or StoreUnavailable.
         """
         listed = self._catch_up(store)
+        if self._is_purge_due:
+            self._begin_purge(store)
         read = self._begin_filling(store, listed)
         query = Query.read(asked.words)
         wanted = self._index.wanted(query)
@@ -198,27 +199,41 @@ class MessageSearch:
         shown = hits[:_AT_ONCE]
         excluded = self._index.wanted(Query(query.excluded))
         return replace(
-            _find_beside(store, asked, places, wanted, excluded),
+            _find_beside(store, asked, query, places, wanted, excluded),
             messages=tuple(_messages(store, shown, places, wanted)),
             count=self._index.count(query, where),
             next_below=shown[-1].position if len(hits) > len(shown) else None,
             read=read,
             of=len(listed),
-            is_full=self._is_full,
+            is_full=bool(self._left_out),
         )
 
     def refresh(self, store: Store) -> None:
         """Remove deleted messages from the index, and their words from memory, in the background."""
+        if self._indexed:
+            self._is_purge_due = True
+            self._begin_purge(store)
 
-        def purge() -> None:
+    def _begin_purge(self, store: Store) -> None:
+        """Start the thread that removes words, unless it is running and so will look again."""
+        with self._lock:
+            if self._is_purging:
+                return
+            self._is_purging = True
+        in_thread(SEARCH_THREAD, lambda: self._purge(store))
+
+    def _purge(self, store: Store) -> None:
+        while True:
             with suppress(AppError):
                 self._catch_up(store)
+            with self._lock:
+                if not self._is_purge_due or self._is_stopped:
+                    self._is_purging = False
+                    return
+                self._is_purge_due = False
             for _ in self._index.purge():
                 if self._is_stopped:
-                    return
-
-        if self._indexed:
-            in_thread(SEARCH_THREAD, purge)
+                    break
 
     def _catch_up(self, store: Store) -> Mapping[ConversationId, Listed]:
         """Bring the indexed conversations up to date; return the positions of all conversations.
@@ -232,18 +247,20 @@ class MessageSearch:
                 if now is None or now.cuts != indexed.cuts:
                     del self._indexed[chat_id]
                     self._index.remove_conversation(chat_id)
-                elif now.last_seq - indexed.up_to_seq > _NEW_MESSAGES and indexed.is_whole:
-                    del self._indexed[chat_id]  # the background thread reads it again
+                    self._is_purge_due = True
+                elif now.last_seq - indexed.up_to_seq > _NEW_MESSAGES:
+                    indexed.is_whole = False  # the background thread reads the conversation again
             behind = {
                 chat_id: indexed
                 for chat_id, indexed in self._indexed.items()
                 if indexed.is_whole and indexed.up_to_seq < listed[chat_id].last_seq
             }
             if self._is_filled:
+                known = self._indexed.keys() | self._left_out
                 new = [
                     chat_id
                     for chat_id, now in listed.items()
-                    if chat_id not in self._indexed and now.last_seq <= _NEW_MESSAGES
+                    if chat_id not in known and now.last_seq <= _NEW_MESSAGES
                 ]
                 behind |= self._begin(new, listed)
         self._read(
@@ -259,15 +276,17 @@ class MessageSearch:
         }
         for read in store.corpus.messages(seqs):
             entries = [_entry(chat, message) for chat, said in read.items() for message in said]
-            for start in range(0, len(entries), _AT_A_TIME):
+            for some in _portions(entries):
                 with self._lock:
+                    if self._is_stopped:
+                        return
                     self._index.add(
                         entry
-                        for entry in entries[start : start + _AT_A_TIME]
+                        for entry in some
                         if self._indexed.get(entry.conversation_id)
                         is wanted[entry.conversation_id][0]
-                        and not self._is_stopped
                     )
+            self.size = self._index.size
         with self._lock:
             for indexed, now in wanted.values():
                 indexed.up_to_seq, indexed.is_whole = max(indexed.up_to_seq, now.last_seq), True
@@ -290,7 +309,7 @@ class MessageSearch:
         with self._lock:
             read = sum(indexed.is_whole for indexed in self._indexed.values())
             is_idle = self._filling is None or self._filling.done()
-            if read < len(listed) and is_idle and not self._is_full:
+            if is_idle and not all(map(self._is_whole, listed.keys() - self._left_out)):
                 self._filling = in_thread(SEARCH_THREAD, lambda: self._fill(store))
         return min(read, len(listed))
 
@@ -299,20 +318,28 @@ class MessageSearch:
         try:
             while wanted := self._next(store):
                 self._read(store, wanted)
-                self._is_full = not self._has_room(self)
-            self._is_filled = not self._is_full
+                if not self._has_room(self):
+                    with self._lock:
+                        self._left_out = self._listed - self._indexed.keys()
+                    break
+            self._is_filled = True
         except AppError:
             log_event("search.unread")  # the next search goes on
 
     def _next(self, store: Store) -> dict[ConversationId, tuple[_Indexed, Listed]]:
         """Return some conversations that are not indexed yet, with new records; empty if none is left or indexing must end."""
-        if self._is_stopped or self._is_full:
+        if self._is_stopped:
             return {}
         listed = self._catch_up(store)
+        self._listed = listed.keys()
         newest = (conversation.id for conversation in store.conversations.titled("", _ALL))
         ids = [chat_id for chat_id in dict.fromkeys([*newest, *listed]) if chat_id in listed]
         with self._lock:
-            left = [chat_id for chat_id in ids if not self._is_whole(chat_id)]
+            left = [
+                chat_id
+                for chat_id in ids
+                if chat_id not in self._left_out and not self._is_whole(chat_id)
+            ]
             chosen = self._begin(left, listed)
         return {chat_id: (indexed, listed[chat_id]) for chat_id, indexed in chosen.items()}
 
@@ -333,10 +360,12 @@ class MessageSearches:
     def of(self, user_id: UserId, is_here: Callable[[], bool]) -> MessageSearch:
         """Return the search of a user; begin one if there is none. Raise SignedOut unless *is_here* after that."""
         with self._lock:
-            search = self._searches.pop(user_id, None) or MessageSearch(self._has_room)
+            known = self._searches.pop(user_id, None)
+            search = known or MessageSearch(self._has_room)
             self._searches[user_id] = search
-        if not is_here():  # the user's last session has just ended, perhaps before the search began
-            self.drop(user_id)
+        if not is_here():
+            if known is None:  # the user's last session may have ended just before
+                self.drop(user_id)
             raise SignedOut
         return search
 
@@ -363,19 +392,21 @@ def find_titles(store: Store, asked: Asked) -> Results:
     """Search in titles and memories alone, without an index. May raise SignedOut or StoreUnavailable."""
     index, query = MessageIndex(), Query.read(asked.words)
     wanted, excluded = index.wanted(query), index.wanted(Query(query.excluded))
-    return _find_beside(store, asked, _places(store, asked), wanted, excluded)
+    found = _find_beside(store, asked, query, _places(store, asked), wanted, excluded)
+    return replace(found, is_of_titles=True)
 
 
 def _find_beside(
-    store: Store, asked: Asked, places: _Places, wanted: Wanted, excluded: Wanted
+    store: Store, asked: Asked, query: Query, places: _Places, wanted: Wanted, excluded: Wanted
 ) -> Results:
-    """Return the titles and memories that *asked* finds."""
-    has_only_excluded = bool(excluded.parts) and not wanted.parts
-    if asked.below is not None:
-        return Results(titles=())
+    """Return the titles and memories that *asked* finds: none with filters that only messages have, or further below."""
+    has_only_excluded = query.is_empty and bool(query.excluded)
+    if asked.below is not None or asked.role or asked.since or asked.until:
+        return Results(titles=(), has_only_excluded=has_only_excluded)
+    memories = () if asked.is_of_some_chats else _memories(store, wanted, excluded)
     return Results(
-        titles=tuple(_titles(store, asked, places, wanted)),
-        memories=tuple(islice(_memories(store, wanted, excluded), _MEMORIES)),
+        titles=tuple(_titles(store, asked, query, places, wanted)),
+        memories=tuple(islice(memories, _MEMORIES)),
         has_only_excluded=has_only_excluded,
     )
 
@@ -389,22 +420,26 @@ def _places(store: Store, asked: Asked) -> _Places:
     }
 
 
-def _titles(store: Store, asked: Asked, places: _Places, wanted: Wanted) -> Iterator[FoundTitle]:
+def _titles(
+    store: Store, asked: Asked, query: Query, places: _Places, wanted: Wanted
+) -> Iterator[FoundTitle]:
     """Yield the titles that have the words, the best first: equal to them, then beginning with them, then the others."""
-    words = " ".join(asked.words.casefold().split())
+    typed = " ".join(fold(asked.words).split())
+    words = query.wanted_words or typed.split()
 
-    def rank(conversation: Conversation) -> tuple[bool, bool]:
-        title = conversation.title.casefold()
-        return title != words, not title.startswith(words)
+    def rank(found: tuple[str, Conversation]) -> tuple[bool, bool]:
+        return found[0] != typed, not found[0].startswith(typed)
 
+    titles = ((fold(conversation.title), conversation) for conversation in places.values())
     shown = [
-        conversation
-        for conversation in places.values()
-        if all(word in conversation.title.casefold() for word in words.split())
+        (title, conversation)
+        for title, conversation in titles
+        if all(word in title for word in words)
+        and not any(word in title for word in query.excluded_words)
     ]
-    if words:
+    if typed:
         shown.sort(key=rank)
-    for conversation in shown[: _TITLES if words else _RECENT]:
+    for _, conversation in shown[: _TITLES if typed else _RECENT]:
         title = snippet(conversation.title, wanted)
         yield FoundTitle(conversation, title, store.spaces.find(conversation.space_id))
 
@@ -435,6 +470,18 @@ def _memories(store: Store, wanted: Wanted, excluded: Wanted) -> Iterator[FoundM
     yield from found(MemoryKind.INSTRUCTIONS, store.profile.preferences().instructions)
     for space in store.spaces.all():
         yield from found(MemoryKind.SPACE, space.instructions, space)
+
+
+def _portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Yield *entries* in portions of some `_AT_A_TIME` characters."""
+    some, size = list[Entry](), 0
+    for entry in entries:
+        some.append(entry)
+        size += len(entry.body)
+        if size >= _AT_A_TIME:
+            yield some
+            some, size = [], 0
+    yield some
 
 
 def _entry(conversation_id: ConversationId, message: Message) -> Entry:

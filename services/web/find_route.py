@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from services.caches import LruCache
 from services.domain import Conversation, ConversationId, MessageId, Role, Space, SpaceId
 from services.errors import AppError, NotFound, SignedOut
 from services.search.words import fold
@@ -26,9 +27,11 @@ from services.web.current_session import opened_user
 from services.web.origin import Origin
 
 _AT_ONCE = 4  # maximum searches that use threads at the same time
+_MOST_SESSIONS = 1_000  # sessions whose searches are told apart
 _LONGEST = 10_000  # characters; the index reads no more of a query
 _ONLY_EXCLUDED = "Add a word to find: words with a minus only leave messages out."
 _FULL = "Search has no room for your oldest chats: only newer ones are searched."
+_TITLES_ONLY = "Only titles and memories are searched, as you chose in Preferences."
 _UNTITLED = "Untitled"
 
 
@@ -38,7 +41,7 @@ class _Request:
 
     words: Annotated[str, Field(max_length=_LONGEST)] = field(default="", repr=False)
     order: Literal["newest", "best"] = "newest"
-    below: int | None = None
+    below: Annotated[int, Field(ge=0, lt=1 << 62)] | None = None
     role: Literal["user", "assistant"] | None = None
     since: date | None = None
     until: date | None = None
@@ -88,6 +91,10 @@ class FindRoute:
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
     _limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_AT_ONCE))
+    # by the hash of the session's cookie: the others of a session wait, so that they keep no other user waiting
+    _of_sessions: LruCache[str, CapacityLimiter] = field(
+        default_factory=lambda: LruCache[str, CapacityLimiter](_MOST_SESSIONS), repr=False
+    )
 
     def routes(self) -> list[Route]:
         return [
@@ -100,18 +107,23 @@ class FindRoute:
             asked = _REQUEST.validate_json(await request.body()).asked()
         except ValueError:  # pydantic's ValidationError is one
             return Response(status_code=400)
-        return await self._answer(partial(self._find, request, asked))
+        return await self._answer(request, partial(self._find, request, asked))
 
     async def _here(self, request: Request) -> Response:
         try:
             asked = _HERE_REQUEST.validate_json(await request.body())
         except ValueError:
             return Response(status_code=400)
-        return await self._answer(partial(self._find_here, request, asked))
+        return await self._answer(request, partial(self._find_here, request, asked))
 
-    async def _answer(self, find: Callable[[], Mapping[str, object]]) -> Response:
+    async def _answer(self, request: Request, find: Callable[[], Mapping[str, object]]) -> Response:
+        cookie = self.origin.session_cookie(request)
+        key = cookie.hash if cookie else ""
+        limiter = self._of_sessions.get(key) or CapacityLimiter(1)
+        self._of_sessions.put(key, limiter)
         try:
-            found = await run_sync(find, limiter=self._limiter)
+            async with limiter:
+                found = await run_sync(find, limiter=self._limiter)
         except NotFound:
             return Response(status_code=404)
         except SignedOut:
@@ -184,6 +196,8 @@ def _said(found: Results) -> Iterator[str]:
         yield _ONLY_EXCLUDED
     if found.is_full:
         yield _FULL
+    if found.is_of_titles:
+        yield _TITLES_ONLY
 
 
 def _note(conversation: Conversation, space: Space | None) -> str:

@@ -114,11 +114,11 @@ def test_words_are_found_in_the_open_chat(maya, garden):
     page.keyboard.type("answer 1")
     expect(bar).to_contain_text("Message 11 of 11, 11 matches")
     expect(page.locator(".db-found")).to_contain_text("Answer 19")
-    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+Enter")
     expect(bar).to_contain_text("Message 1 of 11")
     expect(page.locator(".db-found")).to_contain_text("Answer 1 ")
     expect(bar.get_by_role("searchbox")).to_be_focused()
-    page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Enter")
     expect(bar).to_contain_text("Message 11 of 11")
 
     page.keyboard.type("x")

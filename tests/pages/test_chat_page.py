@@ -1215,6 +1215,18 @@ def test_found_message_that_is_gone_is_said(open_chat, open_app, maya):
     assert "at" not in app.query_params
 
 
+def test_found_message_is_looked_for_once(open_chat, open_app, maya):
+    _, garden = open_chat(*pairs(3), policy=Full())
+    thread = maya.store.conversations.thread(garden)
+    app = open_app(maya, c=str(garden), at=str(thread.messages[4].id))
+
+    maya.store.messages.discard(thread, thread.messages[4:], (), 20, drops_summary=False)
+    app.run()
+
+    assert said(app)[-1] == "reply 1"
+    assert "no longer exists" not in html(app)
+
+
 @pytest.mark.parametrize("at", ["garden", "", "<b>"])
 def test_unreadable_id_of_a_message_is_ignored(open_chat, open_app, maya, at):
     _, garden = open_chat(*pairs(3), policy=Full())

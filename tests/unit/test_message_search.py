@@ -191,6 +191,59 @@ def test_empty_search_lists_the_newest_titles(database, find):
     assert (results.messages, results.memories, results.count) == ((), (), 0)
 
 
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [("Café", "cafe"), ("A road trip", '"road trip"'), ("Budget of May", "budget -june")],
+)
+def test_title_is_found_by_its_folded_words(database, find, title, words):
+    database.hold(title, "One", "Two")
+
+    assert titles(find(words)) == [title]
+
+
+def test_title_with_an_excluded_word_is_not_found(database, find):
+    database.hold("Budget of June", "One", "Two")
+
+    assert titles(find("budget -june")) == []
+
+
+def test_filter_of_messages_leaves_titles_and_memories_out(database, store, find):
+    database.hold("Peas", "Peas?", "Yes.")
+    store.facts.keep(Fact(id=FactId(UUID(int=0xF)), text="Grows peas", since=NOW))
+
+    results = find("peas", role=Role.USER)
+
+    assert (results.titles, results.memories, len(results.messages)) == ((), (), 1)
+
+
+def test_chat_that_is_far_ahead_is_read_again_and_loses_deleted_messages(
+    database, find, search, store
+):
+    garden = database.hold("Garden", "Peas?", "Yes.")
+    find("peas")
+    for number in range(101):
+        database.go_on(garden, f"Beans {number}", "Yes.")
+    thread = store.conversations.thread(garden)
+    search.find(store, Asked(words="peas"))
+
+    store.messages.discard(thread, thread.messages, (), 20, drops_summary=False)
+
+    assert search.find(store, Asked(words="peas")).messages == ()
+    assert find("peas").messages == ()
+
+
+def test_new_chat_is_found_though_older_ones_have_no_room(database, store):
+    for number in range(25):
+        database.hold(f"Garden {number}", f"Peas {number}", "Yes.")
+    search = MessageSearch(lambda _: False)
+    until(lambda: search.find(store, Asked(words="peas")).is_full and not is_filling())
+
+    database.hold("Kitchen", "Peas again", "Yes.")
+
+    results = search.find(store, Asked(words="peas"))
+    assert (results.messages[0].conversation.title, results.count) == ("Kitchen", 21)
+
+
 def test_only_excluded_words_find_nothing_and_that_is_said(database, find):
     database.hold("Garden", "Peas?", "Yes.")
 

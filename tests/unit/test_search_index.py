@@ -70,6 +70,7 @@ def test_word_that_only_begins_alike_is_no_form(query, other):
         ("The year 2026-03-04 was", '"2026-03-04"', ["2026-03-04"]),
         ("stop words: to be or not to be", '"to be or not"', ["to be or not"]),
         ("東京都の天気", "東京", ["東京"]),
+        ("東京、大阪", "東京、大阪", ["東京、大阪"]),
         ("東京都の天気", "都", ["都の"]),
         ("東京都の天気", "気", ["気"]),
         ("東京都の天気", "東都", None),

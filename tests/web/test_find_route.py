@@ -133,6 +133,7 @@ def test_filters_are_read(ask, server):
         {"since": "2026-01-01", "zone": "../../etc/passwd"},
         {"since": "2026-01-01", "zone": "Nowhere/At_all"},
         {"below": "x"},
+        {"below": 10**30},
     ],
     ids=str,
 )
