@@ -365,5 +365,5 @@ def _draw_exports(thread: Thread) -> None:
         forms += download_form(address, fields, attributes=f'id="as-{suffix}" hidden')
     button = icon_button(words.EXPORT, "download", 'data-place="export" aria-haspopup="menu"')
     find = icon_button("Find in this chat", "search", "data-find-here")
-    export = f"{button}<template>{items}</template>{forms}"
-    st.container(key="export", width="content").html(f"{find}{export}")
+    st.container(key="find-here", width="content").html(find)
+    st.container(key="export", width="content").html(f"{button}<template>{items}</template>{forms}")

@@ -362,7 +362,7 @@ def _look_at_rings(maya):
         expect(maya.page.locator(".stApp")).to_have_css("color-scheme", theme)
 
         # two lists, three numbers, three themes, three choices for Enter, a switch, a text
-        expect(fields).to_have_count(13)
+        expect(fields).to_have_count(14)
         for field in fields.all():
             maya.page.keyboard.press("Tab")  # a focus ring is shown only after a key press
             field.focus()
@@ -464,12 +464,16 @@ def test_tab_leads_through_the_page_as_it_is_read(app, maya):
     assert [(stop["tag"], stop["key"]) for stop in stops] == [
         ("A", ""),  # the link to the main content
         ("BUTTON", ""),  # the button that folds the sidebar
-        *(("BUTTON", "new-chat"), ("INPUT", "search")),
+        *(
+            ("BUTTON", "new-chat"),
+            ("BUTTON", "sidebar-top"),
+            ("INPUT", "search"),
+        ),  # the second: Search chats
         *[("BUTTON", "conversation-list")] * 2,  # a row and its menu
         *[("BUTTON", "account")] * 2,  # the archive, a new space
         ("BUTTON", "account-menu"),
         ("MAIN", ""),  # the page itself, which the arrow keys scroll
-        *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
+        *(("BUTTON", "find-here"), ("BUTTON", "export"), ("BUTTON", "conversation-menu")),
         *[("BUTTON", "exchange")] * 3,  # buttons of the prompt: copy, edit, delete
         # the code block, wrap, copy
         *(("DIV", "exchange"), ("BUTTON", "exchange"), ("BUTTON", "exchange")),
