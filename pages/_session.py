@@ -148,11 +148,7 @@ def go_to_conversation(
 ) -> None:
     """Make the next run open a conversation, at a message if given, or, if None, the new-chat page. For use in callbacks."""
     new_conversation.forget()
-    tab().checked_found = None
-    if conversation_id and not message_id:
-        tab().drawn.pop(
-            conversation_id, None
-        )  # it opens at its end, without the messages of an earlier hit
+    tab().note_opening(conversation_id, message_id)
     at = {FOUND: str(message_id)} if message_id else {}
     tab().destination = address(conversation_id) | at
 

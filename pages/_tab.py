@@ -197,6 +197,17 @@ class Tab:
     def list_from_the_top(self, *, is_archive: bool = False) -> None:
         self.rows, self.is_archive = ROWS, is_archive
 
+    def note_opening(
+        self, conversation_id: ConversationId | None, message_id: MessageId | None
+    ) -> None:
+        """Note that a conversation is opened: at a message, for which the page looks again, or at its end.
+
+        At its end, the earlier messages that a search had drawn are not drawn again.
+        """
+        self.checked_found = None
+        if conversation_id and not message_id:
+            self.drawn.pop(conversation_id, None)
+
     def release_temporary(self) -> TemporaryChat | None:
         """Remove the temporary chat, if there is one, and other state that contains its text; return the chat."""
         temporary_chat, self.temporary = self.temporary, None

@@ -35,6 +35,8 @@ from services.memory import blocks, continuing, dates
 from services.memory.recall import Passage, RecallIndex
 from services.memory.tokens import RegexCounter
 from services.portable import ConversationExport, FreeNames, tables, to_markdown
+from services.search.index import MessageIndex
+from services.search.words import Query
 
 ROOT = Path(__file__).parents[1]
 _NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -272,6 +274,13 @@ READERS: dict[str, Reader] = {
     "services.memory.facts:_shortened": _with("services.memory.facts:_shortened", 1000),
     "services.memory.facts:parse_fact_changes": _with(
         "services.memory.facts:parse_fact_changes", (), (), ()
+    ),
+    "services.search.index:MessageIndex._forms_of_word": lambda text: MessageIndex()._forms_of_word(
+        text
+    ),
+    "services.search.index:MessageIndex._note": lambda text: MessageIndex()._note(text),
+    "services.search.index:MessageIndex._search": lambda text: MessageIndex().newest(
+        Query.read(text), 1
     ),
     "services.search.words:_parts": _each("services.search.words:_parts"),
     "services.search.words:_runs": _each("services.search.words:_runs"),
