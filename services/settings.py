@@ -129,6 +129,7 @@ class Settings(BaseSettings):
     oidc: Annotated[str | dict[str, object], NoDecode] = Field(default="", repr=False)
     # maximum megabytes that an account may store; 0: no limit
     account_mb: int = Field(default=1_000, ge=0, le=1_000_000_000)
+    # megabytes of memory that the search indexes of all users may take
     search_mb: int = Field(default=500, ge=0, le=1_000_000)
     session_idle_seconds: int = Field(default=14 * 86_400, ge=60, le=31_536_000)
     session_lifetime_seconds: int = Field(default=90 * 86_400, ge=60, le=31_536_000)

@@ -338,10 +338,10 @@ def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
         before_view = sum(1 for message in branch if plan and message.seq <= plan.start_seq)
         is_near = count - _DRAWN_TO_LINE <= before_view < begin
         _draw_from(thread, count, before_view if is_near else begin)
-    found = turns.found_message()
-    at = next((n for n, message in enumerate(branch) if _has_part(message, found)), count)
-    if at < drawn[thread.conversation.id][0]:
-        _draw_from(thread, count, at - _BEFORE_FOUND)
+    if found := turns.found_message():
+        at = next((n for n, message in enumerate(branch) if _has_part(message, found)), count)
+        if at < drawn[thread.conversation.id][0]:
+            _draw_from(thread, count, at - _BEFORE_FOUND)
     return drawn[thread.conversation.id][0]
 
 

@@ -73,36 +73,7 @@ def preferences_dialog() -> None:
     with st.form("preferences", border=False):
         chosen = _draw_model_and_memory(user, seen)
         entries = _draw_limits(user, now)
-        theme = st.radio(
-            "Theme",
-            _THEMES,
-            index=_THEMES.index(chosen.theme),
-            format_func=str.capitalize,
-            horizontal=True,
-            key="theme",
-        )
-        enter = st.radio(
-            "Enter sends",
-            list(_ENTER),
-            index=list(_ENTER).index(chosen.enter_sends),
-            format_func=_ENTER.__getitem__,
-            horizontal=True,
-            help="By device: not on touch screens and not in edited messages, where Enter starts a new line. "
-            "Ctrl+Enter always sends.",
-            key="enter-sends",
-        )
-        has_title = st.toggle(
-            "Show the chat's title in the browser tab",
-            chosen.has_title_in_tab,
-            help="It then also appears in your browser's history.",
-            key="title-in-tab",
-        )
-        titles_only = st.toggle(
-            "Search titles only",
-            chosen.searches_titles_only,
-            help="Search then finds no messages, and the server keeps no index of your messages in its memory.",
-            key="titles-only",
-        )
+        chosen = _draw_looks_and_search(chosen)
         text = _draw_text(
             "Custom instructions (used in every chat without its own)",
             now.instructions,
@@ -116,8 +87,7 @@ def preferences_dialog() -> None:
         entry.draw_bounds()
     if is_saved and not refused:
         sizes = {name: entry.value for name, entry in entries.items()}
-        chosen = replace(chosen, theme=theme, enter_sends=enter, has_title_in_tab=has_title)
-        chosen = replace(chosen, searches_titles_only=titles_only, instructions=text or None)
+        chosen = replace(chosen, instructions=text or None)
         reply = entries["reply_tokens"]
         # the field shows a longer stored length as this maximum; saving the dialog must not lower the stored length
         if reply.value and reply.value == reply.most:
@@ -146,6 +116,42 @@ def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
         user.profile.change(lambda now: replace(now, **changed), seen=text)
     if chosen.searches_titles_only:
         user.drop_search()
+
+
+def _draw_looks_and_search(chosen: Preferences) -> Preferences:
+    """Draw the fields for the theme, the Enter key, the tab's title and the search; return *chosen* with the new choices."""
+    theme = st.radio(
+        "Theme",
+        _THEMES,
+        index=_THEMES.index(chosen.theme),
+        format_func=str.capitalize,
+        horizontal=True,
+        key="theme",
+    )
+    enter = st.radio(
+        "Enter sends",
+        list(_ENTER),
+        index=list(_ENTER).index(chosen.enter_sends),
+        format_func=_ENTER.__getitem__,
+        horizontal=True,
+        help="By device: not on touch screens and not in edited messages, where Enter starts a new line. "
+        "Ctrl+Enter always sends.",
+        key="enter-sends",
+    )
+    has_title = st.toggle(
+        "Show the chat's title in the browser tab",
+        chosen.has_title_in_tab,
+        help="It then also appears in your browser's history.",
+        key="title-in-tab",
+    )
+    titles_only = st.toggle(
+        "Search titles only",
+        chosen.searches_titles_only,
+        help="Search then finds no messages, and the server keeps no index of your messages in its memory.",
+        key="titles-only",
+    )
+    chosen = replace(chosen, theme=theme, enter_sends=enter, has_title_in_tab=has_title)
+    return replace(chosen, searches_titles_only=titles_only)
 
 
 def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences:

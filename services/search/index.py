@@ -120,51 +120,33 @@ class MessageIndex:
 
     def _add(self, entry: Entry) -> None:
         message, chat = entry.message_id.bytes, entry.conversation_id.bytes
-        if self._row_of(message) is not None:
+        execute = self._connection.execute
+        if execute("select 1 from places where message = ?", (message,)).fetchone():
             return
         at = _microseconds(entry.created_at)
-        while self._connection.execute("select 1 from places where id = ?", (at,)).fetchone():
+        while execute("select 1 from places where id = ?", (at,)).fetchone():
             at += 1
         folded = indexed(entry.body)
         # a text that the tokenizer folds by itself is stored once
         texts = (entry.body, None) if entry.body.isascii() else (folded, entry.body)
-        self._connection.execute(
-            "insert into places values (?, ?, ?, ?)",
-            (at, message, chat, entry.role is Role.ASSISTANT),
-        )
-        self._connection.execute(
-            "insert into texts (rowid, folded, original) values (?, ?, ?)", (at, *texts)
-        )
+        is_reply = entry.role is Role.ASSISTANT
+        execute("insert into places values (?, ?, ?, ?)", (at, message, chat, is_reply))
+        execute("insert into texts (rowid, folded, original) values (?, ?, ?)", (at, *texts))
         for word in {*words_of(folded)} - self._words:
             self._note(word)
-
-    def remove(self, message_ids: Iterable[MessageId]) -> None:
-        """Remove messages; those that are not in the index are skipped. Their words leave memory with the next `purge`."""
-        with self._lock, self._transaction():
-            rows = [self._row_of(message_id.bytes) for message_id in message_ids]
-            self._remove(row for row in rows if row is not None)
 
     def remove_conversation(self, conversation_id: ConversationId) -> None:
         """Remove the messages of a conversation. Their words leave memory with the next `purge`."""
         with self._lock, self._transaction():
-            asked = "select id from places where chat = ?"
-            rows = self._connection.execute(asked, (conversation_id.bytes,))
-            self._remove([row for (row,) in rows])
-
-    def _remove(self, rows: Iterable[int]) -> None:
-        for row in rows:
-            self._connection.execute("delete from texts where rowid = ?", (row,))
-            self._connection.execute("delete from places where id = ?", (row,))
+            chat = (conversation_id.bytes,)
+            self._connection.execute(
+                "delete from texts where rowid in (select id from places where chat = ?)", chat
+            )
+            self._connection.execute("delete from places where chat = ?", chat)
 
     def _note(self, word: str) -> None:
         self._words.add(word)
         self._forms[stem(word)].add(word)
-
-    def _row_of(self, message: bytes) -> int | None:
-        row = self._connection.execute(
-            "select id from places where message = ?", (message,)
-        ).fetchone()
-        return row[0] if row else None
 
     def purge(self) -> Iterator[None]:
         """Remove the words of removed messages from memory, in steps of a few milliseconds; the last one is longer.

@@ -144,9 +144,8 @@ class Shared:
                 self._users[session_id] = renewed
                 self.temporary.share(session_id, renewed)
             user.tasks.planning.search.stop()
-        self.searches.drop(
-            user_id
-        )  # last: a search of the services that were replaced begins no other index
+        # last: a search of the services that were replaced begins no other index
+        self.searches.drop(user_id)
 
     def stop_turns_of(self, cause: StopCause, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait until they are stored and settled.

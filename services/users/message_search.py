@@ -43,7 +43,7 @@ _FIRST, _NEXT = 20, 100  # the numbers of conversations that are read at once fo
 _AT_A_TIME = 100_000  # characters of messages that are indexed while a search waits: some 30 ms
 # maximum new messages of a conversation that a search itself indexes; more are left to the background
 _NEW_MESSAGES = 200
-_ALL = 1_000_000
+_ALL = 1_000_000  # more conversations than a user may have
 
 
 class Chats(StrEnum):
@@ -108,20 +108,12 @@ class FoundMessage:
         return datetime.fromtimestamp(self.position / 1_000_000, UTC)
 
 
-class MemoryKind(StrEnum):
-    """The texts besides messages that a search finds."""
-
-    FACT = "fact"
-    INSTRUCTIONS = "instructions"  # the user's
-    SPACE = "space"  # the instructions of a space
-
-
 @dataclass(frozen=True, slots=True)
 class FoundMemory:
-    """A memory, or instructions, with the words."""
+    """A fact or instructions with the words, of a *space* or (None) of the user."""
 
-    kind: MemoryKind
-    space: Space | None  # the space of the fact or of the instructions
+    is_fact: bool
+    space: Space | None
     snippet: Snippet
 
 
@@ -162,9 +154,7 @@ class MessageSearch:
         self._is_stopped = self._is_purging = self._is_purge_due = False
         # true: the background thread has ended, so new conversations are read at once
         self._is_filled = False
-        # the conversations that the background thread has listed, and those of them for which there is no room
-        self._listed: Set[ConversationId] = frozenset()
-        self._left_out: Set[ConversationId] = frozenset()
+        self._left_out: Set[ConversationId] = frozenset()  # for which there is no room
         self.size = 0  # of the index, in bytes
 
     def __repr__(self) -> str:
@@ -316,22 +306,24 @@ class MessageSearch:
     def _fill(self, store: Store) -> None:
         """Index the conversations that are not indexed, newest first, until none is left or there is no more room."""
         try:
-            while wanted := self._next(store):
+            while not self._is_stopped:
+                listed = self._catch_up(store)
+                wanted = self._next(store, listed)
+                if not wanted:
+                    break
                 self._read(store, wanted)
                 if not self._has_room(self):
                     with self._lock:
-                        self._left_out = self._listed - self._indexed.keys()
+                        self._left_out = listed.keys() - self._indexed.keys()
                     break
             self._is_filled = True
         except AppError:
             log_event("search.unread")  # the next search goes on
 
-    def _next(self, store: Store) -> dict[ConversationId, tuple[_Indexed, Listed]]:
-        """Return some conversations that are not indexed yet, with new records; empty if none is left or indexing must end."""
-        if self._is_stopped:
-            return {}
-        listed = self._catch_up(store)
-        self._listed = listed.keys()
+    def _next(
+        self, store: Store, listed: Mapping[ConversationId, Listed]
+    ) -> dict[ConversationId, tuple[_Indexed, Listed]]:
+        """Return the next conversations to index, with new records; empty if none is left."""
         newest = (conversation.id for conversation in store.conversations.titled("", _ALL))
         ids = [chat_id for chat_id in dict.fromkeys([*newest, *listed]) if chat_id in listed]
         with self._lock:
@@ -459,17 +451,16 @@ def _messages(
 def _memories(store: Store, wanted: Wanted, excluded: Wanted) -> Iterator[FoundMemory]:
     """Yield the memories and instructions that have all that is *wanted* and nothing *excluded*."""
 
-    def found(kind: MemoryKind, text: str | None, space: Space | None = None) -> list[FoundMemory]:
-        is_found = text and wanted.is_in(text) and next(excluded.ranges(text), None) is None
-        return [FoundMemory(kind, space, snippet(text, wanted))] if text and is_found else []
-
     if not wanted.parts:
         return
-    for fact in store.facts.facts():
-        yield from found(MemoryKind.FACT, fact.text, store.spaces.find(fact.space_id))
-    yield from found(MemoryKind.INSTRUCTIONS, store.profile.preferences().instructions)
-    for space in store.spaces.all():
-        yield from found(MemoryKind.SPACE, space.instructions, space)
+    texts: list[tuple[bool, Space | None, str | None]] = [
+        *((True, store.spaces.find(fact.space_id), fact.text) for fact in store.facts.facts()),
+        (False, None, store.profile.preferences().instructions),
+        *((False, space, space.instructions) for space in store.spaces.all()),
+    ]
+    for is_fact, space, text in texts:
+        if text and wanted.is_in(text) and next(excluded.ranges(text), None) is None:
+            yield FoundMemory(is_fact, space, snippet(text, wanted))
 
 
 def _portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

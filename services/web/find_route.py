@@ -22,7 +22,7 @@ from services.domain import Conversation, ConversationId, MessageId, Role, Space
 from services.errors import AppError, NotFound, SignedOut
 from services.search.words import fold
 from services.users import Shared
-from services.users.message_search import Asked, Chats, FoundMemory, MemoryKind, Results
+from services.users.message_search import Asked, Chats, FoundMemory, Results
 from services.web.current_session import opened_user
 from services.web.origin import Origin
 
@@ -207,19 +207,13 @@ def _note(conversation: Conversation, space: Space | None) -> str:
 
 def _memory(found: FoundMemory) -> Mapping[str, object]:
     """Return a memory or instructions, with the link or the button (pages/_parts/sidebar.py) to where they are edited."""
-    name, href, data = "Memory", "/memory", dict[str, str]()
-    match found.kind:
-        case MemoryKind.FACT:
-            if found.space:
-                name, href, data = f"Note · {found.space.name}", None, _of_space(found.space)
-        case MemoryKind.INSTRUCTIONS:
-            name, href, data = "Custom instructions", None, {"act": "preferences"}
-        case MemoryKind.SPACE:
-            space_name = found.space.name if found.space else ""
-            name, href = f"Instructions · {space_name}", None
-            data = _of_space(found.space) if found.space else {}
+    href: str | None = None
+    data: Mapping[str, str] = {}
+    if found.space:
+        name = f"{'Note' if found.is_fact else 'Instructions'} · {found.space.name}"
+        data = {"act": "edit-space", "space": str(found.space.id)}
+    elif found.is_fact:
+        name, href = "Memory", "/memory"
+    else:
+        name, data = "Custom instructions", {"act": "preferences"}
     return {"name": name, "text": found.snippet.segments(), "href": href, "data": data}
-
-
-def _of_space(space: Space) -> dict[str, str]:
-    return {"act": "edit-space", "space": str(space.id)}

@@ -12,7 +12,6 @@ from services.users.message_search import (
     SEARCH_THREAD,
     Asked,
     Chats,
-    MemoryKind,
     MessageSearch,
     MessageSearches,
     find_titles,
@@ -260,12 +259,14 @@ def test_memories_and_instructions_are_found(store, find):
 
     results = find("peas")
 
-    assert [(hit.kind, hit.snippet.text) for hit in results.memories] == [
-        (MemoryKind.FACT, "Grows peas"),
-        (MemoryKind.INSTRUCTIONS, "Say peas."),
-        (MemoryKind.SPACE, "Peas only."),
+    assert [
+        (hit.is_fact, hit.space and hit.space.name, hit.snippet.text) for hit in results.memories
+    ] == [
+        (True, None, "Grows peas"),
+        (False, None, "Say peas."),
+        (False, "Allotment", "Peas only."),
     ]
-    assert find("peas -grows").memories[0].kind is MemoryKind.INSTRUCTIONS
+    assert find("peas -grows").memories[0].snippet.text == "Say peas."
     assert find("peas beans").memories == ()
 
 

@@ -1,7 +1,6 @@
 """The route of the search dialog."""
 
 from datetime import datetime
-from types import SimpleNamespace
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -18,33 +17,21 @@ from services.web.origin import Origin
 from tests.fakes import MAYA
 from tests.stack.apps import until
 from tests.stores import InMemoryDatabase
+from tests.web.one_session import OneSession
 
 
-class Server:
+class Server(OneSession):
     """The sessions and the one user of a process."""
 
     def __init__(self):
-        self.cookie, self.asked, self.forgotten, self.failure = Cookie.new(), [], [], None
-        self.session = SimpleNamespace(id=uuid4())
+        super().__init__()
+        self.asked = []
         self.database = InMemoryDatabase(MAYA)
         self.store, self._search = self.database.store(), MessageSearch(lambda _: True)
         self.spaces = self.store.spaces
 
     def store_of(self, session, conversation_id):
         return self.store
-
-    @property
-    def session_cache(self):
-        return self
-
-    def find_unchecked(self, session_id):
-        return self if session_id == self.session.id else None
-
-    def opened(self, cookie):
-        return self.session if cookie == self.cookie else None
-
-    def forget_if_ended(self, sessions):
-        self.forgotten += sessions
 
     def search(self, asked):
         self.asked.append(asked)

@@ -1,6 +1,5 @@
 """The route that an open tab polls for changes by other processes."""
 
-from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -13,6 +12,7 @@ from services.errors import SignedOut, StoreUnavailable
 from services.store.accounts import Cookie
 from services.web.origin import Origin
 from services.web.poll_route import PollRoute
+from tests.web.one_session import OneSession
 
 GARDEN, BEES, SPACE = (ConversationId(uuid4()) for _ in range(3))
 FOUND = Revisions(
@@ -26,26 +26,12 @@ FOUND = Revisions(
 )
 
 
-class Server:
+class Server(OneSession):
     """The sessions and the one user of a process."""
 
     def __init__(self):
-        self.cookie, self.places, self.forgotten = Cookie.new(), [], []
-        self.failure = None
-        self.session = SimpleNamespace(id=uuid4())
-
-    @property
-    def session_cache(self):
-        return self
-
-    def find_unchecked(self, session_id):
-        return self if session_id == self.session.id else None
-
-    def opened(self, cookie):
-        return self.session if cookie == self.cookie else None
-
-    def forget_if_ended(self, sessions):
-        self.forgotten += sessions
+        super().__init__()
+        self.places = []
 
     def poll(self, place):
         self.places.append(place)
