@@ -4,10 +4,15 @@
 let tell = null;
 let waiting = null; // the data of the last button that was pressed before the component was ready
 
+// Returns a function that Streamlit calls when it removes the component: each page has its own, and what is told
+// to the one of the page before reaches no function of the server.
 daybook.hearActs = (tellServer) => {
   tell = tellServer;
   if (waiting) tell(waiting);
   waiting = null;
+  return () => {
+    if (tell === tellServer) tell = null;
+  };
 };
 
 daybook.act = (request) => {

@@ -566,3 +566,19 @@ def test_pressed_button_that_is_redrawn_keeps_the_focus(app, maya):
     maya.page.keyboard.press("Enter")
     maya.sees("2 / 2")
     expect(versions.get_by_role("button", name="Previous version")).to_be_focused()
+
+
+def test_press_between_two_pages_reaches_the_second(browser):
+    page = page_with(browser, "acts.js", '<button data-act="open" data-chat="7">Peas</button>')
+
+    told = page.evaluate("""() => {
+      const told = [];
+      const leave = daybook.hearActs(() => told.push("the page before"));
+      leave();
+      document.querySelector("button").click();
+      daybook.hearActs(({ act, chat }) => told.push([act, chat]));
+      return told;
+    }""")
+
+    assert told == [["open", "7"]]
+    page.close()
