@@ -4,8 +4,8 @@
 let tell = null;
 let waiting = null; // the data of the last button that was pressed before the component was ready
 
-// Returns a function that Streamlit calls when it removes the component: each page has its own, and what is told
-// to the one of the page before reaches no function of the server.
+// Returns a function that Streamlit calls when it removes the component: each page has its own component, and
+// the server no longer hears the one of the page before.
 daybook.hearActs = (tellServer) => {
   tell = tellServer;
   if (waiting) tell(waiting);

@@ -117,9 +117,12 @@ function showWay() {
   if (!way) return document.documentElement.style.removeProperty("--db-below");
   const ends = [...(last?.children ?? [])].map((part) => part.getBoundingClientRect().bottom);
   isEndInView = Math.max(0, ...ends) <= bar.getBoundingClientRect().top + 8;
-  way.hidden = isEndInView;
+  // what is unchanged is not written: the next read would lay out the whole page
+  if (way.hidden !== isEndInView) way.hidden = isEndInView;
   // the stylesheet puts the Undo bar above this height
-  document.documentElement.style.setProperty("--db-below", `${bar.offsetHeight + way.offsetHeight}px`);
+  const below = `${bar.offsetHeight + way.offsetHeight}px`,
+    { style } = document.documentElement;
+  if (style.getPropertyValue("--db-below") !== below) style.setProperty("--db-below", below);
 }
 
 function makeWay(bar) {

@@ -1,9 +1,11 @@
 """The sidebar: a new chat, the conversations, and the account at its foot."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from html import escape
 from pathlib import Path
+from uuid import UUID
 
 import streamlit as st
 
@@ -11,6 +13,7 @@ from pages._parts import (
     about,
     browser,
     conversation_list,
+    fact_list,
     facts,
     models,
     news,
@@ -24,7 +27,7 @@ from pages._session import ask_for, attempt, show_errors
 from pages._tab import tab
 from services import bootstrap
 from services.bootstrap import UserServices
-from services.domain import AccountRole, Conversation, Space
+from services.domain import AccountRole, Conversation, ConversationId, Space
 
 ACCOUNT, ADMIN, DATA, USAGE = (f"pages/{name}.py" for name in ("account", "admin", "data", "usage"))
 _PAGES = {  # by the names on the menu, of which the last is for admins only
@@ -82,6 +85,8 @@ def draw_rest(
                 named = {str(listed_space.id): listed_space for listed_space in spaces.every(user)}
                 if space_id in named:
                     ask_for(space_dialogs.space_dialog, named[space_id])
+            case {"act": "chat-instructions" | "chat-notes" as name, "chat": chat_id}:
+                _ask_for_texts_of(user, name, chat_id)
             case {"act": "about"}:
                 is_admin = user.account.role is AccountRole.ADMIN
                 ask_for(partial(about.about_dialog, is_admin=is_admin))
@@ -101,6 +106,17 @@ def draw_rest(
     with st.sidebar:
         browser.hear_acts(partial(attempt, act))
     return None if tab().is_archive else found
+
+
+def _ask_for_texts_of(user: UserServices, name: str, chat_id: str) -> None:
+    """Open the dialog with the instructions or notes of a conversation. The id comes from the browser, so it is checked."""
+    with suppress(ValueError):
+        for conversation in user.conversations.some([ConversationId(UUID(chat_id))]):
+            is_notes = name == "chat-notes"
+            ask_for(
+                fact_list.notes_dialog if is_notes else preferences.instructions_dialog,
+                conversation,
+            )
 
 
 def _draw_account(user: UserServices) -> None:

@@ -189,11 +189,21 @@ class Listed:
     rev: int
     last_seq: int
     space_id: SpaceId | None = None
+    instructions_rev: int = 0
+    summary_rev: int = 0
 
     @property
     def cuts(self) -> int:
         """The number of times that messages were deleted or restored, as in `Conversation.cuts`."""
         return self.rev - self.last_seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionsAndSummary:
+    """A conversation's own instructions and the text of its summary; None: it has none, or it could not be decrypted."""
+
+    instructions: str | None = field(default=None, repr=False)
+    summary: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

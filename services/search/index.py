@@ -47,7 +47,7 @@ _NEWEST = f"select id, message, chat, is_reply {_HITS} order by texts.rowid desc
 _BEST = f"""
     select id, message, chat, is_reply from (
         select id, message, chat, is_reply, bm25(texts) as score {_HITS} order by texts.rowid desc limit 5000
-    ) order by score, id desc limit :limit
+    ) order by score, id desc limit :limit offset :skip
 """  # noqa: S608 (of constants alone)
 _COUNT = f"select count(*) {_HITS}"
 _COUNT_ALL = "select count(*) from texts where texts match :query"
@@ -182,18 +182,26 @@ class MessageIndex:
         """Return the newest messages that *query* finds; *below*: only those before this position."""
         return self._search(_NEWEST, query, most, where, below)
 
-    def best(self, query: Query, most: int, where: Filter = _EVERYTHING) -> tuple[Found, ...]:
-        """Return the best of the newest 5,000 messages that *query* finds, ranked by BM25."""
-        return self._search(_BEST, query, most, where)
+    def best(
+        self, query: Query, most: int, where: Filter = _EVERYTHING, skip: int = 0
+    ) -> tuple[Found, ...]:
+        """Return the best of the newest 5,000 messages that *query* finds, ranked by BM25, without the first *skip*."""
+        return self._search(_BEST, query, most, where, skip=skip)
 
     def _search(
-        self, asked: str, query: Query, most: int, where: Filter, below: int | None = None
+        self,
+        asked: str,
+        query: Query,
+        most: int,
+        where: Filter,
+        below: int | None = None,
+        skip: int = 0,
     ) -> tuple[Found, ...]:
         if query.is_empty:
             return ()
         with self._lock:
             values = self._values(query, where, below)
-            values["limit"] = most
+            values |= {"limit": most, "skip": skip}
             rows = self._connection.execute(asked, values).fetchall()
             bodies = [self._connection.execute(_BODY, row[:1]).fetchone()[0] for row in rows]
         return tuple(

@@ -15,6 +15,7 @@ from services.domain import (
     ConversationId,
     Fact,
     FactId,
+    InstructionsAndSummary,
     Listed,
     MemoryPolicy,
     Message,
@@ -354,6 +355,10 @@ class Corpus(Protocol):
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
         """Return the messages *asked* that exist and are authentic, with the ids of their conversations."""
         ...
+
+    def instructions_and_summaries(
+        self, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, InstructionsAndSummary]: ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:
         """Return the stored search texts of the conversations *ids*."""

@@ -187,6 +187,10 @@ class Rows(Ledger, Protocol):
         """Return the conversations with *ids*, including discarded ones, without instructions and summary; skip unknown ids."""
         ...
 
+    def whole_conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
+        """Return the conversations with *ids*, including discarded ones, with instructions and summary; skip unknown ids."""
+        ...
+
     def all_conversations(self) -> list[ConversationRow]:
         """Return the conversations that are not discarded, without instructions and summary."""
         ...

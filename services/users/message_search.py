@@ -18,6 +18,7 @@ from services.daemon_threads import in_thread
 from services.domain import (
     Conversation,
     ConversationId,
+    InstructionsAndSummary,
     Listed,
     Message,
     MessageId,
@@ -43,6 +44,7 @@ _FIRST, _NEXT = 20, 100  # the numbers of conversations that are read at once fo
 _AT_A_TIME = 100_000  # characters of messages that are indexed while a search waits: some 30 ms
 # maximum new messages of a conversation that a search itself indexes; more are left to the background
 _NEW_MESSAGES = 200
+_NO_TEXTS = InstructionsAndSummary()
 _ALL = 1_000_000  # more conversations than a user may have
 
 
@@ -68,7 +70,7 @@ class Chats(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A search. *below*: continue after the hit at this position."""
+    """A search. *below*: continue where `Results.next_below` says."""
 
     words: str = field(default="", repr=False)
     order: Literal["newest", "best"] = "newest"
@@ -100,7 +102,7 @@ class FoundMessage:
     conversation: Conversation
     message_id: MessageId
     role: Role
-    position: int  # `Asked.below` of a search that continues after this hit
+    position: int  # in the order of time
     snippet: Snippet
 
     @property
@@ -110,11 +112,12 @@ class FoundMessage:
 
 @dataclass(frozen=True, slots=True)
 class FoundMemory:
-    """A fact or instructions with the words, of a *space* or (None) of the user."""
+    """A fact, instructions or a summary with the words; of a *conversation*, of a *space*, or (both None) of the user."""
 
-    is_fact: bool
-    space: Space | None
+    kind: Literal["fact", "instructions", "summary"]
     snippet: Snippet
+    space: Space | None = None
+    conversation: Conversation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +128,9 @@ class Results:
     messages: tuple[FoundMessage, ...] = ()
     memories: tuple[FoundMemory, ...] = ()
     count: int = 0  # the messages that the search finds, in all
-    next_below: int | None = None  # the position of the last of `messages` if more follow
+    # `Asked.below` of a search that continues, if more messages follow: the position of the last one, or the number of
+    # ranked ones so far
+    next_below: int | None = None
     read: int = 0  # the number of conversations that are indexed
     of: int = 0  # the number of conversations
     is_full: bool = False  # true: the index has no room for older conversations
@@ -140,6 +145,8 @@ class _Indexed:
     cuts: int  # the value of `Listed.cuts` when the messages were read
     up_to_seq: int = 0
     is_whole: bool = False  # false: the background thread still reads the conversation
+    text_revs: tuple[int, int] = (0, 0)  # of `texts`: of the instructions, of the summary
+    texts: InstructionsAndSummary = _NO_TEXTS
 
 
 class MessageSearch:
@@ -182,17 +189,20 @@ class MessageSearch:
             since=asked.since,
             until=asked.until,
         )
+        most = _AT_ONCE + 1
         if asked.order == "best":
-            hits = self._index.best(query, _AT_ONCE, where)
+            skipped = asked.below or 0
+            hits = self._index.best(query, most, where, skipped)
+            last = skipped + _AT_ONCE
         else:
-            hits = self._index.newest(query, _AT_ONCE + 1, where, asked.below)
-        shown = hits[:_AT_ONCE]
+            hits = self._index.newest(query, most, where, asked.below)
+            last = hits[:_AT_ONCE][-1].position if hits else 0
         excluded = self._index.wanted(Query(query.excluded))
         return replace(
-            _find_beside(store, asked, query, places, wanted, excluded),
-            messages=tuple(_messages(store, shown, places, wanted)),
+            _find_beside(store, asked, query, places, wanted, excluded, self._texts()),
+            messages=tuple(_messages(store, hits[:_AT_ONCE], places, wanted)),
             count=self._index.count(query, where),
-            next_below=shown[-1].position if len(hits) > len(shown) else None,
+            next_below=last if len(hits) == most else None,
             read=read,
             of=len(listed),
             is_full=bool(self._left_out),
@@ -256,7 +266,29 @@ class MessageSearch:
         self._read(
             store, {chat_id: (indexed, listed[chat_id]) for chat_id, indexed in behind.items()}
         )
+        self._read_texts(store, listed)
         return listed
+
+    def _read_texts(self, store: Store, listed: Mapping[ConversationId, Listed]) -> None:
+        """Read the instructions and summaries of indexed conversations that have changed."""
+        with self._lock:
+            changed = {
+                chat_id: indexed
+                for chat_id, indexed in self._indexed.items()
+                if indexed.is_whole and indexed.text_revs != _text_revs(listed.get(chat_id))
+            }
+        ids = [*changed]
+        for begin in range(0, len(ids), _NEXT):
+            some = ids[begin : begin + _NEXT]
+            found = store.corpus.instructions_and_summaries(some)
+            for chat_id in some:
+                texts = found.get(chat_id, _NO_TEXTS)
+                changed[chat_id].texts = texts
+                changed[chat_id].text_revs = _text_revs(listed.get(chat_id))
+
+    def _texts(self) -> dict[ConversationId, InstructionsAndSummary]:
+        with self._lock:
+            return {chat_id: indexed.texts for chat_id, indexed in self._indexed.items()}
 
     def _read(self, store: Store, wanted: Mapping[ConversationId, tuple[_Indexed, Listed]]) -> None:
         """Index the new messages of conversations, unless a record was dropped meanwhile, because messages were deleted."""
@@ -384,18 +416,27 @@ def find_titles(store: Store, asked: Asked) -> Results:
     """Search in titles and memories alone, without an index. May raise SignedOut or StoreUnavailable."""
     index, query = MessageIndex(), Query.read(asked.words)
     wanted, excluded = index.wanted(query), index.wanted(Query(query.excluded))
-    found = _find_beside(store, asked, query, _places(store, asked), wanted, excluded)
+    found = _find_beside(store, asked, query, _places(store, asked), wanted, excluded, {})
     return replace(found, is_of_titles=True)
 
 
 def _find_beside(
-    store: Store, asked: Asked, query: Query, places: _Places, wanted: Wanted, excluded: Wanted
+    store: Store,
+    asked: Asked,
+    query: Query,
+    places: _Places,
+    wanted: Wanted,
+    excluded: Wanted,
+    texts: Mapping[ConversationId, InstructionsAndSummary],
 ) -> Results:
-    """Return the titles and memories that *asked* finds: none with filters that only messages have, or further below."""
+    """Return the titles and memories that *asked* finds: none with filters that only messages have, or further below.
+
+    *texts*: the instructions and summaries of conversations.
+    """
     has_only_excluded = query.is_empty and bool(query.excluded)
     if asked.below is not None or asked.role or asked.since or asked.until:
         return Results(titles=(), has_only_excluded=has_only_excluded)
-    memories = () if asked.is_of_some_chats else _memories(store, wanted, excluded)
+    memories = () if asked.is_of_some_chats else _memories(store, places, texts, wanted, excluded)
     return Results(
         titles=tuple(_titles(store, asked, query, places, wanted)),
         memories=tuple(islice(memories, _MEMORIES)),
@@ -448,19 +489,41 @@ def _messages(
             yield FoundMessage(conversation, hit.message_id, hit.role, hit.position, shown)
 
 
-def _memories(store: Store, wanted: Wanted, excluded: Wanted) -> Iterator[FoundMemory]:
-    """Yield the memories and instructions that have all that is *wanted* and nothing *excluded*."""
+def _memories(
+    store: Store,
+    places: _Places,
+    texts: Mapping[ConversationId, InstructionsAndSummary],
+    wanted: Wanted,
+    excluded: Wanted,
+) -> Iterator[FoundMemory]:
+    """Yield the facts, instructions and summaries that have all that is *wanted* and nothing *excluded*."""
+
+    def found(text: str | None) -> Snippet | None:
+        if not text or not wanted.is_in(text) or next(excluded.ranges(text), None) is not None:
+            return None
+        return snippet(text, wanted)
 
     if not wanted.parts:
         return
-    texts: list[tuple[bool, Space | None, str | None]] = [
-        *((True, store.spaces.find(fact.space_id), fact.text) for fact in store.facts.facts()),
-        (False, None, store.profile.preferences().instructions),
-        *((False, space, space.instructions) for space in store.spaces.all()),
-    ]
-    for is_fact, space, text in texts:
-        if text and wanted.is_in(text) and next(excluded.ranges(text), None) is None:
-            yield FoundMemory(is_fact, space, snippet(text, wanted))
+    for fact in store.facts.facts():
+        if shown := found(fact.text):
+            conversation = places.get(fact.conversation_id) if fact.conversation_id else None
+            yield FoundMemory("fact", shown, store.spaces.find(fact.space_id), conversation)
+    if shown := found(store.profile.preferences().instructions):
+        yield FoundMemory("instructions", shown)
+    for space in store.spaces.all():
+        if shown := found(space.instructions):
+            yield FoundMemory("instructions", shown, space)
+    for conversation in places.values():
+        own = texts.get(conversation.id, _NO_TEXTS)
+        if shown := found(own.instructions):
+            yield FoundMemory("instructions", shown, conversation=conversation)
+        if shown := found(own.summary):
+            yield FoundMemory("summary", shown, conversation=conversation)
+
+
+def _text_revs(listed: Listed | None) -> tuple[int, int]:
+    return (listed.instructions_rev, listed.summary_rev) if listed else (0, 0)
 
 
 def _portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

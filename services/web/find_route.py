@@ -33,6 +33,8 @@ _ONLY_EXCLUDED = "Add a word to find: words with a minus only leave messages out
 _FULL = "Search has no room for your oldest chats: only newer ones are searched."
 _TITLES_ONLY = "Only titles and memories are searched, as you chose in Preferences."
 _UNTITLED = "Untitled"
+_MEMORY_NAMES = {"fact": "Note", "instructions": "Instructions", "summary": "Summary"}
+_MEMORY_ACTS = {"fact": "chat-notes", "instructions": "chat-instructions", "summary": "open"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,13 +208,16 @@ def _note(conversation: Conversation, space: Space | None) -> str:
 
 
 def _memory(found: FoundMemory) -> Mapping[str, object]:
-    """Return a memory or instructions, with the link or the button (pages/_parts/sidebar.py) to where they are edited."""
+    """Return a memory, instructions or a summary, with the link or the button (pages/_parts/sidebar.py) to where it is edited."""
     href: str | None = None
-    data: Mapping[str, str] = {}
-    if found.space:
-        name = f"{'Note' if found.is_fact else 'Instructions'} · {found.space.name}"
+    name, data = _MEMORY_NAMES[found.kind], dict[str, str]()
+    if found.conversation:
+        name = f"{name} · {found.conversation.title or _UNTITLED}"
+        data = {"act": _MEMORY_ACTS[found.kind], "chat": str(found.conversation.id)}
+    elif found.space:
+        name = f"{name} · {found.space.name}"
         data = {"act": "edit-space", "space": str(found.space.id)}
-    elif found.is_fact:
+    elif found.kind == "fact":
         name, href = "Memory", "/memory"
     else:
         name, data = "Custom instructions", {"act": "preferences"}

@@ -279,6 +279,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya.filter.fill("nothing")
     maya.sees("No titles match.")
     look.at("no match")
+    _look_at_search(maya, look)
     maya.filter.fill("")
     expect(maya.rows).to_have_count(2)
     _look_at_spaces(maya, look)
@@ -289,6 +290,19 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     look.at("what was deleted")
 
     assert look.found == []
+
+
+def _look_at_search(maya, look):
+    page = maya.page
+    page.get_by_role("button", name="Search in messages").click()
+    expect(maya.found).to_contain_text("Nothing found.")
+    look.at("nothing found")
+    page.get_by_role("combobox", name="Search chats").fill("Gladly")
+    expect(maya.found.locator('[role="option"]').first).to_contain_text("Gladly")
+    page.get_by_text("Filters", exact=True).click()
+    look.at("search")
+    page.keyboard.press("Escape")
+    expect(maya.found).to_have_count(0)
 
 
 def test_other_pages_hold_no_barrier(app, person):

@@ -6,7 +6,16 @@ from uuid import UUID
 
 import pytest
 
-from services.domain import Fact, FactId, Preferences, Role, Space, SpaceId, UserId
+from services.domain import (
+    Fact,
+    FactId,
+    Preferences,
+    Role,
+    RunningSummary,
+    Space,
+    SpaceId,
+    UserId,
+)
 from services.errors import SignedOut
 from services.users.message_search import (
     SEARCH_THREAD,
@@ -172,6 +181,20 @@ def test_ranked_search_finds_the_best_message_first(database, find):
     assert chats(find("peas", order="best")) == ["Garden", "Kitchen"]
 
 
+def test_ranked_search_continues_after_the_hits_so_far(database, find):
+    for number in range(45):
+        database.hold(f"Garden {number}", "Peas " * (number + 1), "Yes.")
+
+    pages, below = list[list[str]](), None
+    while not pages or below is not None:
+        results = find("peas", order="best", below=below)
+        pages.append(chats(results))
+        below = results.next_below
+
+    assert [len(page) for page in pages] == [20, 20, 5]
+    assert len({title for page in pages for title in page}) == 45
+
+
 def test_best_title_comes_first(database, find):
     database.hold("Peas", "One", "Two")
     database.hold("Peas and beans", "One", "Two")
@@ -260,14 +283,35 @@ def test_memories_and_instructions_are_found(store, find):
     results = find("peas")
 
     assert [
-        (hit.is_fact, hit.space and hit.space.name, hit.snippet.text) for hit in results.memories
+        (hit.kind, hit.space and hit.space.name, hit.snippet.text) for hit in results.memories
     ] == [
-        (True, None, "Grows peas"),
-        (False, None, "Say peas."),
-        (False, "Allotment", "Peas only."),
+        ("fact", None, "Grows peas"),
+        ("instructions", None, "Say peas."),
+        ("instructions", "Allotment", "Peas only."),
     ]
     assert find("peas -grows").memories[0].snippet.text == "Say peas."
     assert find("peas beans").memories == ()
+
+
+def test_instructions_summary_and_note_of_a_chat_are_found_as_they_change(database, store, find):
+    garden = database.hold("Garden", "When?", "In March.", "And then?", "Water.")
+    find("leeks")
+    store.conversations.set_instructions(garden, "Speak of leeks.")
+    thread = store.conversations.thread(garden)
+    summary = RunningSummary(text="Leeks were sown.", from_seq=1, up_to_seq=2, made_at=NOW)
+    store.conversations.set_summary(thread, summary)
+    note = Fact(id=FactId(UUID(int=0xF)), text="Likes leeks", since=NOW, conversation_id=garden)
+    store.facts.keep(note)
+
+    found = find("leeks").memories
+
+    assert [(hit.kind, hit.conversation.id, hit.snippet.text) for hit in found] == [
+        ("fact", garden, "Likes leeks"),
+        ("instructions", garden, "Speak of leeks."),
+        ("summary", garden, "Leeks were sown."),
+    ]
+    store.conversations.set_instructions(garden, "Speak of beans.")
+    assert [hit.kind for hit in find("leeks").memories] == ["fact", "summary"]
 
 
 def test_search_in_titles_alone_reads_no_message(database, store, monkeypatch):

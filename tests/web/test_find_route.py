@@ -1,17 +1,21 @@
 """The route of the search dialog."""
 
+import asyncio
+import threading
+import time
 from datetime import datetime
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from services.domain import Role, SpaceId
+from services.domain import Fact, FactId, Preferences, Role, Space, SpaceId
 from services.errors import SignedOut, StoreUnavailable
 from services.store.accounts import Cookie
-from services.users.message_search import Asked, Chats, MessageSearch
+from services.users.message_search import Asked, Chats, MessageSearch, Results
 from services.web.find_route import FindRoute
 from services.web.origin import Origin
 from tests.fakes import MAYA
@@ -83,6 +87,80 @@ def test_found_texts_are_sent_in_pieces(ask, server):
         "of": 1,
         "said": "",
     }
+
+
+def test_memories_lead_to_where_they_are_edited(ask, server):
+    store, at = server.store, datetime(2026, 5, 1, tzinfo=ZoneInfo("UTC"))
+    garden = server.database.hold("Garden", "When?", "In March.")
+    space = Space(id=SpaceId(uuid4()), name="Allotment", instructions="Peas.", created_at=at)
+    store.spaces.keep(space)
+    store.conversations.set_instructions(garden, "Peas.")
+    for scope in ({}, {"conversation_id": garden}):
+        store.facts.keep(Fact(id=FactId(uuid4()), text="Peas.", since=at, **scope))
+    store.profile.change(lambda _: Preferences(instructions="Peas."))
+    until(lambda: len(ask(words="peas").json()["memory"]) == 5)
+
+    found = ask(words="peas").json()["memory"]
+
+    assert {memory["name"]: (memory["href"], memory["data"]) for memory in found} == {
+        "Memory": ("/memory", {}),
+        "Note · Garden": (None, {"act": "chat-notes", "chat": str(garden)}),
+        "Custom instructions": (None, {"act": "preferences"}),
+        "Instructions · Allotment": (None, {"act": "edit-space", "space": str(space.id)}),
+        "Instructions · Garden": (None, {"act": "chat-instructions", "chat": str(garden)}),
+    }
+
+
+HOSTILE = [
+    *("NEAR/", "NEAR(a b)", '"', '"' * 500, "a* OR b", "folded:peas", "{a} : b", "^a", "-" * 500),
+    *(
+        "'; drop table texts; --",
+        "\x00",
+        "\ud800".encode("utf-8", "replace").decode(),
+        "() AND NOT",
+    ),
+    *("x " * 4_999, "\u0301" * 9_999, "<img src=x onerror=alert(1)>", "\u202edrow\u202c"),
+]
+
+
+@pytest.mark.parametrize("words", HOSTILE, ids=lambda words: ascii(words[:12]))
+@pytest.mark.parametrize("order", ["newest", "best"])
+def test_hostile_search_is_answered(ask, server, words, order):
+    server.database.hold("Garden", "Peas?", "Yes.")
+    until(lambda: ask(words="peas").json()["count"])
+
+    assert ask(words=words, order=order).status_code == 200
+    assert ask(words="peas").json()["count"] == 1
+
+
+def test_search_of_many_requests_keeps_one_thread_a_session(server):
+    """Fifty at once, of one session: the others wait, so that they keep no other user waiting."""
+    now = most = 0
+    lock = threading.Lock()
+
+    def search(asked):
+        nonlocal now, most
+        with lock:
+            now, most = now + 1, max(most, now + 1)
+        time.sleep(0.002)  # the search takes as long
+        with lock:
+            now -= 1
+        return Results(titles=())
+
+    server.search = search
+    app = Starlette(routes=FindRoute(lambda: server, Origin(None, 0)).routes())
+
+    async def ask_all():
+        transport, cookie = httpx.ASGITransport(app), f"__Host-sid={server.cookie}"
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            asking = [
+                client.post("/find", json={"words": "peas"}, headers={"cookie": cookie})
+                for _ in range(50)
+            ]
+            return {answer.status_code for answer in await asyncio.gather(*asking)}
+
+    assert asyncio.run(ask_all()) == {200}
+    assert most == 1
 
 
 def test_filters_are_read(ask, server):

@@ -6,9 +6,11 @@ from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
+from services.crypto import Vault
 from services.domain import (
     ConversationId,
     FactId,
+    InstructionsAndSummary,
     Listed,
     Message,
     MessageId,
@@ -22,8 +24,8 @@ from services.store.rows import Rows
 from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
-from services.store.sealed.seals import SEARCH_TEXT_FORMAT
-from services.store.sealed.texts import ConversationTexts
+from services.store.sealed.seals import SEARCH_TEXT_FORMAT, SUMMARY_FORMAT
+from services.store.sealed.texts import ConversationTexts, verified
 from services.store.writes import DiscardMessages, EditReply, PutDocument, RestoreMessages
 
 _TRIES = 5  # maximum attempts at one change; the conversation may change meanwhile
@@ -154,6 +156,29 @@ class SealedCorpus:
             for conversation_id, messages in found.items()
             for message in messages
         }
+
+    def instructions_and_summaries(
+        self, ids: Iterable[ConversationId]
+    ) -> dict[ConversationId, InstructionsAndSummary]:
+        found: dict[ConversationId, InstructionsAndSummary] = {}
+        for row in self._rows.whole_conversations(ids):
+            if row.destroy_at:
+                continue
+            with suppress(Tampered):
+                vault = self._opened.user_seals.of(row).vault
+                instructions, summary = (
+                    self._text(row.text(kind), vault)
+                    for kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
+                )
+                found[row.id] = InstructionsAndSummary(
+                    instructions=instructions,
+                    summary=SUMMARY_FORMAT.read(summary).text if summary else None,
+                )
+        return found
+
+    def _text(self, row: DocumentRow, vault: Vault) -> str | None:
+        """Return the text of *row*; None if there is none or it cannot be decrypted."""
+        return verified(lambda: self._opened.user_seals.documents.open(row, vault))[0]
 
     def search_texts(self, ids: Iterable[ConversationId]) -> dict[ConversationId, SearchText]:
         rows, documents = self._rows.search_texts(ids), self._opened.user_seals.documents

@@ -112,6 +112,9 @@ class SupabaseRows:
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
         return _LISTED_CONVERSATIONS.rows_of(self._client, "id", ids)
 
+    def whole_conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
+        return _CONVERSATIONS.rows_of(self._client, "id", ids)
+
     def all_conversations(self) -> list[ConversationRow]:
         return _LISTED_CONVERSATIONS.all_rows(self._client, _is_not_discarded)
 

@@ -130,6 +130,9 @@ class TablesContent:
         spaces = found(block, schema.DOCUMENTS, {row.space_id for row in rows if row.space_id})
         return _in_spaces(rows, spaces)
 
+    def whole_conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
+        return self.conversations(ids)
+
     @atomic
     def all_conversations(self, block: Block) -> list[ConversationRow]:
         return self._listed(block, {"destroy_at": None})
@@ -146,7 +149,14 @@ class TablesContent:
 
     def positions(self) -> list[Listed]:
         return [
-            Listed(id=row.id, rev=row.rev, last_seq=row.last_seq, space_id=row.space_id)
+            Listed(
+                id=row.id,
+                rev=row.rev,
+                last_seq=row.last_seq,
+                space_id=row.space_id,
+                instructions_rev=row.instructions_rev,
+                summary_rev=row.summary_rev,
+            )
             for row in self.all_conversations()
         ]
 

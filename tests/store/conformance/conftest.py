@@ -30,7 +30,7 @@ _WHOLE = {"bytes", "embedded"}
 # On the other stores it has what a store can break that keeps the protocol of tables (tests/store/test_tables_protocol.py).
 _SMOKE = {
     *("test_isolation.py", "test_stored_text.py", "test_deletions.py", "test_races.py"),
-    *("test_threads.py", "test_attacks.py"),
+    *("test_threads.py", "test_attacks.py", "test_search.py"),
 }
 
 

@@ -5,7 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from services.domain import Full, NewConversation, Preferences, Retrieval, Window
+from services.domain import (
+    Full,
+    InstructionsAndSummary,
+    NewConversation,
+    Preferences,
+    Retrieval,
+    Window,
+)
 from services.domain.limits import LONGEST_FACT, LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
 from services.errors import BadInput, ChangedElsewhere, NotFound, SpaceGone, Stale
 from tests.stack.apps import until
@@ -179,6 +186,21 @@ def test_summary_is_stored_beside_the_messages(maya, garden, garden_id):
 
     assert maya.conversations.cached(garden_id).summary == SUMMARY
     assert maya.elsewhere().conversations.thread(garden_id) == replace(garden, summary=SUMMARY)
+
+
+def test_summaries_and_instructions_are_read_for_search(maya, garden, garden_id):
+    assert maya.corpus.conversations()[garden_id].summary_rev == 0
+    maya.conversations.set_summary(garden, SUMMARY)
+    maya.conversations.set_instructions(garden_id, "Speak of peas.")
+
+    other = maya.elsewhere().corpus
+    listed = other.conversations()[garden_id]
+
+    assert listed.instructions_rev > 0
+    assert listed.summary_rev > 0
+    assert other.instructions_and_summaries([garden_id]) == {
+        garden_id: InstructionsAndSummary(instructions="Speak of peas.", summary=SUMMARY.text)
+    }
 
 
 def test_summary_changed_elsewhere_is_not_replaced(maya, garden, garden_id):
