@@ -22,7 +22,6 @@ let shown = null; // the id of the message that the address names, once the page
 // set when a prompt is sent: the class of the last exchange at that time, and the classes of all refusals
 let sent = null;
 let top = 0; // the last known scroll position, in pixels
-let extent = 0; // the last known height of the page, in pixels
 let height = 0; // the last known height of what is below the page, in pixels
 let isEndInView = false; // true while the end of the last message is above the composer
 
@@ -104,11 +103,9 @@ function keep() {
     const off = element.getBoundingClientRect().top - edge(page) - (kept === FOUND ? GAP : 0);
     if (Math.abs(off) >= 1) page.scrollTop += off;
   } else if (isDistance() && Math.abs(toEnd(page) - kept) >= 4) page.scrollTop += toEnd(page) - kept;
-  noteTop(page);
+  top = page.scrollTop;
   showWay();
 }
-
-const noteTop = (page) => ([top, extent] = [page.scrollTop, page.scrollHeight]);
 
 function showWay() {
   const bar = bottom(),
@@ -200,11 +197,9 @@ addEventListener(
     if (target !== page) return;
     const isMovedUp = page.scrollTop < top - 1,
       isMovedDown = page.scrollTop > top + 1;
-    // the browser moves a page that is shorter for a moment while it is drawn, before this event
-    const isLonger = page.scrollHeight > extent;
-    if (kept === END && isMovedUp && !isLonger && !isAtEnd(page)) kept = null;
+    if (kept === END && isMovedUp && !isAtEnd(page)) kept = null;
     else if (!kept && isMovedDown && isAtEnd(page)) kept = END;
-    noteTop(page);
+    top = page.scrollTop;
     showWay();
   },
   { capture: true, passive: true },

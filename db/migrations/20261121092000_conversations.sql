@@ -1,4 +1,4 @@
--- Conversations, messages and the pieces of attachments. The app seals all content before it is stored; the database
+-- Conversations, messages, the pieces of attachments, and search texts. The app seals all content before it is stored; the database
 -- sees ids, order, sizes and times.
 --
 -- Row level security limits reads to a user's own rows. Only functions write. There is no policy for insert, update or
@@ -25,7 +25,7 @@ create table public.conversations (
   read_seq integer not null default 0 check (read_seq >= 0),       -- the seq of the last message that was read, on any device
   -- the seq of the last prompt from which facts were noted
   facts_seq integer not null default 0 check (facts_seq >= 0),
-  bytes bigint not null default 0 check (bytes >= 0),              -- stored bytes of the conversation's messages, pieces and receipts
+  bytes bigint not null default 0 check (bytes >= 0),              -- stored bytes of the conversation's messages, pieces, search texts and receipts
   policy text not null default 'window' check (policy ~ '^[a-z_]{1,30}$'),
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the seq after which the user started a new context
@@ -87,6 +87,18 @@ create table public.pieces (                -- the pieces of attachments
   foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade
 );
 alter table public.pieces alter column body set storage external;   -- sealed text cannot be compressed
+
+create table public.search_texts (          -- sealed copies of the messages of a range of seqs
+  conversation_id uuid not null,
+  user_id uuid not null,
+  kind text not null check (kind in ('text')),
+  number bigint not null check (number > 0),   -- the first seq of the range
+  last_seq bigint not null check (last_seq >= number),
+  body public.sealed not null,
+  primary key (conversation_id, kind, number),
+  foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade
+);
+alter table public.search_texts alter column body set storage external;
 
 -- every foreign key has an index; without one, the deletion of a conversation would scan whole tables
 create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the order of the list

@@ -1,19 +1,16 @@
--- Sealed documents: a user's preferences, spaces and facts, and the instructions, the summary and the search text of a
--- conversation.
+-- Sealed documents: a user's preferences, spaces and facts, and the instructions and the summary of a conversation.
 --
 -- Each document has a revision, and its sealed text is bound to the revision: if an attacker restores an
 -- earlier text, it cannot be decrypted. Only a caller who has seen the current revision may replace a document.
--- Instructions and summary are columns of the conversation's row, which is read before each turn; a search
--- text is a separate document with the conversation's id.
+-- Instructions and summary are columns of the conversation's row, which is read before each turn.
 
 -- tables ------------------------------------------------------------------------------------------------
 
 create table public.documents (
   id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
-  kind text not null check (kind in ('preferences', 'space', 'fact', 'search_text')),
-  -- the scope of a fact: one conversation, one space, or (if both columns are null) all conversations; a search text belongs to
-  -- a conversation
+  kind text not null check (kind in ('preferences', 'space', 'fact')),
+  -- the scope of a fact: one conversation, one space, or (if both columns are null) all conversations
   conversation_id uuid,
   space_id uuid,
   rev bigint not null check (rev > 0),
@@ -22,8 +19,7 @@ create table public.documents (
   unique (id, user_id),
   foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
   foreign key (space_id, user_id) references public.documents (id, user_id) on delete cascade,
-  check (num_nonnulls(conversation_id, space_id) <= (kind in ('fact', 'search_text'))::integer),
-  check (kind <> 'search_text' or id is not distinct from conversation_id),
+  check (num_nonnulls(conversation_id, space_id) <= (kind = 'fact')::integer),
   check (kind <> 'preferences' or id = user_id)
 );
 
@@ -54,8 +50,7 @@ return (
 -- Store a new document (`seen_rev` 0), or replace the revision `seen_rev` in the same scope. A repeated call changes
 -- nothing.
 --   new_kind        also 'instructions' and 'summary' of the conversation; a null body removes them
---   source          the conversation of a search text, or the conversation from which the model noted a fact; null: the
---                   user wrote the document
+--   source          the conversation from which the model noted a fact; null: the user wrote the document
 --   cuts            `rev - last_seq` of `source` (for a summary: of its conversation) when the messages were read. A
 --                   deletion of messages changes this number, and the document is then refused
 --   most_bytes      as in `begin_turn`, for new documents that the user writes: not for the model's facts and summaries,
@@ -99,8 +94,7 @@ begin
     update public.documents set body = new_body, rev = new_rev
     where id = document and user_id = me and kind = new_kind and rev = seen_rev
       and conversation_id is not distinct from conversation and space_id is not distinct from space;
-  elsif new_kind <> 'search_text'
-    and (select count(*) from public.documents where user_id = me and kind = new_kind and id <> document)
+  elsif (select count(*) from public.documents where user_id = me and kind = new_kind and id <> document)
     >= (case new_kind when 'fact' then 5000 else 500 end)
   then
     return private.answer(false, 'too_many');

@@ -45,8 +45,8 @@ declare
       "revoke_invitation", "list_invitations", "my_usage", "my_data", "poll",
       "my_ledger", "my_audit", "start_session", "my_sessions", "revoke_sessions", "prove_session", "dismiss_notices", "change_conversation",
       "discard_conversation", "restore_conversation", "begin_turn", "checkpoint_turn", "stop_turn", "stop_turns",
-      "finish_turn", "put_piece", "edit_reply", "discard_messages", "restore_messages", "put_document",
-      "delete_document", "delete_facts"
+      "finish_turn", "put_piece", "put_search_text", "delete_search_texts", "edit_reply", "discard_messages",
+      "restore_messages", "put_document", "delete_document", "delete_facts"
     ],
     "anon": [
       "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens", "end_session", "sweep_turns",

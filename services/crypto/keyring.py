@@ -53,8 +53,10 @@ The places of other texts:
   place except for the column.
 - Turn: the partial texts (`turns.partial`, `turns.partial_thoughts`) have the role "assistant".
 - Piece (`pieces.body`): the row id is the id of its attachment, the seq is its number, the parent is its message.
-- Document: the column is its kind (`preferences`, `space`, `fact`, `search_text`), the seq is the revision of its row; the
-  parent of a fact is its space.
+- Search text (`search_texts.body`): the column is `search_text`, the row id is the id of its conversation, the seq is its
+  number, the seq of its first message. Its last seq is in the sealed text.
+- Document: the column is its kind (`preferences`, `space`, `fact`), the seq is the revision of its row; the parent of a
+  fact is its space.
 - Instructions and summary of a conversation: the seq is `instructions_rev` or `summary_rev`.
 - Receipt: the row id is the `client_turn_id` of its turn, which is known before the row exists.
 

@@ -270,12 +270,25 @@ class RunningSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchText:
-    """The text by which a conversation is found in searches, made from its revision *conversation_rev*."""
+class SearchedMessage:
+    """The part of a message that search needs."""
 
-    text: str = field(repr=False)  # empty if the text could not be decrypted
-    conversation_rev: int  # 0 if the text could not be decrypted
-    rev: int  # the revision of this search text's own row
+    id: MessageId
+    seq: int
+    role: Role
+    created_at: datetime
+    body: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchText:
+    """The sealed copy of the messages in a range of seqs, from which search fills its index at once.
+
+    A seq of the range without a message here is that of a message that was deleted or cannot be read.
+    """
+
+    seqs: range  # its start is the text's number
+    messages: tuple[SearchedMessage, ...] = field(repr=False)  # in the order of their seqs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

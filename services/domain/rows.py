@@ -1,4 +1,4 @@
-"""The stored rows of conversations, messages and documents, with plain columns and encrypted texts."""
+"""The stored rows of conversations, messages, search texts and documents, with plain columns and encrypted texts."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ class FieldKind(Enum):
 
 Name = Annotated[str, FieldKind.NAME]
 Sealed = Annotated[str, FieldKind.SEALED]
+SEARCH_TEXT = "text"  # the kind of search texts that contain messages; spelt as in SQL
 
 
 class DocumentKind(StrEnum):
@@ -38,7 +39,6 @@ class DocumentKind(StrEnum):
     FACT = "fact"
     INSTRUCTIONS = "instructions"  # the instructions of a conversation are stored in its row
     SUMMARY = "summary"  # the summary of a conversation is stored in its row
-    SEARCH_TEXT = "search_text"  # the search text is stored under the id of its conversation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,3 +142,14 @@ class MessageRow:
     created_at: datetime
     # the time until which a deleted message is hidden and can be restored; None: it is not deleted
     destroy_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchTextRow:
+    """An encrypted search text: a copy of the messages from the seq *number* to *last_seq*."""
+
+    conversation_id: ConversationId
+    kind: Name = SEARCH_TEXT
+    number: int
+    last_seq: int
+    body: Sealed = field(repr=False)

@@ -24,7 +24,7 @@ from services.store.tables.protocol import Table
 # that list them, messages before heads; receipts and thoughts after the turns and messages to which they are bound.
 ORDER: tuple[Table[Any], ...] = (
     *(schema.TURNS, schema.PIECES, schema.MESSAGES, schema.RECEIPTS, schema.THOUGHTS),
-    *(schema.DISCARDS, schema.DOCUMENTS, schema.CONVERSATIONS, schema.COUNTS),
+    *(schema.SEARCH_TEXTS, schema.DISCARDS, schema.DOCUMENTS, schema.CONVERSATIONS, schema.COUNTS),
 )
 _COUNTED: tuple[Table[Any], ...] = tuple(
     set(ORDER) - {schema.TURNS, schema.PIECES, schema.DISCARDS, schema.COUNTS}

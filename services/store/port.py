@@ -3,7 +3,7 @@
 All methods may raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -360,16 +360,30 @@ class Corpus(Protocol):
         self, ids: Iterable[ConversationId]
     ) -> Mapping[ConversationId, InstructionsAndSummary]: ...
 
-    def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:
-        """Return the stored search texts of the conversations *ids*."""
+    def search_texts(
+        self, ids: Iterable[ConversationId]
+    ) -> Mapping[ConversationId, Sequence[SearchText]]:
+        """Return the stored search texts of the conversations *ids*, in order; omit texts that cannot be decrypted."""
         ...
 
-    def put_search_text(self, listed: Listed, text: str, seen: SearchText | None) -> SearchText:
-        """Store the search *text*, made from a conversation in the state *listed*, as a new text or in place of *seen*.
+    def put_search_texts(
+        self,
+        listed: Listed,
+        seqs: range,
+        messages: Sequence[Message],
+        replaces: Collection[int] = (),
+    ) -> None:
+        """Store *messages*, read from a conversation in the state *listed*, as search texts that cover *seqs*.
 
-        Raise Stale, NotFound (its messages were deleted), ValueError if *text* is too long to be sealed.
+        The texts are as few as their largest size allows. A message that is too long for one is left out: no text covers
+        its seq. *replaces*: the numbers of stored texts, which the first new one replaces; unknown numbers are ignored. A
+        range that is stored already, and not replaced, stays as it is.
+
+        Raise Stale (messages were deleted or restored, or a stored text overlaps), NotFound, AccountFull.
         """
-        ...
+
+    def delete_search_texts(self) -> None:
+        """Destroy all search texts of the user."""
 
 
 class UserFigures(Protocol):

@@ -27,6 +27,7 @@ from services.domain.rows import (
     DocumentKind,
     DocumentRow,
     MessageRow,
+    SearchTextRow,
 )
 from services.domain.turns import (
     Begun,
@@ -44,6 +45,7 @@ from services.store.writes import (
     FinishTurn,
     PutDocument,
     PutPiece,
+    PutSearchText,
     RestoreMessages,
 )
 
@@ -245,8 +247,8 @@ class Rows(Ledger, Protocol):
         """Return all documents of a *kind*: preferences, spaces or facts."""
         ...
 
-    def search_texts(self, ids: Iterable[ConversationId]) -> list[DocumentRow]:
-        """Return the search texts of the conversations *ids*."""
+    def search_texts(self, ids: Iterable[ConversationId]) -> list[SearchTextRow]:
+        """Return the search texts of the conversations *ids*, including discarded ones."""
         ...
 
     def change_conversation(
@@ -265,7 +267,6 @@ class Rows(Ledger, Protocol):
         """Store the document; a repeated call changes nothing.
 
         Raise Stale, NotFound, BadInput (too many), AccountFull (only for a new document that the user wrote).
-        A search text is also deleted when any message of its conversation is discarded.
         """
 
     def delete_document(self, document_id: UUID) -> None:
@@ -282,6 +283,16 @@ class Rows(Ledger, Protocol):
 
         Raise NotFound, AccountFull, Stale (another piece has the same number).
         """
+
+    def put_search_text(self, write: PutSearchText) -> None:
+        """Store a search text. If its range is stored already, and not replaced, change nothing.
+
+        It is deleted when a message in its range is discarded or restored. Raise NotFound, AccountFull, Stale (messages
+        were discarded or restored since *cuts*, or another text overlaps).
+        """
+
+    def delete_search_texts(self) -> None:
+        """Destroy all search texts."""
 
     def edit_reply(self, write: EditReply) -> None:
         """Store another version of a reply; it counts toward the limit of messages a minute.

@@ -15,6 +15,7 @@ from services.domain.rows import (
     FieldKind,
     Sealed,
     SealedConversation,
+    SearchTextRow,
 )
 from services.domain.turns import Reservation, Settlement
 
@@ -93,6 +94,15 @@ class PutPiece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PutSearchText:
+    """A search text to store in place of those of the same conversation and kind with the numbers *replaced*."""
+
+    row: SearchTextRow
+    replaced: Annotated[tuple[int, ...], FieldKind.TEXT]
+    cuts: int  # `Conversation.cuts` when the messages were read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EditReply:
     """Another version of a reply, written by the user and stored without a turn."""
 
@@ -141,7 +151,7 @@ class PutDocument:
     seen_rev: int
     new_rev: int
     new_body: Sealed | None = field(repr=False)
-    # the conversation that a search text belongs to, or that a fact was extracted from
+    # the conversation that a fact was extracted from
     source_id: ConversationId | None = None
     cuts: int | None = None  # `Conversation.cuts` of the source or summarized conversation
 

@@ -238,6 +238,7 @@ class Caller:
 # the arguments of a call that a test does not give; all others are null
 DEFAULTS = {
     "action": "password.set",
+    "body": sealed("words"),
     "ends_others": True,
     "cost_micro": 0,
     "expected_rev": 0,
@@ -245,7 +246,9 @@ DEFAULTS = {
     "for_seconds": 20,
     "has_factor": False,
     "idle": 3600,
+    "kind": "text",
     "last_day": "2999-12-31",
+    "last_seq": 2,
     "lease_seconds": 30,
     "least_reply_micro": 50,
     "least_reply_tokens": 50,
@@ -272,6 +275,7 @@ DEFAULTS = {
     "prompt_body": sealed("prompt"),
     "prompt_micro": 100,
     "prompt_tokens": 100,
+    "replaced": "",
     "reply_body": sealed("reply"),
     "reply_micro": 1000,
     "reply_tokens": 1000,

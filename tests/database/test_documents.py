@@ -2,15 +2,14 @@
 
 import pytest
 
-from tests.database.people import HEAD, MISUSE, a_document, sealed
+from tests.database.people import MISUSE, a_document, sealed
 
-CHECK_VIOLATION = "23514"
 OK = {"ok": True}
 STALE = {"ok": False, "reason": "stale"}
 NOT_FOUND = {"ok": False, "reason": "not_found"}
 KINDS = [
     *("fact", "fact of a conversation", "space", "preferences"),
-    *("instructions", "summary", "search_text"),
+    *("instructions", "summary"),
 ]
 
 
@@ -18,7 +17,7 @@ KINDS = [
 def document(request, maya, garden):
     """Return the arguments that store a new document of each kind."""
     kind, _, scope = request.param.partition(" ")
-    if kind in ("instructions", "summary", "search_text"):
+    if kind in ("instructions", "summary"):
         return a_document(kind, document=garden, conversation=garden, cuts=0)
     if kind == "preferences":
         return a_document(kind, document=maya.id)
@@ -87,22 +86,3 @@ def test_documents_of_a_kind_are_bounded(world, maya, kind, most):
 
     assert maya.call("put_document", **a_document(kind)) == OK
     assert maya.call("put_document", **a_document(kind)) == {"ok": False, "reason": "too_many"}
-
-
-def test_each_conversation_has_one_search_text(world, maya, garden):
-    world.admin.execute(
-        """
-        insert into public.conversations (id, user_id, title, wrapped_key, key_version, user_key_version, head)
-        select gen_random_uuid(), %s, %s, %s, 1, 1, %s from generate_series(1, 500)
-        """,
-        [maya.id, sealed("title"), sealed("key"), HEAD],
-    )
-    world.admin.execute(
-        "insert into public.documents (id, user_id, kind, conversation_id, rev, body)"
-        " select id, user_id, 'search_text', id, 1, %s from public.conversations where id <> %s",
-        [sealed("words"), garden],
-    )
-
-    mine = {"conversation": garden, "source": garden, "cuts": 0}
-    assert maya.call("put_document", **a_document("search_text", document=garden, **mine)) == OK
-    assert maya.refusal("put_document", **a_document("search_text", **mine)) == CHECK_VIOLATION

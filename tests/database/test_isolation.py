@@ -57,11 +57,11 @@ def own_everything(world):
         a_document(document=fact, conversation=conversation),
         a_document("space", document=space),
         a_document("preferences", document=owner.id),
-        a_document("search_text", document=conversation, conversation=conversation),
     ):
         assert owner.call("put_document", **document)["ok"]
     piece = {"conversation": conversation, "message": uuid4(), "attachment": uuid4()}
     assert owner.call("put_piece", **piece)["ok"]
+    assert owner.call("put_search_text", conversation=conversation, cuts=0)["ok"]
     notice = {"person": owner.id, "new_id": uuid4(), "new_kind": "operator", "throttles": "[]"}
     assert world.anon.call("add_notice", **notice)["ok"]
     discarded = owner.create_conversation()
@@ -108,6 +108,7 @@ def calls(own):
         "invite": {"new_code_hash": new_key().hex()},
         "my_ledger": {"after": 0},
         "put_document": documents(own)[0] | {"source": own.conversation, "cuts": 0},
+        "put_search_text": {"cuts": 0, "replaced": "1", "body": sealed("other words")},
         "restore_conversation": {"conversation": own.discarded},
         "set_caps": {"changes": '{"max_open": 5}'},
         "set_deployment_cap": {"new_monthly_cap_micro": 5},
@@ -143,7 +144,6 @@ def documents(own):
         a_document(document=own.fact, conversation=own.conversation, **change),
         a_document("space", document=own.space, **change),
         a_document("preferences", document=own.owner.id, **change),
-        a_document("search_text", **of_conversation, **change),
         a_document("instructions", **of_conversation),
         a_document("summary", **of_conversation, cuts=0),
     )
@@ -280,7 +280,7 @@ def test_id_of_another_user_is_answered_as_unknown(own, mallory):
     )
     # the arguments of these functions have no random id
     without_ids = {"check_end", "delete_account", "delete_facts", "put_user_key"}
-    without_ids |= {"change_credentials"}
+    without_ids |= {"change_credentials", "delete_search_texts"}
     without_ids |= {"stop_turns", "revoke_sessions", "start_session"} | WITHOUT_PROOF | FOR_ADMINS
 
     for function in set(person_calls(own)) - without_ids:

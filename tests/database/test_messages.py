@@ -103,7 +103,7 @@ def test_one_minute_may_write_beyond_the_bytes_of_an_account(
     assert maya.begin(garden, 4)["ok"]
 
 
-@pytest.mark.parametrize("function", ["edit_reply", "put_document", "put_piece"])
+@pytest.mark.parametrize("function", ["edit_reply", "put_document", "put_piece", "put_search_text"])
 def test_writing_waits_for_the_budget_before_the_conversation(
     world, maya, garden, reply, migrated, function
 ):
@@ -116,6 +116,7 @@ def test_writing_waits_for_the_budget_before_the_conversation(
         },
         "put_document": a_document("instructions", document=garden, conversation=garden),
         "put_piece": {"conversation": garden, "message": uuid4(), "attachment": uuid4()},
+        "put_search_text": {"conversation": garden, "cuts": 0},
     }[function]
 
     with psycopg.connect(migrated, autocommit=True) as connection, ThreadPoolExecutor(1) as one:
@@ -332,6 +333,90 @@ def test_full_account_stores_no_piece(world, maya, garden):
     assert put_piece(maya, garden, most_bytes=1)["reason"] == "account_full"
 
     assert maya.rows("pieces") == []
+
+
+# --- search texts --------------------------------------------------------------------------------------
+
+
+def put_text(person, conversation, first, last, replaced=(), **changes):
+    numbers = {"number": first, "last_seq": last, "replaced": ",".join(map(str, replaced))}
+    given = {"conversation": conversation, "cuts": 0, **numbers} | changes
+    return person.call("put_search_text", **given)
+
+
+def ranges(person):
+    return sorted((row["number"], row["last_seq"]) for row in person.rows("search_texts"))
+
+
+def test_search_text_is_stored_once(maya, garden):
+    before = maya.call("my_data")["sealed_bytes"]
+
+    answers = [put_text(maya, garden, 3, 5) for _ in range(2)]
+    other = put_text(maya, garden, 3, 5, body=sealed("another"))
+    stale = [put_text(maya, garden, *seqs) for seqs in ((1, 3), (5, 9), (4, 4), (1, 9), (3, 4))]
+
+    assert [*answers, other] == [{"ok": True}] * 3
+    assert stale == [{"ok": False, "reason": "stale"}] * 5
+    [row] = maya.rows("search_texts")
+    assert row["body"] == sealed("words")
+    assert maya.call("my_data")["sealed_bytes"] == before + len(row["body"])
+
+
+def test_search_text_replaces_others(maya, garden):
+    before = maya.call("my_data")["sealed_bytes"]
+    for seqs in ((1, 2), (3, 4), (5, 6)):
+        put_text(maya, garden, *seqs)
+
+    for _ in range(2):
+        assert put_text(maya, garden, 1, 4, [1, 3, 99], body=sealed("merged"))["ok"]
+
+    assert ranges(maya) == [(1, 4), (5, 6)]
+    size = len(sealed("merged")) + len(sealed("words"))
+    assert maya.call("my_data")["sealed_bytes"] == before + size
+
+
+@pytest.mark.parametrize("change", [{"kind": "vector"}, {"number": 0}, {"last_seq": 2}])
+def test_search_text_has_a_kind_and_a_range(maya, garden, change):
+    text = {"conversation": garden, "cuts": 0, "number": 3, "last_seq": 5}
+
+    assert maya.refusal("put_search_text", **text | change) == "23514"
+
+
+def test_search_text_of_other_messages_is_not_stored(world, maya, garden):
+    assert put_text(maya, garden, 1, 2, cuts=1) == {"ok": False, "reason": "stale"}
+    world.admin.execute("update private.budgets set minute = now() - interval '1 minute'")
+    assert put_text(maya, garden, 1, 2, most_bytes=1)["reason"] == "account_full"
+    maya.call("discard_conversation", conversation=garden, for_seconds=60)
+    assert put_text(maya, garden, 1, 2) == {"ok": False, "reason": "not_found"}
+
+    assert maya.rows("search_texts") == []
+
+
+def test_only_the_search_texts_of_changed_messages_are_dropped(maya, garden, long):
+    before = maya.call("my_data")["sealed_bytes"]
+    for seqs in ((1, 2), (3, 4), (5, 6)):
+        put_text(maya, garden, *seqs)
+
+    discard(maya, garden, 4, long[2:])
+
+    assert ranges(maya) == [(1, 2), (5, 6)]
+    put_text(maya, garden, 3, 3, cuts=1)
+    assert restore(maya, garden, 5, long[2:])["ok"]
+    assert ranges(maya) == [(1, 2), (5, 6)]
+    assert maya.call("my_data")["sealed_bytes"] == before + 2 * len(sealed("words"))
+
+
+def test_all_search_texts_of_a_user_alone_are_deleted(world, maya, garden):
+    omar = world.person()
+    before, theirs = maya.call("my_data")["sealed_bytes"], omar.create_conversation()
+    for seqs in ((1, 2), (3, 4)):
+        put_text(maya, garden, *seqs)
+        put_text(omar, theirs, *seqs)
+
+    assert maya.call("delete_search_texts") == {"ok": True}
+
+    assert (maya.rows("search_texts"), ranges(omar)) == ([], [(1, 2), (3, 4)])
+    assert maya.call("my_data")["sealed_bytes"] == before
 
 
 def test_other_list_of_attachments_is_another_request(maya):

@@ -25,7 +25,12 @@ from hypothesis.stateful import (
 )
 
 from services.domain import Outcome, Purpose, Usage
-from services.domain.rows import ConversationState, DocumentKind, SealedConversation
+from services.domain.rows import (
+    ConversationState,
+    DocumentKind,
+    SealedConversation,
+    SearchTextRow,
+)
 from services.domain.turns import Reservation, Settlement
 from services.errors import NotFound
 from services.store.tables.schema import TURNS
@@ -36,6 +41,7 @@ from services.store.writes import (
     EditReply,
     FinishTurn,
     PutDocument,
+    PutSearchText,
     RestoreMessages,
     SealedPrompt,
     SealedReply,
@@ -792,6 +798,33 @@ class Histories(RuleBasedStateMachine):
             new_head=self.head(),
         )
         self.both.do(actor, lambda rows: rows.restore_messages(write))
+
+    @rule(
+        who=WHO,
+        chat=NTH,
+        first=st.integers(1, 5),
+        length=st.sampled_from([1, 1, 2, 4]),
+        replaced=st.sampled_from([(), (), (1,), (2, 3), (1, 2, 3, 4, 5)]),
+        cut=RARELY,
+        size=SIZE,
+        is_again=RARELY,
+    )
+    def put_a_search_text(self, who, chat, first, length, replaced, cut, size, is_again):
+        actor, owner = who
+        row = self.chat(owner, chat)
+        text = SearchTextRow(
+            conversation_id=row.id,
+            number=first,
+            last_seq=first + length - 1,
+            body=self.sealed(size),
+        )
+        write = PutSearchText(row=text, replaced=replaced, cuts=row.rev - row.last_seq - cut)
+        for _ in range(1 + is_again):
+            self.both.do(actor, lambda rows: rows.put_search_text(write))
+
+    @rule(who=WHO)
+    def delete_the_search_texts(self, who):
+        self.both.do(who[0], lambda rows: rows.delete_search_texts())
 
     # --- chats and documents
 

@@ -16,7 +16,13 @@ from psycopg import sql
 from pydantic_core import to_jsonable_python
 
 from services.domain.accounts import Limits
-from services.domain.rows import ConversationRow, DocumentKind, DocumentRow, MessageRow
+from services.domain.rows import (
+    ConversationRow,
+    DocumentKind,
+    DocumentRow,
+    MessageRow,
+    SearchTextRow,
+)
 from services.errors import AppError, StoreUnavailable
 from services.rules import documents, messages
 from services.rules.budget import Budget, Deployment
@@ -360,6 +366,9 @@ class BothSides:
             "messages": [self._with_turn(one, _OF_MESSAGES) for one in messages],
             "thoughts": list(thoughts.items()),
             "documents": [_values(one, _OF_DOCUMENTS) for one in documents],
+            "search_texts": [
+                _values(text, _OF_SEARCH_TEXTS) for text in rows.search_texts(conversations)
+            ],
             "turns": [_values(one, _OF_TURNS) for one in turns],
             "receipts": [(one.client_turn_id, one.body) for one in receipts],
             "budget": [self._opened_budget(user, budget)],
@@ -391,6 +400,7 @@ def _values(row, columns):
 _OF_CONVERSATIONS = _columns(ConversationRow)
 _OF_MESSAGES = _columns(MessageRow, ("turn_id",))
 _OF_DOCUMENTS = _columns(DocumentRow)
+_OF_SEARCH_TEXTS = _columns(SearchTextRow)
 _OF_TURNS = _columns(Turn, ("id", "request"))
 _OF_BUDGETS = _columns(Budget, ("counting",))  # of tables alone: SQL counts by loans
 _OF_LEDGER = _columns(Entry, ("turn_id",))
@@ -402,6 +412,7 @@ _QUERIES = {
     """,
     "thoughts": "select id, thoughts from public.messages where user_id = %s and thoughts is not null",
     "documents": f"select {', '.join(_OF_DOCUMENTS)} from public.documents where user_id = %s",
+    "search_texts": f"select {', '.join(_OF_SEARCH_TEXTS)} from public.search_texts where user_id = %s",
     "turns": f"select {', '.join(_OF_TURNS)} from public.turns where user_id = %s".replace(
         "is_stop_requested", "stop_requested"
     ),

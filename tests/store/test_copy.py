@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from services.crypto import RootKeys, new_key
 from services.domain import AccountRole
+from services.domain.rows import SearchTextRow
 from services.operate import demo
 from services.operate.__main__ import operate
 from services.operate.demo import make_demo
@@ -101,6 +102,8 @@ def add_rare_rows(tables, user_id):
         for number in range(1, 4):
             ids = {"conversation_id": chat.id, "message_id": message.id, "attachment_id": chat.id}
             block.put(schema.PIECES, PutPiece(**ids, number=number, piece_body="sealed"))
+        text = {"conversation_id": chat.id, "number": 1, "last_seq": 2}
+        block.put(schema.SEARCH_TEXTS, SearchTextRow(**text, body="sealed"))
         ids = {"turn_id": turn.id, "client_turn_id": turn.client_turn_id}
         block.put(schema.RECEIPTS, schema.ReceiptRow(**ids, body="sealed"))
         block.put(schema.THOUGHTS, schema.ThoughtsRow(message.id, "sealed"))

@@ -34,7 +34,9 @@ from tests.store.test_copy import run as run  # a fixture
 from tests.stores import WholeAccounts, store_of, sweep
 
 CANARY = "parsnip"
-CONTENT = (schema.MESSAGES, schema.PIECES, schema.THOUGHTS, schema.RECEIPTS)
+CONTENT = (
+    *(schema.MESSAGES, schema.PIECES, schema.SEARCH_TEXTS, schema.THOUGHTS, schema.RECEIPTS),
+)
 
 
 class Noon(datetime):

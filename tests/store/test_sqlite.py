@@ -851,7 +851,8 @@ def talk(user):
     user.facts.keep(a_fact(f"{CANARY} fact"))
     user.spaces.keep(a_space(f"{CANARY} space", instructions=f"{CANARY} space"))
     choose(user, instructions=f"{CANARY} everywhere")
-    user.corpus.put_search_text(user.corpus.conversations()[its], f"{CANARY} search", None)
+    found = replace(thread.messages[0], body=f"{CANARY} search")
+    user.corpus.put_search_texts(user.corpus.conversations()[its], range(1, 2), [found])
     turn = new_turn(thread, f"{CANARY} prompt", receipt=f"{CANARY} receipt")
     turn = attached(user, turn, f"{CANARY} file".encode(), name=f"{CANARY}.txt")
     begun = user.turns.begin(turn)
@@ -900,6 +901,7 @@ def sealed(user, thread, file):
         user.rows.costs(its, turns),
         user.rows.receipts(its, turns),
         user.rows.pieces(its, prompt.id, file.id, range(1, 2)),
+        user.rows.search_texts([its]),
         *(user.rows.documents(kind) for kind in DocumentKind),
     ]
     return str(to_jsonable_python(found, fallback=repr))
@@ -925,7 +927,10 @@ def test_queries_find_no_row_of_another_user(store):
 
 @pytest.mark.parametrize(
     "table",
-    ["conversations", "messages", "turns", "receipts", "thoughts", "documents", "pieces"],
+    [
+        *("conversations", "messages", "turns", "receipts", "thoughts", "documents", "pieces"),
+        "search_texts",
+    ],
 )
 def test_query_without_its_user_shows_nothing_readable(connections, store, table):
     maya, omar = a_user(store), a_user(store)

@@ -794,6 +794,7 @@ def rows_of_each_table(make, user):
         "messages": of_chat,
         "thoughts": {"id": message.id},
         "pieces": of_chat | {"message_id": message.id},
+        "search_texts": of_chat,
         "discards": of_chat,
         "turns": of_chat,
         "receipts": {"turn_id": turn.id},

@@ -69,6 +69,7 @@ ROWS = {
     "pieces": lambda rows, its, messages: rows.pieces(
         its, messages[1].id, messages[1].attachments[0].id, range(1, 2)
     ),
+    "search_texts": lambda rows, its, messages: rows.search_texts([its]),
     "turns": lambda rows, its, messages: rows.costs(its, [one.turn_id for one in messages]),
     "receipts": lambda rows, its, messages: rows.receipts(its, [one.turn_id for one in messages]),
     "documents": lambda rows, its, messages: rows.documents(DocumentKind.FACT),

@@ -10,6 +10,7 @@ import pytest
 
 from services.domain import AccountRole, UserId
 from services.domain.accounts import Failure, SessionEnd, UserOrder
+from services.domain.rows import SearchTextRow
 from services.errors import NotFound, OverBudget, StoreUnavailable
 from services.rules.accounts import Counter, Lookup, StoredInvitation, StoredStep
 from services.rules.budget import NO_CAP, Deployment
@@ -368,6 +369,8 @@ def test_errors_for_many_users_stop_the_sweep_of_no_other(deployment):
     [
         (end_unused_chats, schema.CONVERSATIONS, {"summary": "s" * 90_000}),
         (delete_accounts, schema.PIECES, {"piece_body": "p" * 350_000}),
+        (delete_accounts, schema.SEARCH_TEXTS, {"body": "p" * 262_144}),
+        (end_unused_chats, schema.SEARCH_TEXTS, {"body": "p" * 262_144}),
     ],
 )
 def test_large_rows_fit_what_firestore_commits_at_once(
@@ -379,9 +382,11 @@ def test_large_rows_fit_what_firestore_commits_at_once(
     [chat] = tables.run(lambda block: block.select(schema.CONVERSATIONS))
     ids = {"conversation_id": chat.id, "message_id": thread.messages[0].id}
     piece = PutPiece(**ids, attachment_id=uuid4(), number=0, piece_body="")
+    text = SearchTextRow(conversation_id=chat.id, number=1, last_seq=1, body="")
+    of_chat = {schema.PIECES.name: piece, schema.SEARCH_TEXTS.name: text}
     for number in range(150):
-        own = {"number": number} if table is schema.PIECES else {"id": uuid4()}
-        row = replace(piece if table is schema.PIECES else chat, **own, **changes)
+        own = {"number": number} if table.name in of_chat else {"id": uuid4()}
+        row = replace(of_chat.get(table.name, chat), **own, **changes)
         tables.run(lambda block, row=row: block.put(table, row))
     end(admin, [maya], deployment)
     select = InMemoryBlock.select

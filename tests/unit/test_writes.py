@@ -19,6 +19,7 @@ from services.store.writes import (
     FinishTurn,
     PutDocument,
     PutPiece,
+    PutSearchText,
     RestoreMessages,
 )
 from tests.api_list import api_functions
@@ -31,6 +32,7 @@ WRITES = [
     FinishTurn,
     PutDocument,
     PutPiece,
+    PutSearchText,
     RestoreMessages,
 ]
 KINDS = {

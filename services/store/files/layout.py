@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from services.domain.rows import DocumentKind
 from services.rules.turns import Turn
 from services.store.tables import schema
 from services.store.tables.protocol import Range, Selection, Table
@@ -20,6 +19,7 @@ from services.store.tables.schema import (
     MESSAGES,
     PIECES,
     RECEIPTS,
+    SEARCH_TEXTS,
     THOUGHTS,
     TURNS,
     StoredConversation,
@@ -35,7 +35,8 @@ _DOCUMENTS = {
     RECEIPTS.name: (_LOOSE, _CHATS),
     TURNS.name: (_OPEN, _CHATS, "turns/"),
     PIECES.name: ("files/",),
-    DOCUMENTS.name: ("documents", "search/"),
+    SEARCH_TEXTS.name: ("search/",),
+    DOCUMENTS.name: ("documents",),
     LEDGER.name: ("ledger/",),
     DAYS.name: ("days/",),
 }
@@ -73,8 +74,8 @@ class Layout:
                 return _OPEN if row.finished_at is None else _finished(row)
             case PIECES.name:
                 return f"files/{row.conversation_id}.{row.message_id}"
-            case DOCUMENTS.name if row.kind is DocumentKind.SEARCH_TEXT:
-                return f"search/{row.id}"
+            case SEARCH_TEXTS.name:
+                return f"search/{row.conversation_id}"
             case LEDGER.name | DAYS.name:
                 return f"{table.name}/{row.day:%Y-%m}"
             case _:
@@ -95,8 +96,8 @@ class Layout:
                 return self._all(table, self.locate(key))
             case PIECES.name:
                 return self._all(table, key.split()[0])
-            case DOCUMENTS.name:
-                return self._all(table, f"search/{key}")
+            case SEARCH_TEXTS.name:
+                return self._all(table, f"search/{key.split()[0]}")
             case DAYS.name:
                 return self._all(table, f"days/{key[:7]}")
             case _:
@@ -110,11 +111,6 @@ class Layout:
         for column, start in (("client_turn_id", "client "), ("prompt_id", ""), ("parent_id", "")):
             if column in where and "conversation_id" not in where:
                 return self._all(table, self.locate(f"{start}{where[column]}"))
-        if (
-            table is DOCUMENTS
-            and where.get("kind", DocumentKind.SEARCH_TEXT) is not DocumentKind.SEARCH_TEXT
-        ):
-            return iter([_documents_of(table)[0]])
         if table is LEDGER or table is DAYS:
             names = self._all(table, f"{table.name}/{where['day']:%Y-%m}" if "day" in where else "")
             return (one for one in names if within is None or _is_within(one[-7:], within))
@@ -122,7 +118,7 @@ class Layout:
             return self._all(table, "")
         if table is PIECES:
             return self._all(table, f"{where['conversation_id']}.{where.get('message_id', '')}")
-        folder = "search/" if table is DOCUMENTS else _CHATS
+        folder = "search/" if table is SEARCH_TEXTS else _CHATS
         return self._all(table, f"{folder}{where['conversation_id']}")
 
     def _all(self, table: Table[Any], part: str | None) -> Iterator[str]:

@@ -21,11 +21,11 @@ from services.store.firestore.queries import document_of, query_of, row_of, sort
 from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import in_order
 from services.store.tables.protocol import Answer, Block, Range, Row, Selection, Table
-from services.store.tables.schema import PIECES
+from services.store.tables.schema import PIECES, SEARCH_TEXTS
 
 USERS = "users"  # the collection with a document for each user
 _PAGE = 500  # documents that one call reads of a long result
-_PIECES = 20  # the same for pieces of attachments, which have 350 KB each
+_PIECES = 20  # the same for pieces of attachments, which have 350 KB each, and for search texts
 _NAME = StructuredQuery.FieldReference(field_path="__name__")
 # retries a block that Firestore aborted because of a conflict, with exponential backoff and random pauses
 _again = Retry(
@@ -188,7 +188,8 @@ def _paged(
     order: tuple[str, ...] = (),
 ) -> Iterator[Document]:
     """Yield the results of *query*, sorted by *order* and by name; read them page by page, because each call has a deadline."""
-    size = _PIECES if query.from_[0].collection_id == PIECES.name else _PAGE
+    is_large = query.from_[0].collection_id in (PIECES.name, SEARCH_TEXTS.name)
+    size = _PIECES if is_large else _PAGE
     query.limit = Int32Value(value=size)
     query.order_by.append(StructuredQuery.Order(field=_NAME))
     while page := database.query(parent, query, transaction):

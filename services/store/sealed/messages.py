@@ -1,8 +1,7 @@
 """Edits, deletions and restorations of messages, each of which stores a new head; and bulk reads for search."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -20,13 +19,15 @@ from services.domain import (
 )
 from services.domain.rows import DocumentKind, DocumentRow, MessageRow
 from services.errors import NotFound, Stale, Tampered, TooLate
+from services.events import log_event
 from services.store.rows import Rows
 from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
-from services.store.sealed.seals import SEARCH_TEXT_FORMAT, SUMMARY_FORMAT
+from services.store.sealed.seals import SUMMARY_FORMAT
+from services.store.sealed.search_texts import texts_of
 from services.store.sealed.texts import ConversationTexts, verified
-from services.store.writes import DiscardMessages, EditReply, PutDocument, RestoreMessages
+from services.store.writes import DiscardMessages, EditReply, PutSearchText, RestoreMessages
 
 _TRIES = 5  # maximum attempts at one change; the conversation may change meanwhile
 _MESSAGES = 2_000  # the number of messages that one call reads for search
@@ -180,30 +181,40 @@ class SealedCorpus:
         """Return the text of *row*; None if there is none or it cannot be decrypted."""
         return verified(lambda: self._opened.user_seals.documents.open(row, vault))[0]
 
-    def search_texts(self, ids: Iterable[ConversationId]) -> dict[ConversationId, SearchText]:
-        rows, documents = self._rows.search_texts(ids), self._opened.user_seals.documents
-        seals = self._opened.all_seals(ConversationId(row.id) for row in rows)
-        found: dict[ConversationId, SearchText] = {}
-        for row in rows:
-            if one := seals.get(conversation_id := ConversationId(row.id)):
-                found[conversation_id] = SearchText(text="", conversation_rev=0, rev=row.rev)
-                # a search text that cannot be decrypted counts as empty, so it is replaced
-                with suppress(Tampered):
-                    opened = documents.open(row, one.vault) or "{}"
-                    found[conversation_id] = SEARCH_TEXT_FORMAT.read(opened, row)
+    def search_texts(self, ids: Iterable[ConversationId]) -> dict[ConversationId, list[SearchText]]:
+        rows = self._rows.search_texts(ids)
+        seals = self._opened.all_seals({row.conversation_id for row in rows})
+        found: dict[ConversationId, list[SearchText]] = {}
+        for row in sorted(rows, key=lambda row: row.number):
+            if one := seals.get(row.conversation_id):
+                try:
+                    text = one.open_search_text(row)
+                except Tampered:
+                    log_event("search_text.unverified", conversation=row.conversation_id)
+                    continue
+                found.setdefault(row.conversation_id, []).append(text)
         return found
 
-    def put_search_text(self, listed: Listed, text: str, seen: SearchText | None) -> SearchText:
-        rev, kind = seen.rev if seen else 0, DocumentKind.SEARCH_TEXT
-        row = DocumentRow(kind=kind, id=listed.id, rev=rev, conversation_id=listed.id)
-        new = SearchText(text=text, conversation_rev=listed.rev, rev=rev)
-        documents = self._opened.user_seals.documents
-        vault = self._opened.seals(listed.id).vault
-        row = documents.seal(row, SEARCH_TEXT_FORMAT.write(new), vault)
-        write = PutDocument.of(row, rev, listed.id, listed.cuts)
-        ask_twice(lambda: self._rows.put_document(write))
-        documents.note(row)
-        return replace(new, rev=row.rev)
+    def put_search_texts(
+        self,
+        listed: Listed,
+        seqs: range,
+        messages: Sequence[Message],
+        replaces: Collection[int] = (),
+    ) -> None:
+        # the seals are not cached, because those of conversations that are open would have to go
+        seals = self._opened.all_seals([listed.id]).get(listed.id)
+        if seals is None:
+            raise NotFound
+        replaced = tuple(replaces)
+        for text in texts_of(seqs, messages):
+            row = seals.search_text(text)
+            write = PutSearchText(row=row, replaced=replaced, cuts=listed.cuts)
+            ask_twice(partial(self._rows.put_search_text, write))
+            replaced = ()
+
+    def delete_search_texts(self) -> None:
+        self._rows.delete_search_texts()
 
     def _verified(self, rows: Sequence[MessageRow]) -> dict[ConversationId, list[Message]]:
         """Return the messages of *rows* that are authentic and not deleted, keyed by conversation."""

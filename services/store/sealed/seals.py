@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from services.domain import (
     Preferences,
     Role,
     RunningSummary,
+    SearchedMessage,
     SearchText,
     Space,
     Thoughts,
@@ -36,6 +37,7 @@ from services.domain.rows import (
     DocumentRow,
     MessageRow,
     SealedConversation,
+    SearchTextRow,
 )
 from services.domain.turns import ClientTurnId, OpenTurn
 from services.errors import NewerVersion, Tampered
@@ -53,8 +55,23 @@ class _Attachments:
     files: tuple[Attachment, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _SearchText:
+    number: int
+    last_seq: int
+    messages: tuple[SearchedMessage, ...] = field(repr=False)
+
+
 Value = TypeVar(
-    "Value", Fact, Preferences, RunningSummary, SearchText, Space, Thoughts, _Attachments
+    "Value",
+    Fact,
+    Preferences,
+    RunningSummary,
+    SearchedMessage,
+    Space,
+    Thoughts,
+    _Attachments,
+    _SearchText,
 )
 
 
@@ -105,8 +122,8 @@ class Format(Generic[Value]):
 
 SUMMARY_FORMAT = Format(RunningSummary)
 THOUGHTS_FORMAT = Format(Thoughts)
-SEARCH_TEXT_FORMAT = Format(SearchText, ("rev",))
 _ATTACHMENTS_FORMAT = Format(_Attachments)
+_SEARCH_TEXT_FORMAT = Format(_SearchText)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -230,6 +247,24 @@ class ConversationSeals:
             raise Tampered
         return self.vault.open_octets(sealed, place)
 
+    def search_text(self, text: SearchText) -> SearchTextRow:
+        number, last_seq = text.seqs.start, text.seqs.stop - 1
+        body = _SEARCH_TEXT_FORMAT.write(_SearchText(number, last_seq, text.messages))
+        return SearchTextRow(
+            conversation_id=self.id,
+            number=number,
+            last_seq=last_seq,
+            body=self.vault.seal(body, self._search_text_place(number)),
+        )
+
+    def open_search_text(self, row: SearchTextRow) -> SearchText:
+        """Decrypt a search text. Raise Tampered if that fails, or if *row* has another range than the sealed one."""
+        text = self.vault.open(row.body, self._search_text_place(row.number))
+        opened = _SEARCH_TEXT_FORMAT.read(text)
+        if (opened.number, opened.last_seq) != (row.number, row.last_seq):
+            raise Tampered
+        return SearchText(seqs=range(row.number, row.last_seq + 1), messages=opened.messages)
+
     def open_thoughts(self, message: Message, sealed: str) -> Thoughts:
         """Return the thoughts of *message*; if they cannot be decrypted, thoughts marked as unverified."""
         place = replace(self._message_place(message), column="thoughts")
@@ -300,6 +335,8 @@ class ConversationSeals:
             case PutPiece():
                 place = self._piece_place(row.message_id, row.attachment_id, row.number)
                 return {"piece_body": place}
+            case SearchTextRow():
+                return {"body": self._search_text_place(row.number)}
             case Turn():
                 names = ("partial", "partial_thoughts")
                 return {name: self._turn_place(row.id, name) for name in names}
@@ -330,6 +367,9 @@ class ConversationSeals:
     ) -> Place:
         place = self._place("pieces", "body", attachment_id)
         return replace(place, seq=number, parent_id=message_id)
+
+    def _search_text_place(self, number: int) -> Place:
+        return replace(self._place("search_texts", "search_text", self.id), seq=number)
 
     def _turn_place(self, turn_id: TurnId, column: str) -> Place:
         return replace(self._place("turns", column, turn_id), role=Role.ASSISTANT)

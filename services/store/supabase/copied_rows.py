@@ -37,6 +37,10 @@ select said.* from public.conversations chats cross join lateral (
     "pieces": """
 select *, body as piece_body from public.pieces
 where user_id = %(user)s and conversation_id = %(conversation)s""",
+    "search_texts": """
+select kept.* from public.conversations chats cross join lateral (
+  select conversation_id, kind, number, last_seq, body from public.search_texts where conversation_id = chats.id offset 0
+) kept where chats.user_id = %(user)s""",
     "thoughts": """
 select said.* from public.conversations chats cross join lateral (
   select id, thoughts from public.messages where conversation_id = chats.id and has_thoughts offset 0

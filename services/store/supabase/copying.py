@@ -58,6 +58,7 @@ _TABLES = {  # this database's tables, keyed by the names in services/store/tabl
     "conversations": "public.conversations",
     "messages": "public.messages",
     "pieces": "public.pieces",
+    "search_texts": "public.search_texts",
     "turns": "public.turns",
     "documents": "public.documents",
     "ledger": "private.ledger",
@@ -101,7 +102,7 @@ _UNKNOWN = datetime(2000, 1, 1, tzinfo=UTC)  # stands for a time that the other 
 # the tables with rows of one user, in the order in which they are written: referenced tables first
 _ORDER = (
     *("accounts", "credentials", "budgets", "conversations", "messages", "pieces", "thoughts"),
-    *("discards", "turns", "receipts", "documents", "ledger", "notices"),
+    *("search_texts", "discards", "turns", "receipts", "documents", "ledger", "notices"),
 )
 
 

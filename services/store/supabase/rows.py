@@ -7,11 +7,13 @@ from uuid import UUID
 from services.domain import AttachmentId, ConversationId, Listed, MessageId, SpaceId, TurnId
 from services.domain.revisions import LISTED, OpenPlace, Revisions
 from services.domain.rows import (
+    SEARCH_TEXT,
     ConversationRow,
     ConversationState,
     DocumentKind,
     DocumentRow,
     MessageRow,
+    SearchTextRow,
 )
 from services.domain.turns import Begun, ClientTurnId, Lease, Pace
 from services.errors import NotFound
@@ -24,7 +26,16 @@ from services.store.rows import (
     ReceiptRow,
     ThoughtsRow,
 )
-from services.store.supabase.api import PAGE, Query, Table, UserCalls, accepted
+from services.store.supabase.api import (
+    LEAST,
+    PAGE,
+    Query,
+    Table,
+    UserCalls,
+    accepted,
+    batches,
+    every_row,
+)
 from services.store.supabase.arguments import Argument, Hidden, argument_fields, arguments_of
 from services.store.supabase.usage import SupabaseUsage
 from services.store.writes import (
@@ -35,6 +46,7 @@ from services.store.writes import (
     FinishTurn,
     PutDocument,
     PutPiece,
+    PutSearchText,
     RestoreMessages,
 )
 
@@ -59,6 +71,7 @@ _LISTED_CONVERSATIONS = Table("conversations", ConversationRow, _LISTED)
 _POSITIONS = Table("conversations", Listed)
 _MESSAGES = Table("messages", MessageRow)
 _PIECES = Table("pieces", PieceRow)
+_SEARCH_TEXTS = Table("search_texts", SearchTextRow)
 _THOUGHTS = Table("messages", ThoughtsRow)
 _COSTS = Table("turns", CostRow)
 _RECEIPTS = Table("receipts", _Receipt, "turn_id,body,turns(client_turn_id)")
@@ -216,8 +229,23 @@ class SupabaseRows:
             return first
         return _DOCUMENTS.all_rows(self._client, lambda query: query.eq("kind", kind))
 
-    def search_texts(self, ids: Iterable[ConversationId]) -> list[DocumentRow]:
-        return _DOCUMENTS.rows_of(self._client, "id", ids)
+    def search_texts(self, ids: Iterable[ConversationId]) -> list[SearchTextRow]:
+        return [row for some in batches(map(str, ids)) for row in self._search_texts(some)]
+
+    def _search_texts(self, ids: list[str]) -> list[SearchTextRow]:
+        def read(last: SearchTextRow | None, _: int) -> list[SearchTextRow]:
+            def page(query: Query) -> Query:
+                query = query.eq("kind", SEARCH_TEXT).in_("conversation_id", ids)
+                if last:
+                    chat, number = last.conversation_id, last.number
+                    rest = f"and(conversation_id.eq.{chat},number.gt.{number})"
+                    query = query.or_(f"conversation_id.gt.{chat},{rest}")
+                # few, because a row has up to 262 KB
+                return query.order("conversation_id").order("number").limit(LEAST)
+
+            return _SEARCH_TEXTS.rows(self._client, page)
+
+        return every_row(read)
 
     # --- writing: conversations and documents ----------------------------------------------------
 
@@ -273,6 +301,14 @@ class SupabaseRows:
     def put_piece(self, write: PutPiece) -> None:
         answer = self._calls.call("put_piece", **arguments_of(write), most_bytes=self.most_bytes)
         accepted("put_piece", answer)
+
+    def put_search_text(self, write: PutSearchText) -> None:
+        arguments = arguments_of(write)
+        answer = self._calls.call("put_search_text", **arguments, most_bytes=self.most_bytes)
+        accepted("put_search_text", answer)
+
+    def delete_search_texts(self) -> None:
+        self._calls.do("delete_search_texts")
 
     def edit_reply(self, write: EditReply) -> None:
         self._edit(**arguments_of(write))

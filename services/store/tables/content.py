@@ -199,7 +199,7 @@ class TablesContent:
         counts: Counts,
         added: int = 0,
     ) -> None:
-        """Store *new* in place of *row* (None: a new conversation); *added*: the bytes of new messages, pieces and receipts."""
+        """Store *new* in place of *row* (None: a new conversation); *added*: the bytes of new messages, pieces, search texts and receipts."""
         block.put(schema.CONVERSATIONS, replace(new, bytes=new.bytes + added))
         if (grown := text_bytes(new) - text_bytes(row)) or added:
             block.put(schema.COUNTS, counts.plus(bytes=grown).with_content(added))

@@ -1,34 +1,24 @@
-"""Documents in a store over tables: preferences, spaces, facts, search texts, and conversations' instructions and summaries."""
+"""Documents in a store over tables: preferences, spaces, facts, and conversations' instructions and summaries."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from uuid import UUID, uuid4
 
-from services.domain import ConversationId
 from services.domain.rows import DocumentKind, DocumentRow
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal, part_of
 from services.rules.documents import is_of_other_messages, is_stored, put_refusal, text_refusal
 from services.store.tables import schema
-from services.store.tables.blocks import accepted, atomic, found
+from services.store.tables.blocks import accepted, atomic
 from services.store.tables.content import counts_of, text_bytes
-from services.store.tables.pieces import TablesPieces
 from services.store.tables.protocol import Block
 from services.store.tables.schema import Document, Erasure
+from services.store.tables.search_texts import TablesSearchTexts
 from services.store.writes import PutDocument
 
 _IN_ROW = (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
 
 
-class TablesDocuments(TablesPieces):
+class TablesDocuments(TablesSearchTexts):
     """The documents of one user."""
-
-    @atomic
-    def search_texts(self, block: Block, ids: Iterable[ConversationId]) -> list[DocumentRow]:
-        return [*self._search_texts(block, ids)]
-
-    def _search_texts(self, block: Block, ids: Iterable[ConversationId]) -> list[Document]:
-        kind = DocumentKind.SEARCH_TEXT
-        return [row for row in found(block, schema.DOCUMENTS, ids) if row.kind is kind]
 
     @atomic
     def documents(self, block: Block, kind: DocumentKind) -> list[DocumentRow]:

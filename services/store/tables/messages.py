@@ -1,5 +1,6 @@
 """Messages in a store over tables: appending them, and editing, deleting and restoring them, which needs no turn."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -12,8 +13,9 @@ from services.rules import messages as rules
 from services.rules.turns import Turn
 from services.store.rows import ThoughtsRow
 from services.store.tables import schema
-from services.store.tables.blocks import accepted, atomic, delete_all
+from services.store.tables.blocks import accepted, delete_all
 from services.store.tables.content import counts_of, text_bytes
+from services.store.tables.pieces import SLICE
 from services.store.tables.protocol import Block
 from services.store.tables.schema import Discard, Erasure, StoredConversation
 from services.store.tables.sweep import TablesSweep
@@ -53,8 +55,18 @@ class TablesMessages(TablesSweep):
         new = self._append(block, row, reply, original.parent_id, role, outcome)
         return self._put(block, row, new, counts, text_bytes(write))
 
-    @atomic
-    def discard_messages(self, block: Block, write: DiscardMessages) -> Refusal | None:
+    def discard_messages(self, write: DiscardMessages) -> None:
+        self._until_done("discard_messages", lambda block: self._discard(block, write))
+
+    def restore_messages(self, write: RestoreMessages) -> None:
+        self._until_done("restore_messages", lambda block: self._restore(block, write))
+
+    def _until_done(self, verb: str, work: Callable[[Block], bool | Refusal]) -> None:
+        """Run *work* until it returns True: before that, it destroyed a slice of the search texts that have to go."""
+        while not accepted(verb, self.tables.run(work)):
+            pass
+
+    def _discard(self, block: Block, write: DiscardMessages) -> bool | Refusal:
         doomed, counts = frozenset(write.message_ids), counts_of(block)
         row = self._found(block, write.conversation_id)
         if row is None or row.destroy_at:
@@ -62,7 +74,7 @@ class TablesMessages(TablesSweep):
         messages = self._messages(block, row.id)
         stored = [one for one in messages if one.id in doomed]
         if len(stored) == len(doomed) and all(one.destroy_at for one in stored):
-            return None
+            return True
         turns = self._turns_with_text(block, row.id)
         answered = next((turn.prompt_id for turn in turns if turn.is_open_reply), None)
         refusal = rules.discard_refusal(
@@ -73,7 +85,10 @@ class TablesMessages(TablesSweep):
         ids = frozenset(write.fact_ids)
         every = self._documents(block, DocumentKind.FACT) if ids else []
         facts = [one for one in every if one.id in ids]
-        texts = self._search_texts(block, [row.id])
+        texts = self._search_texts_with(block, row.id, {message.seq for message in stored})
+        if len(texts) > SLICE:
+            self._destroy_content(block, counts, schema.SEARCH_TEXTS, texts[:SLICE])
+            return False
         earlier, now = block.select(schema.DISCARDS, {"conversation_id": row.id}), self.now()
         due = now + timedelta(seconds=write.for_seconds)
         discard = Discard(
@@ -91,18 +106,19 @@ class TablesMessages(TablesSweep):
             if turn.prompt_id in doomed:
                 block.put(schema.TURNS, replace(turn, partial=None, partial_thoughts=None))
         at_once, later = facts[:_FACTS_AT_ONCE], facts[_FACTS_AT_ONCE:]
-        delete_all(block, schema.DOCUMENTS, (*at_once, *texts))
+        delete_all(block, schema.DOCUMENTS, at_once)
+        delete_all(block, schema.SEARCH_TEXTS, texts)
         if later:
             erasure = Erasure(id=uuid4(), fact_ids=tuple(fact.id for fact in later))
             block.put(schema.ERASURES, erasure)
-        counts = counts.plus(facts=-len(facts), bytes=-text_bytes(*at_once, *texts))
+        counts = counts.plus(facts=-len(facts), bytes=-text_bytes(*at_once))
         block.put(schema.COUNTS, counts)
         new = rules.discarded(row, write.new_head, write.kept_summary, due)
-        return self._put(block, row, new, counts)
+        self._put(block, row, new, counts, -text_bytes(*texts))
+        return True
 
-    @atomic
-    def restore_messages(self, block: Block, write: RestoreMessages) -> Refusal | None:
-        row = self._found(block, write.conversation_id)
+    def _restore(self, block: Block, write: RestoreMessages) -> bool | Refusal:
+        row, counts = self._found(block, write.conversation_id), counts_of(block)
         if row is None or row.destroy_at:
             return NOT_FOUND
         now, messages = self.now(), self._messages(block, row.id)
@@ -110,10 +126,19 @@ class TablesMessages(TablesSweep):
         discards = block.select(schema.DISCARDS, {"conversation_id": row.id})
         if refusal := rules.restore_refusal(row, write.expected_rev, write.message_ids, restorable):
             return refusal
+        # texts that were made meanwhile lack the messages
+        seqs = {message.seq for message in messages if message.id in write.message_ids}
+        texts = self._search_texts_with(block, row.id, seqs)
+        if len(texts) > SLICE:
+            self._destroy_content(block, counts, schema.SEARCH_TEXTS, texts[:SLICE])
+            return False
         for discard in discards:
             if rules.can_restore(discard.destroy_at, now):
                 block.delete(schema.DISCARDS, discard.id)
-        return block.put(schema.CONVERSATIONS, rules.restored(row, write.new_head))
+        delete_all(block, schema.SEARCH_TEXTS, texts)
+        new = rules.restored(row, write.new_head)
+        self._put(block, row, new, counts, -text_bytes(*texts))
+        return True
 
     def _turns_with_text(self, block: Block, conversation_id: ConversationId) -> list[Turn]:
         """Return the conversation's open and lapsed turns, which may have a partial reply."""

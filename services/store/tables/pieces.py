@@ -1,7 +1,8 @@
 """The pieces of attachments in a store that keeps tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from services.domain import AttachmentId, ConversationId, MessageId
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal
@@ -9,11 +10,11 @@ from services.store.rows import PieceRow
 from services.store.tables import schema
 from services.store.tables.blocks import accepted, atomic, delete_all
 from services.store.tables.content import TablesContent, counts_of, text_bytes
-from services.store.tables.protocol import Block, Range
+from services.store.tables.protocol import Block, Range, Table
 from services.store.tables.schema import Counts
 from services.store.writes import PutPiece
 
-_SLICE = 20  # maximum pieces that one block destroys: Firestore commits at most 10 MiB at once
+SLICE = 20  # maximum pieces or search texts that one block destroys: Firestore commits at most 10 MiB at once
 
 
 class TablesPieces(TablesContent):
@@ -57,15 +58,26 @@ class TablesPieces(TablesContent):
             for one in block.select(schema.PIECES, where, within)
         ]
 
-    def _destroy_pieces(self, block: Block, counts: Counts, *chosen: Mapping[str, object]) -> bool:
-        """Destroy at most `_SLICE` pieces that match one of the selections *chosen*; return True if there were any."""
+    def _destroy_slice(
+        self, block: Block, counts: Counts, table: Table[Any], *chosen: Mapping[str, object]
+    ) -> bool:
+        """Destroy at most `SLICE` rows of *table*, pieces or search texts, that match one of the selections *chosen*.
+
+        All rows of a selection belong to one conversation. Return True if there were any.
+        """
         for where in chosen:
-            if pieces := block.select(schema.PIECES, where, limit=_SLICE):
-                row = block.get(schema.CONVERSATIONS, pieces[0].conversation_id)
-                delete_all(block, schema.PIECES, pieces)
-                freed = text_bytes(*pieces)
-                block.put(schema.COUNTS, counts.with_content(-freed))
-                if row:
-                    block.put(schema.CONVERSATIONS, replace(row, bytes=row.bytes - freed))
+            if rows := block.select(table, where, limit=SLICE):
+                self._destroy_content(block, counts, table, rows)
                 return True
         return False
+
+    def _destroy_content(
+        self, block: Block, counts: Counts, table: Table[Any], rows: Sequence[Any]
+    ) -> None:
+        """Destroy *rows* of *table*, which belong to one conversation, and free their bytes."""
+        chat = block.get(schema.CONVERSATIONS, rows[0].conversation_id)
+        delete_all(block, table, rows)
+        freed = text_bytes(*rows)
+        block.put(schema.COUNTS, counts.with_content(-freed))
+        if chat:
+            block.put(schema.CONVERSATIONS, replace(chat, bytes=chat.bytes - freed))

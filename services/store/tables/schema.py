@@ -13,7 +13,7 @@ from services.crypto import sha
 from services.domain import ConversationId, MessageId, Purpose, SessionId, TurnId, UserId
 from services.domain.accounts import Exemption, Failure, counts_failures
 from services.domain.models import ModelSettings
-from services.domain.rows import ConversationRow, DocumentRow, MessageRow
+from services.domain.rows import ConversationRow, DocumentRow, MessageRow, SearchTextRow
 from services.domain.usage import UsageSum
 from services.rules.accounts import (
     Counter,
@@ -55,7 +55,7 @@ class Counts:
     facts: int = 0
     spaces: int = 0
     bytes: int = 0  # the bytes of all sealed texts, without keys and heads
-    content_bytes: int = 0  # the part of `bytes` in messages, pieces and receipts
+    content_bytes: int = 0  # the part of `bytes` in messages, pieces, search texts and receipts
     # increased when all facts are deleted: facts of earlier epochs count as deleted
     fact_epoch: int = 0
 
@@ -64,13 +64,13 @@ class Counts:
         return replace(self, **{name: getattr(self, name) + more for name, more in added.items()})
 
     def with_content(self, added: int) -> "Counts":
-        """Return the counts after messages, pieces and receipts have grown by *added* bytes."""
+        """Return the counts after messages, pieces, search texts and receipts have grown by *added* bytes."""
         return self.plus(bytes=added, content_bytes=added)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredConversation(ConversationRow):
-    """A conversation, and the number of bytes of its messages, pieces and receipts."""
+    """A conversation, and the number of bytes of its messages, pieces, search texts and receipts."""
 
     # the last begun turn that is not a background call; turns are not compared by time, because a clock may be set back
     newest_turn_id: TurnId | None = None
@@ -195,6 +195,11 @@ class Nonce:
     seen_at: datetime
 
 
+def search_text_key(row: SearchTextRow, number: int) -> str:
+    """Return the key of the search text *number* of the conversation and kind of *row*."""
+    return f"{row.conversation_id} {row.kind} {number}"
+
+
 def _table(
     name: str, kind: type[Row], key: str, fields: str = "", *, is_shared: bool = False
 ) -> Table[Row]:
@@ -215,6 +220,12 @@ PIECES = Table(
     lambda row: f"{row.message_id} {row.attachment_id} {row.number}",
     frozenset({"conversation_id", "message_id", "attachment_id", "number"}),
 )
+SEARCH_TEXTS = Table(
+    "search_texts",
+    SearchTextRow,
+    lambda row: search_text_key(row, row.number),
+    frozenset({"conversation_id", "last_seq"}),
+)
 DISCARDS = _table("discards", Discard, "id", "conversation_id,destroy_at")
 _TURNS_BY = "client_turn_id,conversation_id,prompt_id,state,finished_at,lease_until"
 TURNS = _table("turns", Turn, "id", _TURNS_BY)
@@ -227,7 +238,7 @@ DAYS = _table("days", UsageDay, "day", "day")
 
 # the tables of a user that are destroyed with the account, in this order: all but the ledger and its daily totals
 DESTROYED: tuple[Table[Any], ...] = (
-    *(BUDGETS, COUNTS, THOUGHTS, MESSAGES, PIECES, DISCARDS, CONVERSATIONS),
+    *(BUDGETS, COUNTS, THOUGHTS, MESSAGES, PIECES, SEARCH_TEXTS, DISCARDS, CONVERSATIONS),
     *(RECEIPTS, TURNS, DOCUMENTS, ERASURES, NOTICES),
 )
 

@@ -115,7 +115,7 @@ class TablesSweep(TablesDocuments):
         where = [{"conversation_id": row.conversation_id, "message_id": row.id} for row in listed]
         if chat and is_due(chat.undo_until, now):
             chat = replace(chat, undo_until=None)
-        if self._destroy_pieces(block, counts, *where):
+        if self._destroy_slice(block, counts, schema.PIECES, *where):
             return True
         # an interrupted version and a whole one can be replies of one turn, whose receipt goes with its own reply alone
         turns = found(block, schema.TURNS, {row.turn_id for row in rows if row.turn_id})
@@ -172,7 +172,9 @@ class TablesSweep(TablesDocuments):
         if self._has_open_turn(block, conversation_id):
             return False
         where = {"conversation_id": conversation_id}
-        if self._destroy_pieces(block, counts, where):
+        if self._destroy_slice(block, counts, schema.PIECES, where):
+            return True
+        if self._destroy_slice(block, counts, schema.SEARCH_TEXTS, where):
             return True
         messages = block.select(schema.MESSAGES, where, order=("-seq",), limit=_SLICE)
         if messages:

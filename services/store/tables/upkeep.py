@@ -121,7 +121,8 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
         if _discard(block, at):
             return True
         for table in schema.DESTROYED:
-            rows = block.select(table, limit=_PIECES if table is schema.PIECES else _SLICE)
+            is_large = table in (schema.PIECES, schema.SEARCH_TEXTS)
+            rows = block.select(table, limit=_PIECES if is_large else _SLICE)
             if rows:
                 delete_all(block, table, first_slice(rows))
                 return True

@@ -41,6 +41,7 @@ from services.store.tables.schema import (
     DOCUMENTS,
     MESSAGES,
     PIECES,
+    SEARCH_TEXTS,
     Discard,
 )
 from services.store.tables.temporary import TemporaryRows
@@ -74,8 +75,8 @@ class Text(NamedTuple):
     """The place of a stored text.
 
     The fields of each kind: conversation (id) title, instructions, summary; message (id) body, thoughts; turn (id)
-    partial, partial_thoughts; receipt (turn id), fact (id), space (id), preferences (user id) and search_text
-    (conversation id) body. For a message, `attachments` is its list of attachments, or None.
+    partial, partial_thoughts; receipt (turn id), fact (id), space (id) and preferences (user id) body. For a message,
+    `attachments` is its list of attachments, or None.
     """
 
     kind: Literal[
@@ -86,7 +87,6 @@ class Text(NamedTuple):
         "fact",
         "space",
         "preferences",
-        "search_text",
     ]
     id: UUID
     field: str = "body"
@@ -159,6 +159,9 @@ class Backend(Protocol):
     def delete_pieces(self, attachment_id):
         """Remove all stored pieces of an attachment."""
 
+    def change_search_text(self, conversation_id, number, /, **columns):
+        """Change `last_seq` or `body` of a stored search text."""
+
     def delete_message(self, conversation_id, seq):
         """Remove a stored message."""
 
@@ -219,7 +222,7 @@ _TABLES = {  # tables and key columns by kind of text
     "message": ("messages", "id"),
     "turn": ("turns", "id"),
     "receipt": ("receipts", "turn_id"),
-    **dict.fromkeys(("fact", "space", "preferences", "search_text"), ("documents", "id")),
+    **dict.fromkeys(("fact", "space", "preferences"), ("documents", "id")),
 }
 
 
@@ -320,6 +323,12 @@ class SupabaseBackend(Backend):
     def delete_pieces(self, attachment_id):
         statement = "delete from public.pieces where attachment_id = %s"
         assert self._execute(statement, attachment_id)
+
+    def change_search_text(self, conversation_id, number, /, **columns):
+        for column, value in columns.items():
+            statement = f"update public.search_texts set {column} = %s"
+            row = " where conversation_id = %s and number = %s"
+            self._change(statement + row, value, conversation_id, number)
 
     def delete_message(self, conversation_id, seq):
         statement = "delete from public.messages where conversation_id = %s and seq = %s"
@@ -469,6 +478,12 @@ class TablesBackend(Backend):
         for key, row in tables.all(PIECES).items():
             if row.attachment_id == attachment_id:
                 tables.run(lambda block, key=key: block.delete(PIECES, key))
+
+    def change_search_text(self, conversation_id, number, /, **columns):
+        tables = self._tables(CONVERSATIONS, conversation_id)
+        for row in tables.all(SEARCH_TEXTS).values():
+            if (row.conversation_id, row.number) == (conversation_id, number):
+                tables.store(SEARCH_TEXTS, replace(row, **columns))
 
     def delete_message(self, conversation_id, seq):
         tables, row = self._message(conversation_id, seq)

@@ -204,8 +204,8 @@ def write_everywhere(user, canary):
     user.facts.keep(a_fact(f"{canary} other fact", conversation_id=its))
     user.spaces.keep(a_space(f"{canary} space", instructions=f"{canary} space"))
     choose(user, model=f"{canary}-model", instructions=f"{canary} everywhere")
-    listed = user.corpus.conversations()[its]
-    user.corpus.put_search_text(listed, f"{canary} search text", None)
+    found = replace(thread.messages[0], body=f"{canary} search text")
+    user.corpus.put_search_texts(user.corpus.conversations()[its], range(1, 2), [found])
     turn = new_turn(thread, f"{canary} prompt", receipt=f'"{canary} receipt"')
     turn = attached(user, turn, f"{canary} file".encode(), name=f"{canary}.txt")
     begun = user.turns.begin(turn)
@@ -232,6 +232,9 @@ def fill_chats(user, lapse):
     user.facts.keep(a_fact("Grows peas.", space_id=space.id))
     garden = user.conversations.thread(here)
     delete(user, garden, -2)
+    listed, some = user.corpus.conversations()[here], garden.messages[:4]
+    user.corpus.put_search_texts(listed, range(1, 3), some[:2])
+    user.corpus.put_search_texts(listed, range(3, 5), some[2:])
     other = begun_with(user, "Other")
     user.conversations.pin(other.conversation.id)
     user.conversations.archive(begun_with(user, "Old").conversation.id)
