@@ -22,6 +22,7 @@ let shown = null; // the id of the message that the address names, once the page
 // set when a prompt is sent: the class of the last exchange at that time, and the classes of all refusals
 let sent = null;
 let top = 0; // the last known scroll position, in pixels
+let extent = 0; // the last known height of the page, in pixels
 let height = 0; // the last known height of what is below the page, in pixels
 let isEndInView = false; // true while the end of the last message is above the composer
 
@@ -103,9 +104,11 @@ function keep() {
     const off = element.getBoundingClientRect().top - edge(page) - (kept === FOUND ? GAP : 0);
     if (Math.abs(off) >= 1) page.scrollTop += off;
   } else if (isDistance() && Math.abs(toEnd(page) - kept) >= 4) page.scrollTop += toEnd(page) - kept;
-  top = page.scrollTop;
+  noteTop(page);
   showWay();
 }
+
+const noteTop = (page) => ([top, extent] = [page.scrollTop, page.scrollHeight]);
 
 function showWay() {
   const bar = bottom(),
@@ -197,9 +200,11 @@ addEventListener(
     if (target !== page) return;
     const isMovedUp = page.scrollTop < top - 1,
       isMovedDown = page.scrollTop > top + 1;
-    if (kept === END && isMovedUp && !isAtEnd(page)) kept = null;
+    // the browser moves a page that is shorter for a moment while it is drawn, before this event
+    const isLonger = page.scrollHeight > extent;
+    if (kept === END && isMovedUp && !isLonger && !isAtEnd(page)) kept = null;
     else if (!kept && isMovedDown && isAtEnd(page)) kept = END;
-    top = page.scrollTop;
+    noteTop(page);
     showWay();
   },
   { capture: true, passive: true },

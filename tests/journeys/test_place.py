@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
+from tests.journeys.test_keys import page_with
 from tests.stack.apps import until
 
 LONG = "Tell me all of it"
@@ -92,3 +93,29 @@ def test_sent_prompt_stays_at_the_top_of_the_view(maya):
     until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))
     maya.hears_all_of("word700")
     until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))
+
+
+DRAWN = """<script>history.replaceState(null, "", "?c=peas")</script>
+<div id="stMain" style="height: 400px; overflow: auto"><div data-testid="stMainBlockContainer">
+<div class="st-key-thread"><div class="st-key-exchange-1"><div data-stale="false">
+<div class="db-message" style="height: 2000px">Peas</div></div></div></div></div></div>"""
+# the distance to the end after the page was shorter for a moment within a frame, or the user scrolled
+TO_END = """async (wasShorter) => {
+  const page = document.getElementById("stMain"), message = document.querySelector(".db-message");
+  if (wasShorter) {
+    message.style.height = "500px";
+    page.scrollTop; // the browser lays the page out, and moves it
+    message.style.height = "3000px";
+  } else page.scrollTop -= 100;
+  for (let frames = 0; frames < 4; frames++) await new Promise(requestAnimationFrame);
+  return page.scrollHeight - page.clientHeight - page.scrollTop;
+}"""
+
+
+@pytest.mark.parametrize(("was_shorter", "left"), [(True, 0), (False, 100)])
+def test_only_the_user_leaves_the_end(browser, was_shorter, left):
+    page = page_with(browser, "place.js", DRAWN)
+    until(lambda: page.evaluate("document.getElementById('stMain').scrollTop") == 1600)
+
+    assert page.evaluate(TO_END, was_shorter) == left
+    page.close()
