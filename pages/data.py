@@ -103,6 +103,10 @@ def _draw_database(user: UserServices, stored: StoredData) -> None:
     app = bootstrap.current_app()
     how = "as plain text" if app.is_plain else "encrypted"
     sentences = [f"Everything you keep is stored {how}, in {app.health.store}, {until}."]
+    if not user.profile.preferences().searches_titles_only:
+        sentences.append(
+            f"After a search in messages, a copy of them is kept too ({how}), from which the search index is made."
+        )
     if unread := app.unread_files(user.user_id):
         names = ", ".join(safe_md.label(name) for name in unread)
         sentences.append(

@@ -168,6 +168,7 @@ class FakePerson(ChatParts):
         self.sign_in_state_of = lambda _: unknown
         self.temporary, self.export = [], None
         self.account_bytes, self.search_bytes, self.drop_search = None, 0, lambda: None
+        self.search_titles_only = lambda: None
         self.keys, this_one = throwaway_keys(self.user_id), NewDevice.unnamed()
         self._user, backend = database.sign_in(email, role, this_one), database.backend
         self.devices = Devices(

@@ -115,7 +115,7 @@ def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
         text = (seen.instructions or "") if "instructions" in changed else None
         user.profile.change(lambda now: replace(now, **changed), seen=text)
     if chosen.searches_titles_only:
-        user.drop_search()
+        user.search_titles_only()
 
 
 def _draw_looks_and_search(chosen: Preferences) -> Preferences:

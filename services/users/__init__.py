@@ -380,6 +380,14 @@ class UserServices(ChatParts):
         is_here = partial(self._shared.is_here, self)
         return self._shared.searches.of(self.user_id, is_here).find(self.store, asked)
 
+    def search_titles_only(self) -> None:
+        """Drop the user's search index in this process, and destroy the search texts that it was filled from.
+
+        May raise SignedOut or StoreUnavailable.
+        """
+        self.drop_search()
+        self.store.corpus.delete_search_texts()
+
     def drop_search(self) -> None:
         """Drop the user's search index in this process."""
         self._shared.searches.drop(self.user_id)

@@ -1,10 +1,12 @@
 """Search in all messages of a user, in an index that lies in this process's memory alone.
 
 Each search first reads the list of positions, and then the messages that were stored since the last one, so it finds them
-and no deleted ones, whichever process changed them. Conversations that were never indexed are read in the background.
+and no deleted ones, whichever process changed them. Conversations that were never indexed are read in the background, from
+their sealed search texts as far as there are any; a second thread makes those that are missing.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
@@ -23,20 +25,23 @@ from services.domain import (
     Message,
     MessageId,
     Role,
+    SearchedMessage,
     Space,
     SpaceId,
     UserId,
 )
-from services.errors import AppError, SignedOut
+from services.errors import AppError, NotFound, SignedOut, Stale
 from services.events import log_event
 from services.search.index import Entry, Filter, Found, MessageIndex
 from services.search.snippets import Snippet, Wanted, snippet
 from services.search.words import Query, fold
 from services.store.port import Store
+from services.users.search_texts import complete, missing
 
 _Places = Mapping[ConversationId, Conversation]
 
 SEARCH_THREAD = "search"  # the name of a thread that indexes messages
+SEALING_THREAD = "search texts"  # the name of a thread that makes search texts
 _AT_ONCE = 20  # the number of hits in one result
 _TITLES, _MEMORIES = 5, 5  # the most of each in one result
 _RECENT = 8  # the number of titles for an empty query
@@ -45,6 +50,9 @@ _AT_A_TIME = 100_000  # characters of messages that are indexed while a search w
 # maximum new messages of a conversation that a search itself indexes; more are left to the background
 _NEW_MESSAGES = 200
 _NO_TEXTS = InstructionsAndSummary()
+_TEXTS = 5_000  # messages whose search texts are read at once
+_SEALING_SECONDS = 3.0  # between two conversations whose search texts are made: 20 a minute
+_AGAIN_SECONDS = 60.0  # until search texts are made again after a failure
 _ALL = 1_000_000  # more conversations than a user may have
 
 
@@ -145,6 +153,7 @@ class _Indexed:
     cuts: int  # the value of `Listed.cuts` when the messages were read
     up_to_seq: int = 0
     is_whole: bool = False  # false: the background thread still reads the conversation
+    sealed_seq: int = 0  # the messages up to here have search texts, or cannot have any
     text_revs: tuple[int, int] = (0, 0)  # of `texts`: of the instructions, of the summary
     texts: InstructionsAndSummary = _NO_TEXTS
 
@@ -158,7 +167,10 @@ class MessageSearch:
         self._indexed: dict[ConversationId, _Indexed] = {}
         self._lock = threading.Lock()  # guards `_indexed`, together with the index's messages
         self._filling: Future[None] | None = None
-        self._is_stopped = self._is_purging = self._is_purge_due = False
+        self._sealing: Future[None] | None = None
+        self._seal_from = 0.0  # the time (`time.monotonic`) before which no search texts are made
+        self._stopped = threading.Event()
+        self._is_purging = self._is_purge_due = False
         # true: the background thread has ended, so new conversations are read at once
         self._is_filled = False
         self._left_out: Set[ConversationId] = frozenset()  # for which there is no room
@@ -169,7 +181,7 @@ class MessageSearch:
 
     def stop(self) -> None:
         """Stop indexing, so that no more text enters memory."""
-        self._is_stopped = True
+        self._stopped.set()
 
     def find(self, store: Store, asked: Asked) -> Results:
         """Search in the user's titles, messages and memories. *store*: the store of one of the user's sessions.
@@ -180,6 +192,7 @@ class MessageSearch:
         if self._is_purge_due:
             self._begin_purge(store)
         read = self._begin_filling(store, listed)
+        self._begin_sealing(store)
         query = Query.read(asked.words)
         wanted = self._index.wanted(query)
         places = _places(store, asked)
@@ -227,12 +240,12 @@ class MessageSearch:
             with suppress(AppError):
                 self._catch_up(store)
             with self._lock:
-                if not self._is_purge_due or self._is_stopped:
+                if not self._is_purge_due or self._stopped.is_set():
                     self._is_purging = False
                     return
                 self._is_purge_due = False
             for _ in self._index.purge():
-                if self._is_stopped:
+                if self._stopped.is_set():
                     break
 
     def _catch_up(self, store: Store) -> Mapping[ConversationId, Listed]:
@@ -292,26 +305,57 @@ class MessageSearch:
 
     def _read(self, store: Store, wanted: Mapping[ConversationId, tuple[_Indexed, Listed]]) -> None:
         """Index the new messages of conversations, unless a record was dropped meanwhile, because messages were deleted."""
-        seqs = {
-            chat_id: range(indexed.up_to_seq + 1, now.last_seq + 1)
+        left = {
+            chat_id: [range(indexed.up_to_seq + 1, now.last_seq + 1)]
             for chat_id, (indexed, now) in wanted.items()
         }
-        for read in store.corpus.messages(seqs):
-            entries = [_entry(chat, message) for chat, said in read.items() for message in said]
-            for some in _portions(entries):
-                with self._lock:
-                    if self._is_stopped:
-                        return
-                    self._index.add(
-                        entry
-                        for entry in some
-                        if self._indexed.get(entry.conversation_id)
-                        is wanted[entry.conversation_id][0]
-                    )
-            self.size = self._index.size
+        new = {chat_id: now for chat_id, (indexed, now) in wanted.items() if not indexed.up_to_seq}
+        for ids in _chats_at_once(new):
+            found = store.corpus.search_texts(ids)
+            self._add(
+                wanted,
+                [
+                    _entry(chat_id, message)
+                    for chat_id, texts in found.items()
+                    for text in texts
+                    for message in text.messages
+                ],
+            )
+            for chat_id, texts in found.items():
+                left[chat_id] = [*missing(texts, *left[chat_id])]
+        sealed = {chat_id for chat_id in new if not left[chat_id]}
+        while seqs := {chat_id: ranges.pop(0) for chat_id, ranges in left.items() if ranges}:
+            for read in store.corpus.messages(seqs):
+                self._add(
+                    wanted,
+                    [
+                        _entry(chat_id, message)
+                        for chat_id, said in read.items()
+                        for message in said
+                    ],
+                )
         with self._lock:
-            for indexed, now in wanted.values():
+            for chat_id, (indexed, now) in wanted.items():
                 indexed.up_to_seq, indexed.is_whole = max(indexed.up_to_seq, now.last_seq), True
+                if chat_id in sealed:
+                    indexed.sealed_seq = indexed.up_to_seq
+
+    def _add(
+        self,
+        wanted: Mapping[ConversationId, tuple[_Indexed, Listed]],
+        entries: Sequence[Entry],
+    ) -> None:
+        """Index messages of the conversations *wanted*, unless a record was dropped meanwhile."""
+        for some in _portions(entries):
+            with self._lock:
+                if self._stopped.is_set():
+                    return
+                self._index.add(
+                    entry
+                    for entry in some
+                    if self._indexed.get(entry.conversation_id) is wanted[entry.conversation_id][0]
+                )
+        self.size = self._index.size
 
     def _begin(
         self, ids: Sequence[ConversationId], listed: Mapping[ConversationId, Listed]
@@ -335,10 +379,45 @@ class MessageSearch:
                 self._filling = in_thread(SEARCH_THREAD, lambda: self._fill(store))
         return min(read, len(listed))
 
+    def _begin_sealing(self, store: Store) -> None:
+        """Make the search texts that are missing, in the background, once all conversations are indexed."""
+        with self._lock:
+            is_idle = self._sealing is None or self._sealing.done()
+            is_due = self._is_filled and time.monotonic() >= self._seal_from
+            if is_idle and is_due and self._unsealed():
+                self._sealing = in_thread(SEALING_THREAD, lambda: self._seal(store))
+
+    def _unsealed(self) -> tuple[ConversationId, _Indexed] | None:
+        """Return a conversation with messages that have no search text. Callers hold the lock."""
+        return next(
+            (
+                (chat_id, indexed)
+                for chat_id, indexed in self._indexed.items()
+                if indexed.is_whole and indexed.sealed_seq < indexed.up_to_seq
+            ),
+            None,
+        )
+
+    def _seal(self, store: Store) -> None:
+        try:
+            while not self._stopped.wait(_SEALING_SECONDS):
+                with self._lock:
+                    chosen = self._unsealed()
+                if chosen is None or store.profile.preferences().searches_titles_only:
+                    return
+                chat_id, indexed = chosen
+                if listed := store.corpus.conversations().get(chat_id):
+                    with suppress(Stale, NotFound):  # messages were deleted meanwhile
+                        complete(store.corpus, listed)
+                indexed.sealed_seq = listed.last_seq if listed else indexed.up_to_seq
+        except AppError as error:  # such as AccountFull: search goes on without the texts
+            self._seal_from = time.monotonic() + _AGAIN_SECONDS
+            log_event("search.unsealed", error=type(error))
+
     def _fill(self, store: Store) -> None:
         """Index the conversations that are not indexed, newest first, until none is left or there is no more room."""
         try:
-            while not self._is_stopped:
+            while not self._stopped.is_set():
                 listed = self._catch_up(store)
                 wanted = self._next(store, listed)
                 if not wanted:
@@ -538,7 +617,20 @@ def _portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     yield some
 
 
-def _entry(conversation_id: ConversationId, message: Message) -> Entry:
+def _chats_at_once(chats: Mapping[ConversationId, Listed]) -> Iterator[list[ConversationId]]:
+    """Yield the *chats* in portions of some `_TEXTS` messages."""
+    ids, count = list[ConversationId](), 0
+    for chat_id, listed in chats.items():
+        ids.append(chat_id)
+        count += listed.last_seq
+        if count >= _TEXTS:
+            yield ids
+            ids, count = [], 0
+    if ids:
+        yield ids
+
+
+def _entry(conversation_id: ConversationId, message: Message | SearchedMessage) -> Entry:
     return Entry(
         message_id=message.id,
         conversation_id=conversation_id,
