@@ -30,6 +30,7 @@ _SCHEMA = """
     create virtual table texts using fts5(
         folded, original unindexed, tokenize = 'ascii', prefix = '1 2 3'
     );
+    insert into texts (texts, rank) values ('automerge', 16); -- merges less often, so the index is filled faster
     create virtual table vocabulary using fts5vocab(texts, row);
     create table places (
         id integer primary key, message blob not null unique, chat blob not null, is_reply integer not null
@@ -51,6 +52,7 @@ _BEST = f"""
 """  # noqa: S608 (of constants alone)
 _COUNT = f"select count(*) {_HITS}"
 _COUNT_ALL = "select count(*) from texts where texts match :query"
+_PLACE = "insert or ignore into places values (?, ?, ?, ?)"
 _BODY = "select coalesce(original, folded) from texts where rowid = ?"
 
 
@@ -120,17 +122,15 @@ class MessageIndex:
 
     def _add(self, entry: Entry) -> None:
         message, chat = entry.message_id.bytes, entry.conversation_id.bytes
-        execute = self._connection.execute
-        if execute("select 1 from places where message = ?", (message,)).fetchone():
-            return
+        execute, is_reply = self._connection.execute, entry.role is Role.ASSISTANT
         at = _microseconds(entry.created_at)
-        while execute("select 1 from places where id = ?", (at,)).fetchone():
+        while not execute(_PLACE, (at, message, chat, is_reply)).rowcount:
+            if execute("select 1 from places where message = ?", (message,)).fetchone():
+                return
             at += 1
         folded = indexed(entry.body)
         # a text that the tokenizer folds by itself is stored once
         texts = (entry.body, None) if entry.body.isascii() else (folded, entry.body)
-        is_reply = entry.role is Role.ASSISTANT
-        execute("insert into places values (?, ?, ?, ?)", (at, message, chat, is_reply))
         execute("insert into texts (rowid, folded, original) values (?, ?, ?)", (at, *texts))
         for word in {*words_of(folded)} - self._words:
             self._note(word)

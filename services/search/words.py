@@ -48,6 +48,9 @@ _UNSPACED = (
 )
 _RUNS = re.compile(f"[{_UNSPACED}]+")
 _ASCII_RUN = re.compile(r"[a-zA-Z0-9]+")
+_BLANKS = {
+    code: " " for code in range(128) if not chr(code).isalnum()
+}  # several times as fast as `_ASCII_RUN`
 _PIECE = re.compile(r'(-?)"([^"]*)"?|(-?)([^\s"]+)')
 
 
@@ -84,6 +87,8 @@ def placed_words(text: str) -> Iterator[tuple[str, int, int]]:
 
 def words_of(folded: str) -> list[str]:
     """Return the words of a *folded* text in order."""
+    if folded.isascii():
+        return [run[:_LONGEST_WORD] for run in folded.translate(_BLANKS).split()]
     runs = [match[0] for match in _runs(folded)]
     if _RUNS.search(folded):
         return [word for run in runs for word in _parts(run)]
