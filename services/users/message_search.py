@@ -309,7 +309,8 @@ class MessageSearch:
             chat_id: [range(indexed.up_to_seq + 1, now.last_seq + 1)]
             for chat_id, (indexed, now) in wanted.items()
         }
-        new = {chat_id: now for chat_id, (indexed, now) in wanted.items() if not indexed.up_to_seq}
+        # later, the few messages of a new conversation are read more quickly without a question for texts
+        new = {} if self._is_filled else {chat_id: now for chat_id, (_, now) in wanted.items()}
         for ids in _chats_at_once(new):
             found = store.corpus.search_texts(ids)
             self._add(
