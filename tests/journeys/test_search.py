@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import converse, let_talk_fast, second_process
 from tests.stack.apps import until
+from tests.stores import store_of
 
 LONG = "and on it went, " * 60
 # the distance from the sticky head of the chat to the top of the found message, in px
@@ -64,6 +65,23 @@ def test_message_is_found_by_keyboard_and_opened_in_its_place(maya, garden, hits
     maya.scrolls_up(3)
     expect(maya.page).not_to_have_url(re.compile("at="))
     expect(maya.page).to_have_url(re.compile(f"c={garden}"))
+
+
+def test_instructions_of_a_chat_open_where_they_are_edited(app, maya, garden, hits):
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in_with(maya.email, PASSWORD)
+        store_of(session).conversations.set_instructions(garden, "Speak of <b>okra</b> only.")
+
+    maya.searches("okra")
+    expect(hits).to_have_text(
+        [re.compile(r"Instructions · Question 0\s*Speak of <b>okra</b> only\.")]
+    )
+    hits.first.click()
+
+    expect(maya.page.get_by_role("dialog", name="Instructions")).to_be_visible()
+    expect(maya.page.get_by_role("dialog").locator("textarea")).to_have_value(
+        "Speak of <b>okra</b> only."
+    )
 
 
 def test_reply_streams_on_behind_the_search(maya, model, hits):
