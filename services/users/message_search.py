@@ -7,14 +7,14 @@ their sealed search texts as far as there are any; a second thread makes those t
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
-from typing import Literal
+from typing import Literal, TypeVar
 
 from services.daemon_threads import in_thread
 from services.domain import (
@@ -38,6 +38,7 @@ from services.search.words import Query, fold
 from services.store.port import Store
 from services.users.search_texts import complete, missing
 
+Item = TypeVar("Item")
 _Places = Mapping[ConversationId, Conversation]
 
 SEARCH_THREAD = "search"  # the name of a thread that indexes messages
@@ -49,8 +50,7 @@ _FIRST, _NEXT = 20, 100  # the numbers of conversations that are read at once fo
 _AT_A_TIME = 100_000  # characters of messages that are indexed while a search waits: some 30 ms
 # maximum new messages of a conversation that a search itself indexes; more are left to the background
 _NEW_MESSAGES = 200
-_NO_TEXTS = InstructionsAndSummary()
-_TEXTS = 5_000  # messages whose search texts are read at once
+_TEXTS_AT_ONCE = 5_000  # messages whose search texts are read at once
 _SEALING_SECONDS = 3.0  # between two conversations whose search texts are made: 20 a minute
 _AGAIN_SECONDS = 60.0  # until search texts are made again after a failure
 _ALL = 1_000_000  # more conversations than a user may have
@@ -154,8 +154,8 @@ class _Indexed:
     up_to_seq: int = 0
     is_whole: bool = False  # false: the background thread still reads the conversation
     sealed_seq: int = 0  # the messages up to here have search texts, or cannot have any
-    text_revs: tuple[int, int] = (0, 0)  # of `texts`: of the instructions, of the summary
-    texts: InstructionsAndSummary = _NO_TEXTS
+    instructions_and_summary: InstructionsAndSummary | None = None  # None: it has neither
+    seen_revs: tuple[int, int] = (0, 0)  # the revisions of these
 
 
 class MessageSearch:
@@ -202,20 +202,22 @@ class MessageSearch:
             since=asked.since,
             until=asked.until,
         )
-        most = _AT_ONCE + 1
-        if asked.order == "best":
-            skipped = asked.below or 0
+        most, is_ranked, skipped = _AT_ONCE + 1, asked.order == "best", asked.below or 0
+        if is_ranked:
             hits = self._index.best(query, most, where, skipped)
-            last = skipped + _AT_ONCE
         else:
             hits = self._index.newest(query, most, where, asked.below)
-            last = hits[:_AT_ONCE][-1].position if hits else 0
+        shown, next_below = hits[:_AT_ONCE], None
+        if len(hits) == most:
+            next_below = skipped + _AT_ONCE if is_ranked else shown[-1].position
         excluded = self._index.wanted(Query(query.excluded))
         return replace(
-            _find_beside(store, asked, query, places, wanted, excluded, self._texts()),
-            messages=tuple(_messages(store, hits[:_AT_ONCE], places, wanted)),
+            _find_beside(
+                store, asked, query, places, wanted, excluded, self._instructions_and_summaries()
+            ),
+            messages=tuple(_messages(store, shown, places, wanted)),
             count=self._index.count(query, where),
-            next_below=last if len(hits) == most else None,
+            next_below=next_below,
             read=read,
             of=len(listed),
             is_full=bool(self._left_out),
@@ -279,29 +281,33 @@ class MessageSearch:
         self._read(
             store, {chat_id: (indexed, listed[chat_id]) for chat_id, indexed in behind.items()}
         )
-        self._read_texts(store, listed)
+        self._read_instructions_and_summaries(store, listed)
         return listed
 
-    def _read_texts(self, store: Store, listed: Mapping[ConversationId, Listed]) -> None:
+    def _read_instructions_and_summaries(
+        self, store: Store, listed: Mapping[ConversationId, Listed]
+    ) -> None:
         """Read the instructions and summaries of indexed conversations that have changed."""
         with self._lock:
             changed = {
                 chat_id: indexed
                 for chat_id, indexed in self._indexed.items()
-                if indexed.is_whole and indexed.text_revs != _text_revs(listed.get(chat_id))
+                if indexed.is_whole and indexed.seen_revs != _revs(listed.get(chat_id))
             }
-        ids = [*changed]
-        for begin in range(0, len(ids), _NEXT):
-            some = ids[begin : begin + _NEXT]
-            found = store.corpus.instructions_and_summaries(some)
-            for chat_id in some:
-                texts = found.get(chat_id, _NO_TEXTS)
-                changed[chat_id].texts = texts
-                changed[chat_id].text_revs = _text_revs(listed.get(chat_id))
+        for ids in _portions(changed, lambda _: 1, _NEXT):
+            found = store.corpus.instructions_and_summaries(ids)
+            for chat_id in ids:
+                changed[chat_id].instructions_and_summary = found.get(chat_id)
+                changed[chat_id].seen_revs = _revs(listed.get(chat_id))
 
-    def _texts(self) -> dict[ConversationId, InstructionsAndSummary]:
+    def _instructions_and_summaries(self) -> dict[ConversationId, InstructionsAndSummary]:
+        """Return those of the indexed conversations that have any."""
         with self._lock:
-            return {chat_id: indexed.texts for chat_id, indexed in self._indexed.items()}
+            return {
+                chat_id: indexed.instructions_and_summary
+                for chat_id, indexed in self._indexed.items()
+                if indexed.instructions_and_summary
+            }
 
     def _read(self, store: Store, wanted: Mapping[ConversationId, tuple[_Indexed, Listed]]) -> None:
         """Index the new messages of conversations, unless a record was dropped meanwhile, because messages were deleted."""
@@ -309,9 +315,13 @@ class MessageSearch:
             chat_id: [range(indexed.up_to_seq + 1, now.last_seq + 1)]
             for chat_id, (indexed, now) in wanted.items()
         }
-        # later, the few messages of a new conversation are read more quickly without a question for texts
-        new = {} if self._is_filled else {chat_id: now for chat_id, (_, now) in wanted.items()}
-        for ids in _chats_at_once(new):
+        # once the index is filled, the few messages of a new conversation are read more quickly without their texts
+        new = [
+            chat_id
+            for chat_id, (indexed, now) in wanted.items()
+            if not indexed.up_to_seq and not (self._is_filled and now.last_seq <= _NEW_MESSAGES)
+        ]
+        for ids in _portions(new, lambda chat_id: wanted[chat_id][1].last_seq, _TEXTS_AT_ONCE):
             found = store.corpus.search_texts(ids)
             self._add(
                 wanted,
@@ -347,7 +357,7 @@ class MessageSearch:
         entries: Sequence[Entry],
     ) -> None:
         """Index messages of the conversations *wanted*, unless a record was dropped meanwhile."""
-        for some in _portions(entries):
+        for some in _portions(entries, lambda entry: len(entry.body), _AT_A_TIME):
             with self._lock:
                 if self._stopped.is_set():
                     return
@@ -400,6 +410,7 @@ class MessageSearch:
         )
 
     def _seal(self, store: Store) -> None:
+        """Make the search texts that are missing, one conversation after the other."""
         try:
             while not self._stopped.wait(_SEALING_SECONDS):
                 with self._lock:
@@ -429,6 +440,7 @@ class MessageSearch:
                         self._left_out = listed.keys() - self._indexed.keys()
                     break
             self._is_filled = True
+            self._begin_sealing(store)
         except AppError:
             log_event("search.unread")  # the next search goes on
 
@@ -507,16 +519,15 @@ def _find_beside(
     places: _Places,
     wanted: Wanted,
     excluded: Wanted,
-    texts: Mapping[ConversationId, InstructionsAndSummary],
+    of_chats: Mapping[ConversationId, InstructionsAndSummary],
 ) -> Results:
-    """Return the titles and memories that *asked* finds: none with filters that only messages have, or further below.
-
-    *texts*: the instructions and summaries of conversations.
-    """
+    """Return the titles and memories that *asked* finds: none with filters that only messages have, or further below."""
     has_only_excluded = query.is_empty and bool(query.excluded)
     if asked.below is not None or asked.role or asked.since or asked.until:
         return Results(titles=(), has_only_excluded=has_only_excluded)
-    memories = () if asked.is_of_some_chats else _memories(store, places, texts, wanted, excluded)
+    memories = (
+        () if asked.is_of_some_chats else _memories(store, places, of_chats, wanted, excluded)
+    )
     return Results(
         titles=tuple(_titles(store, asked, query, places, wanted)),
         memories=tuple(islice(memories, _MEMORIES)),
@@ -572,7 +583,7 @@ def _messages(
 def _memories(
     store: Store,
     places: _Places,
-    texts: Mapping[ConversationId, InstructionsAndSummary],
+    of_chats: Mapping[ConversationId, InstructionsAndSummary],
     wanted: Wanted,
     excluded: Wanted,
 ) -> Iterator[FoundMemory]:
@@ -594,41 +605,31 @@ def _memories(
     for space in store.spaces.all():
         if shown := found(space.instructions):
             yield FoundMemory("instructions", shown, space)
-    for conversation in places.values():
-        own = texts.get(conversation.id, _NO_TEXTS)
-        if shown := found(own.instructions):
-            yield FoundMemory("instructions", shown, conversation=conversation)
-        if shown := found(own.summary):
-            yield FoundMemory("summary", shown, conversation=conversation)
+    for chat_id, own in of_chats.items():
+        if conversation := places.get(chat_id):
+            if shown := found(own.instructions):
+                yield FoundMemory("instructions", shown, conversation=conversation)
+            if shown := found(own.summary):
+                yield FoundMemory("summary", shown, conversation=conversation)
 
 
-def _text_revs(listed: Listed | None) -> tuple[int, int]:
+def _revs(listed: Listed | None) -> tuple[int, int]:
     return (listed.instructions_rev, listed.summary_rev) if listed else (0, 0)
 
 
-def _portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Yield *entries* in portions of some `_AT_A_TIME` characters."""
-    some, size = list[Entry](), 0
-    for entry in entries:
-        some.append(entry)
-        size += len(entry.body)
-        if size >= _AT_A_TIME:
+def _portions(
+    items: Iterable[Item], size: Callable[[Item], int], most: int
+) -> Iterator[list[Item]]:
+    """Yield *items* in portions, each of which ends with the item that brings its size to *most*."""
+    some, sum_of_sizes = list[Item](), 0
+    for item in items:
+        some.append(item)
+        sum_of_sizes += size(item)
+        if sum_of_sizes >= most:
             yield some
-            some, size = [], 0
-    yield some
-
-
-def _chats_at_once(chats: Mapping[ConversationId, Listed]) -> Iterator[list[ConversationId]]:
-    """Yield the *chats* in portions of some `_TEXTS` messages."""
-    ids, count = list[ConversationId](), 0
-    for chat_id, listed in chats.items():
-        ids.append(chat_id)
-        count += listed.last_seq
-        if count >= _TEXTS:
-            yield ids
-            ids, count = [], 0
-    if ids:
-        yield ids
+            some, sum_of_sizes = [], 0
+    if some:
+        yield some
 
 
 def _entry(conversation_id: ConversationId, message: Message | SearchedMessage) -> Entry:

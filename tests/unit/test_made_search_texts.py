@@ -7,7 +7,7 @@ import pytest
 from services.domain import SearchText
 from services.errors import AccountFull, StoreUnavailable
 from services.users import message_search
-from services.users.message_search import SEALING_THREAD, Asked, MessageSearch
+from services.users.message_search import SEALING_THREAD, SEARCH_THREAD, Asked, MessageSearch
 from services.users.search_texts import complete, missing
 from tests.stack.apps import until
 
@@ -43,6 +43,10 @@ def searched(store, words):
 
 def is_busy():
     return any(thread.name == SEALING_THREAD for thread in threading.enumerate())
+
+
+def is_filling():
+    return any(thread.name == SEARCH_THREAD for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize(
@@ -114,6 +118,26 @@ def test_search_makes_the_texts_that_are_missing(database, store, monkeypatch):
     until(lambda: search.find(store, Asked()) and all(ranges(store, chat) for chat in chats))
     database.go_on(chats[0], "And?", "Yes.")
     until(lambda: search.find(store, Asked()) and len(ranges(store, chats[0])) == 2)
+
+
+def test_only_search_of_a_session_makes_the_texts(database, store, monkeypatch):
+    monkeypatch.setattr(message_search, "_SEALING_SECONDS", 0.0)
+    garden = database.hold("Garden", "Peas?", "Yes.")
+
+    MessageSearch(lambda _: True).find(store, Asked(words="peas"))
+
+    until(lambda: ranges(store, garden))
+
+
+def test_full_index_asks_for_no_text_of_a_new_chat(database, store, monkeypatch):
+    database.hold("Garden", "Peas?", "Yes.")
+    _, search = searched(store, "peas")
+    until(lambda: not is_filling())
+    monkeypatch.setattr(type(store.corpus), "search_texts", lambda *_: pytest.fail("it asked"))
+
+    database.hold("Kitchen", "Leeks?", "No.")
+
+    assert search.find(store, Asked(words="leeks")).count == 1
 
 
 @pytest.mark.parametrize("failure", [AccountFull, StoreUnavailable])
