@@ -104,11 +104,11 @@ function keep() {
     const off = element.getBoundingClientRect().top - edge(page) - (kept === FOUND ? GAP : 0);
     if (Math.abs(off) >= 1) page.scrollTop += off;
   } else if (isDistance() && Math.abs(toEnd(page) - kept) >= 4) page.scrollTop += toEnd(page) - kept;
-  noteTop(page);
+  noteScroll(page);
   showWay();
 }
 
-const noteTop = (page) => ([top, extent] = [page.scrollTop, page.scrollHeight]);
+const noteScroll = (page) => ([top, extent] = [page.scrollTop, page.scrollHeight]);
 
 function showWay() {
   const bar = bottom(),
@@ -204,7 +204,7 @@ addEventListener(
     const isLonger = page.scrollHeight > extent;
     if (kept === END && isMovedUp && !isLonger && !isAtEnd(page)) kept = null;
     else if (!kept && isMovedDown && isAtEnd(page)) kept = END;
-    noteTop(page);
+    noteScroll(page);
     showWay();
   },
   { capture: true, passive: true },

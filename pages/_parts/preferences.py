@@ -147,7 +147,8 @@ def _draw_looks_and_search(chosen: Preferences) -> Preferences:
     titles_only = st.toggle(
         "Search titles only",
         chosen.searches_titles_only,
-        help="Search then finds no messages, and the server keeps no index of your messages in its memory.",
+        help="Search then finds no messages, and the server keeps no index of your messages in its memory, and no copy of"
+        " them to make one from.",
         key="titles-only",
     )
     chosen = replace(chosen, theme=theme, enter_sends=enter, has_title_in_tab=has_title)

@@ -478,6 +478,21 @@ def test_tab_shows_the_title_if_chosen(open_app, maya, garden, monkeypatch):
     assert named[-1] == "Daybook"
 
 
+def test_search_of_titles_alone_drops_index_and_search_texts(open_app, maya, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(
+        maya,
+        "search_titles_only",
+        lambda: chosen.append(maya.profile.preferences().searches_titles_only),
+    )
+    app = clicked(open_app(maya), act="preferences")
+
+    app.toggle(key="titles-only").set_value(True)
+    save_preferences(app)
+
+    assert chosen == [True]
+
+
 def test_tab_shows_the_name_of_each_page_but_the_chat(open_app, maya, monkeypatch):
     named = []
     monkeypatch.setattr(st, "set_page_config", lambda **given: named.append(given["page_title"]))

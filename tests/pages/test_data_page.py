@@ -351,6 +351,7 @@ def test_page_says_that_texts_are_not_sealed_and_names_files_that_were_not_read(
     text = said(open_data())
 
     assert "Everything you keep is stored as plain text, in" in text
+    assert "a copy of them is kept too (as plain text), from which the search index is made" in text
     assert (
         "Not read: other. A start reads JSON lists up to 10 MB, of messages up to 294 kB." in text
     )

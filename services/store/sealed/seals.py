@@ -248,6 +248,7 @@ class ConversationSeals:
         return self.vault.open_octets(sealed, place)
 
     def search_text(self, text: SearchText) -> SearchTextRow:
+        """Seal a search text; return its row."""
         number, last_seq = text.seqs.start, text.seqs.stop - 1
         body = _SEARCH_TEXT_FORMAT.write(_SearchText(number, last_seq, text.messages))
         return SearchTextRow(

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 from services.domain import AttachmentId, ConversationId, MessageId
+from services.domain.rows import SearchTextRow
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal
 from services.store.rows import PieceRow
 from services.store.tables import schema
@@ -13,6 +14,8 @@ from services.store.tables.content import TablesContent, counts_of, text_bytes
 from services.store.tables.protocol import Block, Range, Table
 from services.store.tables.schema import Counts
 from services.store.writes import PutPiece
+
+Content = TypeVar("Content", PutPiece, SearchTextRow)
 
 SLICE = 20  # maximum pieces or search texts that one block destroys: Firestore commits at most 10 MiB at once
 
@@ -59,7 +62,7 @@ class TablesPieces(TablesContent):
         ]
 
     def _destroy_slice(
-        self, block: Block, counts: Counts, table: Table[Any], *chosen: Mapping[str, object]
+        self, block: Block, counts: Counts, table: Table[Content], *chosen: Mapping[str, object]
     ) -> bool:
         """Destroy at most `SLICE` rows of *table*, pieces or search texts, that match one of the selections *chosen*.
 
@@ -72,7 +75,7 @@ class TablesPieces(TablesContent):
         return False
 
     def _destroy_content(
-        self, block: Block, counts: Counts, table: Table[Any], rows: Sequence[Any]
+        self, block: Block, counts: Counts, table: Table[Content], rows: Sequence[Content]
     ) -> None:
         """Destroy *rows* of *table*, which belong to one conversation, and free their bytes."""
         chat = block.get(schema.CONVERSATIONS, rows[0].conversation_id)
